@@ -1,0 +1,42 @@
+"""What every command does with its result: one JSON document, or a table for people, on stdout."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+
+def print_json(document: Any) -> None:
+    """Write ``document`` as one JSON document on stdout, and nothing else."""
+    print(msgspec.json.format(msgspec.json.encode(document), indent=2).decode())
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a table for people on stdout; numbers are right-aligned."""
+    table = Table(title=title, title_justify="left")
+    materialised = [list(row) for row in rows]
+    for index, name in enumerate(columns):
+        numeric = all(isinstance(row[index], int | float) for row in materialised)
+        table.add_column(name, justify="right" if numeric else "left")
+    for row in materialised:
+        table.add_row(*(_cell(value) for value in row))
+    Console().print(table)
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return str(value)
+
+
+def progress() -> Progress:
+    """Progress bars on stderr, gone when done."""
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+        console=Console(stderr=True), transient=True,
+    )

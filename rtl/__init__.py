@@ -1,0 +1,1 @@
+"""The accelerator as Amaranth components, one a file; Verilog emission, synthesis and the Verilator harness."""
