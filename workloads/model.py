@@ -1,13 +1,13 @@
 """A decoder LLM as an accelerator sees it: dimensions, and the weight matrices they imply."""
 
 import functools
-import tomllib
-from importlib import resources
+from pathlib import Path
 from typing import Literal
 
 import msgspec
 
 from mixflight.arch.errors import InputError
+from mixflight.arch.strict_toml import convert, read_toml
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -80,8 +80,10 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 @functools.cache
 def models() -> dict[str, Model]:
     """The preset models, by name."""
-    text = resources.files("mixflight.workloads").joinpath("models.toml").read_text()
-    return {name: msgspec.convert({"name": name, **table}, Model) for name, table in tomllib.loads(text).items()}
+    path = Path(__file__).with_name("models.toml")
+    return {
+        name: convert({"name": name, **table}, Model, f"{path.name} [{name}]") for name, table in read_toml(path).items()
+    }
 
 
 def model_named(name: str) -> Model:
