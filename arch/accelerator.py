@@ -1,0 +1,138 @@
+"""An accelerator: given parameters, with their sources; what follows from them are properties."""
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from mixflight.arch.errors import InputError
+from mixflight.arch.pe import PES, Pe, PeKind
+from mixflight.arch.strict_toml import convert, read_toml
+
+_STRICT = {"frozen": True, "kw_only": True, "forbid_unknown_fields": True}
+
+
+class Array(msgspec.Struct, **_STRICT):  # type: ignore[call-arg,misc]
+    """An output-stationary systolic array of ``rows`` x ``cols`` PEs with ``lanes`` dequantisation lanes.
+
+    Rows hold tokens (activations enter on the left), columns hold output channels (weights enter on top). A lane serves
+    ``cols / lanes`` columns.
+    """
+
+    pe: PeKind
+    rows: int
+    cols: int
+    lanes: int
+
+    def __post_init__(self) -> None:
+        for field in ("rows", "cols", "lanes"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"{field} must be at least 1, not {getattr(self, field)}")
+        if self.cols % self.lanes:
+            raise ValueError(f"lanes must divide cols: {self.lanes} does not divide {self.cols}")
+
+    @property
+    def element(self) -> Pe:
+        """What one PE is."""
+        return PES[self.pe]
+
+
+class Buffers(msgspec.Struct, **_STRICT):  # type: ignore[call-arg,misc]
+    """On-chip SRAM in KiB. Streams are double-buffered: half of a buffer is filled while the other half is used."""
+
+    weight_kib: int
+    act_kib: int
+    output_kib: int
+
+    def __post_init__(self) -> None:
+        for field in ("weight_kib", "act_kib", "output_kib"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"{field} must be at least 1, not {getattr(self, field)}")
+
+
+class Dram(msgspec.Struct, **_STRICT):  # type: ignore[call-arg,misc]
+    """Off-chip memory as a pipe: ``stream_efficiency`` of ``peak_gb_s`` after ``latency_ns`` for the first byte."""
+
+    standard: str
+    peak_gb_s: float
+    stream_efficiency: float
+    latency_ns: float
+
+    def __post_init__(self) -> None:
+        if self.peak_gb_s <= 0:
+            raise ValueError(f"peak_gb_s must be positive, not {self.peak_gb_s}")
+        if not 0 < self.stream_efficiency <= 1:
+            raise ValueError(f"stream_efficiency must be in (0, 1], not {self.stream_efficiency}")
+        if self.latency_ns < 0:
+            raise ValueError(f"latency_ns must be at least 0, not {self.latency_ns}")
+
+
+class Sfu(msgspec.Struct, **_STRICT):  # type: ignore[call-arg,misc]
+    """Special-function unit: ``elements_per_cycle`` elements a pass, ``latency_cycles`` from first in to first out."""
+
+    elements_per_cycle: int
+    latency_cycles: int
+
+    def __post_init__(self) -> None:
+        if self.elements_per_cycle < 1:
+            raise ValueError(f"elements_per_cycle must be at least 1, not {self.elements_per_cycle}")
+        if self.latency_cycles < 0:
+            raise ValueError(f"latency_cycles must be at least 0, not {self.latency_cycles}")
+
+
+class Accelerator(msgspec.Struct, **_STRICT):  # type: ignore[call-arg,misc]
+    """A machine that runs operator traces: array, buffers, SFU, memory, clock and the technology that prices actions.
+
+    ``sources`` says for each table, or ``table.key``, where its values come from.
+    """
+
+    name: str
+    summary: str
+    clock_mhz: float
+    technology: str
+    array: Array
+    buffers: Buffers
+    dram: Dram
+    sfu: Sfu
+    sources: dict[str, str]
+
+    def __post_init__(self) -> None:
+        if self.clock_mhz <= 0:
+            raise ValueError(f"clock_mhz must be positive, not {self.clock_mhz}")
+
+    @property
+    def peak_macs_per_s(self) -> float:
+        """One MAC a PE and cycle."""
+        return self.array.rows * self.array.cols * self.clock_mhz * 1e6
+
+    @property
+    def dram_bytes_per_cycle(self) -> float:
+        """Streaming bytes a clock cycle, after the efficiency."""
+        return self.dram.peak_gb_s * 1e9 * self.dram.stream_efficiency / (self.clock_mhz * 1e6)
+
+    @property
+    def dram_latency_cycles(self) -> int:
+        """Cycles to the first byte of a stream, rounded up."""
+        return -int(-self.dram.latency_ns * self.clock_mhz // 1000)
+
+
+def _accelerator(table: dict[str, Any], where: str) -> Accelerator:
+    return convert(table, Accelerator, where)
+
+
+@functools.cache
+def accelerators() -> dict[str, Accelerator]:
+    """The preset accelerators, by name (``corrected`` mode)."""
+    folder = Path(__file__).with_name("presets")
+    return {path.stem: _accelerator({"name": path.stem, **read_toml(path)}, path.name) for path in sorted(folder.glob("*.toml"))}
+
+
+def accelerator_named(name: str) -> Accelerator:
+    """The preset ``name``, or the accelerator of the TOML file ``name``."""
+    if name in accelerators():
+        return accelerators()[name]
+    if name.endswith(".toml"):
+        path = Path(name)
+        return _accelerator({"name": path.stem, **read_toml(path)}, name)
+    raise InputError(f"ARCH must be a .toml file or one of {', '.join(accelerators())}, not {name!r}")
