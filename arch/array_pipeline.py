@@ -1,12 +1,13 @@
 """The pipeline of the systolic array as data: what its hardware implements and its timing formula counts.
 
-``mixflight.rtl.systolic_array`` is built from these numbers and refuses to elaborate if its register stages do not
-add up to them; ``mixflight.sim.array_timing`` derives cycles from them. A *step* is a cycle in which the array
-advances; an unstalled array advances in every cycle.
+``mixflight.rtl.systolic_array`` is built from these numbers and refuses to elaborate if its register stages
+do not add up to them; ``mixflight.sim.array_timing`` derives cycles from them. A *step* is a cycle in which
+the array advances; an unstalled array advances in every cycle.
 
-A step accepted in step ``t`` is multiplied in PE(r, c) in step ``t + INPUT_STAGES + r + c``, and the group sum it
-closes can be read there from the step after. Lane ``l`` serves the ``w = cols / lanes`` columns from ``l * w`` on, an
-element a step in column-major order, and selects its first element ``l * w`` steps after lane 0.
+A step accepted in step ``t`` is multiplied in PE(r, c) in step ``t + INPUT_STAGES + r + c``, and the group
+sum it closes can be read there from the step after. Lane ``l`` serves the ``w = cols / lanes`` columns from
+``l * w`` on, an element a step in column-major order, and selects its first element ``l * w`` steps after
+lane 0.
 """
 
 from mixflight.arch.errors import InputError
@@ -19,8 +20,8 @@ GROUP_SUM_STAGES = 1
 """Registers between a PE's inputs and its readable group sum."""
 
 SELECT_TO_PRODUCT = 6
-"""Registers of a dequantisation lane from its input to the scaled FP32 product: select, scale product, zero-point
-subtraction, product, normalise, round."""
+"""Registers of a dequantisation lane from its input to the scaled FP32 product: select, scale product,
+zero-point subtraction, product, normalise, round."""
 
 ADD_STAGES = 4
 """Registers of one FP32 addition: align, add, normalise, round."""
@@ -40,7 +41,8 @@ def columns_per_lane(*, cols: int, lanes: int) -> int:
 
 
 def loop_latency(zero: Zero) -> int:
-    """Steps from reading an output's accumulator to its next readable value: an addition, two with an FP16 minimum."""
+    """Steps from reading an output's accumulator to its next readable value: an addition, two with an FP16
+    minimum."""
     return ADD_STAGES * (2 if zero == "f16-min" else 1)
 
 
@@ -50,7 +52,8 @@ def lane_latency(zero: Zero) -> int:
 
 
 def group_gap(*, rows: int, cols: int, lanes: int, zero: Zero) -> int:
-    """Least distance in steps of two steps that end a group: a lane's elements, or the loop of its accumulator."""
+    """Least distance in steps of two steps that end a group: a lane's elements, or the loop of its
+    accumulator."""
     return max(rows * columns_per_lane(cols=cols, lanes=lanes), loop_latency(zero))
 
 
@@ -58,8 +61,8 @@ def params_depth(*, rows: int, cols: int, lanes: int, zero: Zero) -> int:
     """Groups whose scales must be held at once, a power of two and at least 2.
 
     Written in the step ``t`` that ends a group, the scales of the last column are read last in step
-    ``t + INPUT_STAGES + GROUP_SUM_STAGES + (cols - w) + (rows * w - 1)``; the slot may be written again in that step,
-    as ``depth`` groups later means at least ``depth * group_gap`` steps later.
+    ``t + INPUT_STAGES + GROUP_SUM_STAGES + (cols - w) + (rows * w - 1)``; the slot may be written again in
+    that step, as ``depth`` groups later means at least ``depth * group_gap`` steps later.
     """
     columns = columns_per_lane(cols=cols, lanes=lanes)
     last_read = INPUT_STAGES + GROUP_SUM_STAGES + (cols - columns) + rows * columns - 1
@@ -70,14 +73,15 @@ def params_depth(*, rows: int, cols: int, lanes: int, zero: Zero) -> int:
 def sum_magnitude(*, group_max: int, w_bits: int, a_bits: int, passes: int) -> int:
     """Largest magnitude of a group sum of ``group_max`` codes, whether weights are signed or unsigned.
 
-    A weight of ``passes * w_bits`` bits has at most the magnitude ``2**(passes * w_bits) - 1`` (unsigned; signed ones
-    are smaller), an activation ``2**(a_bits - 1)``.
+    A weight of ``passes * w_bits`` bits has at most the magnitude ``2**(passes * w_bits) - 1`` (unsigned;
+    signed ones are smaller), an activation ``2**(a_bits - 1)``.
     """
     return group_max * ((1 << passes * w_bits) - 1) * (1 << (a_bits - 1))
 
 
 def sum_bits(*, group_max: int, w_bits: int, a_bits: int, passes: int) -> int:
-    """Bits of the two's complement group accumulator: 19 for 128 codes of 4 x 8 bits in one pass, 23 in two."""
+    """Bits of the two's complement group accumulator: 19 for 128 codes of 4 x 8 bits in one pass, 23 in
+    two."""
     return sum_magnitude(group_max=group_max, w_bits=w_bits, a_bits=a_bits, passes=passes).bit_length() + 1
 
 
@@ -87,7 +91,8 @@ def row_sum_bits(*, group_max: int, a_bits: int) -> int:
 
 
 def scaled_magnitude(*, group_max: int, w_bits: int, a_bits: int, passes: int, zero: Zero) -> int:
-    """Largest magnitude of the integer a lane scales; with an integer zero point a code's distance from it counts.
+    """Largest magnitude of the integer a lane scales; with an integer zero point a code's distance from it
+    counts.
 
     Unsigned codes are at most ``2**(passes * w_bits) - 1`` from a zero point, signed ones half a range plus
     ``ZERO_CODE_MAX``.

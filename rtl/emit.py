@@ -1,0 +1,83 @@
+"""Verilog text of a component, with identical modules merged."""
+
+import re
+
+from amaranth.back import verilog
+
+from mixflight.arch.errors import InputError
+
+_MODULE = re.compile(r"^module (?P<name>\\\S+|\w+) ?\((?P<ports>[^)]*)\);\n(?P<body>.*?)^endmodule\n",
+                     re.M | re.S)
+_INSTANCE = re.compile(r"^  (?P<type>\\\S+ |\w+) (?P<label>\\\S+ |\w+) \(\n", re.M)
+_NUMBERED = re.compile(r"\\\$auto\$verilog_backend\.cc:\d+:dump_module\$\d+ ")
+_PORT = re.compile(r"\\\S+ |\w+")
+
+
+def emit_verilog(component, name: str) -> str:
+    """The Verilog of ``component`` as a design whose top module is ``name``, a hyphen read as an underscore.
+
+    Amaranth writes a module for every instance. Here modules that differ only in their own name are written
+    once, from the leaves up, so an array has one PE module whatever its size. A merged module is called after
+    the instance path of its first member, without indices, with ``name`` in front: ``top.lane_3.round``
+    becomes ``top_lane_round``; a second, different module of that name gets the suffix ``_2``. Port lists are
+    alphabetical, so connect by name.
+
+    The text is a pure function of the component's parameters: it can be compared and hashed.
+    """
+    top = name.replace("-", "_")
+    if not re.fullmatch(r"[A-Za-z_]\w*", top):
+        raise InputError("a module name must consist of letters, digits, '_' and '-', "
+                         f"not {name!r}, in Verilog emission")
+    text = verilog.convert(component, name=top, emit_src=False, strip_internal_attrs=True)
+    return merge_identical(text, top)
+
+
+def merge_identical(text: str, top: str) -> str:
+    """The Verilog ``text`` with equal modules merged and renamed after ``top``, as :func:`emit_verilog`
+    says."""
+    modules = {match["name"]: _canonical(match) for match in _MODULE.finditer(text)}
+    merged: dict[str, str] = {}
+    written: dict[str, str] = {}
+    emitted: dict[str, str] = {}
+
+    def settle(name: str) -> str:
+        """The merged name of module ``name``, its parts first."""
+        if name not in merged:
+            ports, body = modules[name]
+
+            def part(match: re.Match) -> str:
+                kind = match["type"].strip()
+                if kind not in modules:
+                    return match[0]
+                return f"  {settle(kind)} {match['label']} (\n"
+
+            content = f"({', '.join(ports)});\n{_INSTANCE.sub(part, body)}endmodule\n"
+            if content not in written:
+                written[content] = _fresh(name, top, emitted)
+                emitted[written[content]] = content
+            merged[name] = written[content]
+        return merged[name]
+
+    settle(top)
+    parts = [f"module {name} {content}" for name, content in emitted.items()]
+    return f"// {top}, written by mixflight\n\n" + "\n".join(parts)
+
+
+def _canonical(match: re.Match) -> tuple[list[str], str]:
+    """Ports in alphabetical order, and the body without numbers that count through the whole file."""
+    ports = sorted(_PORT.findall(match["ports"]))
+    return ports, _NUMBERED.sub("\\\\$start ", match["body"])
+
+
+def _fresh(name: str, top: str, taken: dict[str, str]) -> str:
+    """An unused module name made of the instance path ``name`` without its indices."""
+    if name == top:
+        return top
+    path = name.removeprefix("\\").split(".")[1:]
+    stem = "_".join([top, *(re.sub(r"(_\d+)+$", "", part) for part in path)])
+    stem = re.sub(r"\W", "_", stem)
+    number, fresh = 1, stem
+    while fresh in taken or fresh == top:
+        number += 1
+        fresh = f"{stem}_{number}"
+    return fresh

@@ -1,0 +1,127 @@
+"""What the systolic array outputs, bit for bit, and the beats that make it do so. Plain NumPy.
+
+``array_outputs`` is the contract of ``arch/numerics.md`` for a linear layer; ``tile_beats`` and
+``lane_values`` say how one tile's operands enter the array's streams and in which order its outputs leave.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from mixflight.arch.array_pipeline import columns_per_lane
+from mixflight.arch.errors import InputError
+from mixflight.arch.formats import Zero
+
+Array = npt.NDArray[Any]
+
+
+def _group_count(a: Array, w: Array, s_a: Array, d: Array, z: Array | None, group: int, zero: Zero) -> int:
+    """Groups in a row, after checking that every shape fits."""
+    (m, k), n = a.shape, w.shape[0]
+    if group < 1 or k % group:
+        raise InputError(f"group must divide K: {group} does not divide {k}, in the array's operands")
+    groups = k // group
+    shapes: dict[str, tuple[Array, tuple[int, ...]]] = {
+        "w": (w, (n, k)), "s_a": (s_a, (m, groups)), "d": (d, (n, groups))}
+    if zero == "none" and z is not None:
+        raise InputError("z must be None without zero points, not an array, in the array's operands")
+    if zero != "none":
+        if z is None:
+            raise InputError(f"z must be given for zero {zero!r}, not None, in the array's operands")
+        shapes["z"] = (z, (n, groups))
+    for name, (values, shape) in shapes.items():
+        if values.shape != shape:
+            raise InputError(
+                f"{name} must have the shape {shape}, not {values.shape}, in the array's operands")
+    return groups
+
+
+def array_outputs(*, a: Array, w: Array, s_a: Array, d: Array, z: Array | None, group: int,
+                  zero: Zero) -> Array:
+    """The array's outputs as float32 [M, N].
+
+    ``a`` int8 [M, K]; ``w`` [N, K] codes: 0..15, -8..7, or 8-bit for two passes; ``s_a`` float16 [M,
+    K/group]; ``d`` float16 [N, K/group]; ``z`` None, uint8 [N, K/group] (``int4``) or float16 [N, K/group]
+    (``f16-min``). Scales and minima must be finite. Groups are taken in ascending order; each product and
+    each sum is rounded once to FP32.
+    """
+    groups = _group_count(a, w, s_a, d, z, group, zero)
+    total = np.zeros((a.shape[0], w.shape[0]), np.float32)
+    for g in range(groups):
+        span = slice(g * group, (g + 1) * group)
+        activations = a[:, span].astype(np.int64)
+        integers = activations @ w[:, span].astype(np.int64).T
+        row_sums = activations.sum(axis=1, keepdims=True)
+        scale_a = s_a[:, g, None].astype(np.float32)
+        if zero == "int4" and z is not None:
+            integers = integers - row_sums * z[None, :, g].astype(np.int64)
+        total = total + (d[None, :, g].astype(np.float32) * scale_a) * integers.astype(np.float32)
+        if zero == "f16-min" and z is not None:
+            total = total + (z[None, :, g].astype(np.float32) * scale_a) * row_sums.astype(np.float32)
+    return total
+
+
+class ActBeat(NamedTuple):
+    """One beat of stream ``act``; the fields are the payload's."""
+
+    a: list[int]
+    last_in_group: int
+    last_in_tile: int
+    high: int
+    signed: int
+
+
+class ParamsBeat(NamedTuple):
+    """One beat of stream ``params``; FP16 values as their bits, ``z`` empty without zero points."""
+
+    d: list[int]
+    z: list[int]
+    s_a: list[int]
+
+
+class TileBeats(NamedTuple):
+    """The beats of one tile: ``act`` and ``wgt`` one a step, ``params`` one a group."""
+
+    act: list[ActBeat]
+    wgt: list[list[int]]
+    params: list[ParamsBeat]
+
+
+def _bits(values: Array) -> list[int]:
+    """FP16 values as their bits, integers as they are."""
+    return [int(v) for v in (values.view(np.uint16) if values.dtype == np.float16 else values)]
+
+
+def tile_beats(*, a: Array, w: Array, s_a: Array, d: Array, z: Array | None, group: int, zero: Zero,
+               passes: int, signed: bool) -> TileBeats:
+    """The beats of a tile of M = rows activation rows and N = columns weights.
+
+    ``signed``: weight codes are two's complement. With two passes the steps of a group are the low nibbles
+    (unsigned), then the high nibbles (signed if the codes are), with the activations repeated.
+    """
+    groups = _group_count(a, w, s_a, d, z, group, zero)
+    beats = TileBeats([], [], [])
+    for g in range(groups):
+        for high in range(passes):
+            for k in range(g * group, (g + 1) * group):
+                last = high == passes - 1 and k == (g + 1) * group - 1
+                beats.act.append(ActBeat(
+                    a=[int(v) for v in a[:, k]], last_in_group=int(last),
+                    last_in_tile=int(last and g == groups - 1), high=high,
+                    signed=int(signed and high == passes - 1)))
+                beats.wgt.append([int(v) >> (4 * high) & 15 for v in w[:, k]])
+        beats.params.append(ParamsBeat(
+            d=_bits(np.ascontiguousarray(d[:, g])), s_a=_bits(np.ascontiguousarray(s_a[:, g])),
+            z=[] if z is None else _bits(np.ascontiguousarray(z[:, g]))))
+    return beats
+
+
+def lane_values(outputs: Array, *, lanes: int) -> Array:
+    """A tile's outputs [rows, cols] as [lanes, rows * cols / lanes], each lane in the order in which it emits
+    them.
+
+    Lane ``l`` has the columns from ``l * cols / lanes`` on, rows ascending, then the next column.
+    """
+    columns_per_lane(cols=outputs.shape[1], lanes=lanes)
+    return np.ascontiguousarray(outputs.T).reshape(lanes, -1)
