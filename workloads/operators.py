@@ -1,0 +1,59 @@
+"""One operator of a trace: what is computed, on which formats, moving which bytes."""
+
+from typing import Literal
+
+import msgspec
+
+from mixflight.arch.formats import Format
+
+MatrixKind = Literal["linear", "qk", "av"]
+VectorKind = Literal["embed", "norm", "rope", "quantise", "kv_append", "softmax", "activation", "residual", "bias"]
+
+MATRIX_KINDS = ("linear", "qk", "av")
+
+
+class Operator(msgspec.Struct, frozen=True, kw_only=True):
+    """An operator that stands ``len(layers)`` times in the trace, once in each of ``layers`` (-1: outside the blocks).
+
+    Matrix operators multiply ``count`` independent pairs [m, k] x [k, n]; ``weight`` is the format of the [k, n] operand
+    (a weight, or the cached keys or values) and ``act`` that of the [m, k] operand. With ``causal`` row i of m needs only
+    the first ``n - m + i + 1`` columns (``qk``) or inner elements (``av``), counted within the query heads that share a KV
+    head. Vector operators process ``count`` times ``m`` vectors of ``n`` elements; k is 0.
+
+    Bytes are per layer and off-chip as stored, scales, zero points and minima included:
+    ``weight_bytes`` weight matrices, ``parameter_bytes`` vectors such as norm weights, biases and embedding rows,
+    ``kv_read_bytes`` and ``kv_write_bytes`` the cache.
+    """
+
+    name: str
+    kind: MatrixKind | VectorKind
+    layers: tuple[int, ...]
+    m: int
+    n: int
+    k: int = 0
+    count: int = 1
+    weight: Format | None = None
+    act: Format | None = None
+    causal_step: int = 0
+    weight_bytes: int = 0
+    parameter_bytes: int = 0
+    kv_read_bytes: int = 0
+    kv_write_bytes: int = 0
+
+    @property
+    def is_matrix(self) -> bool:
+        """Whether the operator runs on the matrix array."""
+        return self.kind in MATRIX_KINDS
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one layer, masked ones left out."""
+        if not self.is_matrix:
+            return 0
+        if not self.causal_step:
+            return self.count * self.m * self.n * self.k
+        tokens = self.m // self.causal_step
+        wide, other = (self.n, self.k) if self.kind == "qk" else (self.k, self.n)
+        before = wide - tokens
+        pairs = self.causal_step * (tokens * before + tokens * (tokens + 1) // 2)
+        return self.count * pairs * other
