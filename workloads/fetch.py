@@ -100,8 +100,8 @@ def fetch_model(name: str, progress: Progress | None = None) -> Path:
 def cached_file(source: Source) -> Path | None:
     """The cached file of ``source``, or None.
 
-    """The cached file of ``source``, fetched if need be; one process fetches at a time, others wait."""
-    the last check.
+    The size is checked each time; the SHA-256 is checked again when size and modification time are not those
+    of the last check.
     """
     path = cache_folder() / source.file_name
     try:
