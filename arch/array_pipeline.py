@@ -26,6 +26,9 @@ zero-point subtraction, product, normalise, round."""
 ADD_STAGES = 4
 """Registers of one FP32 addition: align, add, normalise, round."""
 
+WRITE_BACK_STAGES = 1
+"""Steps from a sum's register to its reading from the accumulator memory."""
+
 EXACT_FP32_INTEGER_BITS = 24
 """Integers of smaller magnitude than two to this power are FP32 values."""
 
@@ -40,15 +43,19 @@ def columns_per_lane(*, cols: int, lanes: int) -> int:
     return cols // lanes
 
 
-def loop_latency(zero: Zero) -> int:
-    """Steps from reading an output's accumulator to its next readable value: an addition, two with an FP16
-    minimum."""
+def add_latency(zero: Zero) -> int:
+    """Steps an element's product and accumulator take through the adders: two in a row with an FP16 minimum."""
     return ADD_STAGES * (2 if zero == "f16-min" else 1)
+
+
+def loop_latency(zero: Zero) -> int:
+    """Steps from reading an element's accumulator to reading it with the sum in it."""
+    return add_latency(zero) + WRITE_BACK_STAGES
 
 
 def lane_latency(zero: Zero) -> int:
     """Steps from selecting an element to offering its output."""
-    return SELECT_TO_PRODUCT + loop_latency(zero)
+    return SELECT_TO_PRODUCT + add_latency(zero)
 
 
 def group_gap(*, rows: int, cols: int, lanes: int, zero: Zero) -> int:

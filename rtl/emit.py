@@ -10,6 +10,7 @@ _MODULE = re.compile(r"^module (?P<name>\\\S+|\w+) ?\((?P<ports>[^)]*)\);\n(?P<b
                      re.M | re.S)
 _INSTANCE = re.compile(r"^  (?P<type>\\\S+ |\w+) (?P<label>\\\S+ |\w+) \(\n", re.M)
 _NUMBERED = re.compile(r"\\\$auto\$verilog_backend\.cc:\d+:dump_module\$\d+ ")
+_ATTRIBUTE = re.compile(r"^ *\(\*[^\n]*\*\)\n", re.M)
 _PORT = re.compile(r"\\\S+ |\w+")
 
 
@@ -64,9 +65,14 @@ def merge_identical(text: str, top: str) -> str:
 
 
 def _canonical(match: re.Match) -> tuple[list[str], str]:
-    """Ports in alphabetical order, and the body without numbers that count through the whole file."""
+    """Ports in alphabetical order; the body without numbers that count through the file, and without
+    attributes.
+
+    The attributes left are ``full_case`` hints, which every value assigned beforehand makes void and which
+    some parsers refuse before an ``if``.
+    """
     ports = sorted(_PORT.findall(match["ports"]))
-    return ports, _NUMBERED.sub("\\\\$start ", match["body"])
+    return ports, _ATTRIBUTE.sub("", _NUMBERED.sub("\\\\$start ", match["body"]))
 
 
 def _fresh(name: str, top: str, taken: dict[str, str]) -> str:

@@ -1,0 +1,287 @@
+"""The output-stationary systolic array with its group-dequantisation lanes."""
+
+from amaranth import *
+from amaranth.lib import data, memory, stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
+
+from mixflight.arch.array_pipeline import (
+    GROUP_SUM_STAGES,
+    INPUT_STAGES,
+    columns_per_lane,
+    group_gap,
+    params_depth,
+    row_sum_bits,
+)
+from mixflight.arch.errors import InputError
+from mixflight.arch.formats import ZERO_BITS
+from mixflight.rtl.delay import delayed
+from mixflight.rtl.dequant_lane import DequantLane
+from mixflight.rtl.pe import CONTROL
+from mixflight.rtl.pe_multiply import MultiplyPE
+from mixflight.rtl.pe_shift_add import ShiftAddPE
+
+PES = {"shift-add": ShiftAddPE, "multiply": MultiplyPE}
+W_BITS = 4
+A_BITS = 8
+
+
+class SystolicArray(wiring.Component):
+    """R x C PEs: outputs[r, c] = dequantised sum over k of ``a[r, k] * w[c, k]``, a tile of R x C outputs at
+    a time.
+
+    Values are those of ``mixflight.sim.golden.array``, unstalled cycles those of
+    ``mixflight.sim.array_timing``, both exactly.
+
+    **Parameters.** ``rows`` R, ``cols`` C, ``lanes`` L dequantisation lanes (L divides C; w = C / L columns
+    and S = R * w PEs each), ``pe`` ``shift-add`` or ``multiply``, ``group_max`` largest group, ``zero`` kind
+    of zero point (``none``, ``int4``, ``f16-min``), ``two_pass`` whether 8-bit weights can be sent as two
+    passes. Derived: ``params_depth``, ``group_gap``.
+
+    **Streams.** Payloads as they appear in Verilog, first field at bit 0:
+
+    ========  ==========================================================================================
+    act       ``a``: R x 8 signed; ``last_in_group``, ``last_in_tile``, ``high``, ``signed``: 1 bit each
+    wgt       ``w``: C x 4
+    params    ``d``: C x 16 (FP16); ``z``: C x 4 (``int4``) or C x 16 (FP16, ``f16-min``), absent for
+              ``none``; ``s_a``: R x 16 (FP16)
+    out[l]    FP32, lane l's outputs in column-major order: column l * w rows 0..R-1, then the next column
+    ========  ==========================================================================================
+
+    A step takes one beat of ``act`` and one of ``wgt``: activations and weights of one k. The step with
+    ``last_in_group`` also takes the group's beat of ``params``; ``last_in_tile`` (looked at only there) makes
+    the lanes emit. With 8-bit weights a group of G is G steps of low nibbles (``high`` = ``signed`` = 0),
+    then G steps of high nibbles (``high`` = 1, ``signed`` = 1 for two's complement) with the activations
+    repeated; ``last_in_group`` is set in the last of the 2 G only. ``high`` is ignored without ``two_pass``.
+    A group has at most ``group_max`` codes; FP16 values are finite. Tiles follow each other without a gap.
+
+    **Flow.** The array advances in every cycle in which no lane offers an output that is not taken; else
+    everything stands still. In an advancing cycle in which a needed beat is missing a bubble enters, so what
+    was accepted drains without further input. A step with ``last_in_group`` is also held back until it is
+    ``group_gap`` = max(S, loop latency of a lane) advancing cycles after the one before: a lane's time for a
+    group's elements. Unstalled, groups therefore follow each other with the period P = max(passes * G,
+    group_gap). No other order or timing of beats is refused or goes wrong. The readies depend combinationally
+    on the valids, on ``last_in_group`` and on the outputs' readies; no valid depends on a ready.
+
+    **Skew.** A step accepted at time t (counted in advancing cycles) meets in PE(r, c) at t + 1 + r + c: one
+    input register, and a register a row, a column and a PE. A group that ends at time T can be read from
+    PE(r, c) from T + 2 + r + c until the next one, P or more later, replaces it: up to and including T + P +
+    1 + r + c.
+
+    **Drain.** There are no shift chains: lane l reads PE(r, l * w + j), element i = j * R + r, through a
+    multiplexer at T + 2 + l * w + i. That is never early, since j * R + r >= r + j, and never late, since j *
+    R - j <= (w - 1) * (R - 1) <= S - 1 <= P - 1. The elements of one group take S <= P cycles, so a lane's
+    groups do not overlap.
+
+    **Scales.** A token leaves the front for every element i = 0..S-1 at T + 1 + i, with row, column in the
+    lane, s_a of its row, the row's activation sum (each k counted once: not in the high pass), the slot of
+    the group's d and z, and whether the group is the first or last of its tile. Lane l sees it l * w + 1
+    later, just when it reads the PE. The front's registers are replaced at T + P or later, after the token S
+    - 1 has left them. Lane l has d and z of its columns in a memory of ``params_depth`` groups, written when
+    the beat is taken.
+    """
+
+    def __init__(self, *, rows: int = 8, cols: int = 8, lanes: int = 2, pe: str = "shift-add",
+                 group_max: int = 128, zero: str = "none", two_pass: bool = False):
+        for name, value in (("rows", rows), ("cols", cols), ("lanes", lanes), ("group_max", group_max)):
+            if not isinstance(value, int) or value < 1:
+                raise InputError(f"{name} must be a positive integer, not {value!r}, in a systolic array")
+        for name, value, names in (("pe", pe, PES), ("zero", zero, ZERO_BITS)):
+            if value not in names:
+                raise InputError(
+                    f"{name} must be one of {', '.join(names)}, not {value!r}, in a systolic array")
+        self.rows = rows
+        self.cols = cols
+        self.lanes = lanes
+        self.lane_cols = columns_per_lane(cols=cols, lanes=lanes)
+        self.pe = pe
+        self.group_max = group_max
+        self.zero = zero
+        self.two_pass = two_pass
+        self.group_gap = group_gap(rows=rows, cols=cols, lanes=lanes, zero=zero)
+        self.params_depth = params_depth(rows=rows, cols=cols, lanes=lanes, zero=zero)
+
+        params = {"d": data.ArrayLayout(16, cols)}
+        if zero != "none":
+            params["z"] = data.ArrayLayout(ZERO_BITS[zero], cols)
+        params["s_a"] = data.ArrayLayout(16, rows)
+        super().__init__({
+            "act": In(stream.Signature(data.StructLayout({
+                "a": data.ArrayLayout(signed(A_BITS), rows),
+                "last_in_group": 1, "last_in_tile": 1, "high": 1, "signed": 1}))),
+            "wgt": In(stream.Signature(data.StructLayout({"w": data.ArrayLayout(W_BITS, cols)}))),
+            "params": In(stream.Signature(data.StructLayout(params))),
+            "out": Out(stream.Signature(unsigned(32))).array(lanes),
+        })
+
+    def elaborate(self, platform):
+        """Accept steps; skew them through the PEs; send tokens past the lanes."""
+        m = Module()
+        advance = Signal()
+        accept = Signal()
+        ends_group = Signal()
+        m.d.comb += ends_group.eq(accept & self.act.p.last_in_group)
+
+        self._accept(m, advance, accept)
+        sums = self._pes(m, advance, accept)
+        slot = self._slot(m, ends_group)
+        token = self._tokens(m, advance, accept, ends_group, slot)
+        lanes = []
+        for number in range(self.lanes):
+            hops = self.lane_cols if number else INPUT_STAGES + GROUP_SUM_STAGES - 1
+            token = delayed(m, advance, token, hops, f"token_{number}", reset=True)
+            lanes.append(self._lane(m, number, advance, ends_group, slot, token, sums))
+        m.d.comb += advance.eq(~Cat(lane.out.valid & ~lane.out.ready for lane in lanes).any())
+        return m
+
+    def _accept(self, m, advance, accept):
+        """The handshakes of the three inputs and the least distance of groups."""
+        wait = Signal(range(self.group_gap))
+        complete = Signal()
+        last = self.act.p.last_in_group
+        with m.If(advance):
+            with m.If(accept & last):
+                m.d.sync += wait.eq(self.group_gap - 1)
+            with m.Elif(wait != 0):
+                m.d.sync += wait.eq(wait - 1)
+        may_end = advance & (wait == 0)
+        m.d.comb += [
+            complete.eq(~last | self.params.valid),
+            accept.eq(self.act.ready & self.act.valid),
+            self.act.ready.eq(self.wgt.valid & complete & Mux(last, may_end, advance)),
+            self.wgt.ready.eq(self.act.valid & complete & Mux(last, may_end, advance)),
+            self.params.ready.eq(self.act.valid & self.wgt.valid & last & may_end),
+        ]
+
+    def _pes(self, m, advance, accept):
+        """The skew registers and the PEs; returns their group sums as ``sums[r][c]``."""
+        control = Signal(CONTROL)
+        m.d.comb += [
+            control.valid.eq(accept),
+            control.last.eq(self.act.p.last_in_group),
+            control.signed.eq(self.act.p.signed),
+            control.high.eq(self.act.p.high),
+        ]
+        down = [delayed(m, advance, self.wgt.p.w[c], INPUT_STAGES + c, f"w_{c}") for c in range(self.cols)]
+        sums = []
+        for r in range(self.rows):
+            control = delayed(m, advance, control, INPUT_STAGES if r == 0 else 1, f"control_{r}", reset=True)
+            right = delayed(m, advance, self.act.p.a[r], INPUT_STAGES + r, f"a_{r}"), control
+            row = []
+            for c in range(self.cols):
+                pe = PES[self.pe](group_max=self.group_max, w_bits=W_BITS, a_bits=A_BITS,
+                                  two_pass=self.two_pass)
+                m.submodules[f"pe_{r}_{c}"] = pe
+                m.d.comb += [
+                    pe.en.eq(advance), pe.a.eq(right[0]), pe.control.eq(right[1]), pe.w.eq(down[c])]
+                # Named wires, so that PEs at the edges keep all their ports and are the same module.
+                right = Signal(signed(A_BITS), name=f"a_{r}_{c}"), Signal(CONTROL, name=f"control_{r}_{c}")
+                down[c] = Signal(W_BITS, name=f"w_{r}_{c}")
+                m.d.comb += [right[0].eq(pe.a_next), right[1].eq(pe.control_next), down[c].eq(pe.w_next)]
+                row.append(pe.sum)
+            sums.append(row)
+        return sums
+
+    def _slot(self, m, ends_group):
+        """Where the scales of the group that ends next are kept."""
+        slot = Signal(range(self.params_depth))
+        with m.If(ends_group):
+            m.d.sync += slot.eq(slot + 1)
+        return slot
+
+    def _tokens(self, m, advance, accept, ends_group, slot):
+        """One token for every element of a lane, a step apart, from the step after a group's end; see the
+        class."""
+        row_bits = row_sum_bits(group_max=self.group_max, a_bits=A_BITS)
+        fields = {"valid": 1, "first": 1, "last": 1, "row": range(self.rows), "column": range(self.lane_cols),
+                  "slot": range(self.params_depth), "scale_a": 16}
+        if self.zero != "none":
+            fields["row_sum"] = signed(row_bits)
+        token = Signal(data.StructLayout(fields))
+
+        first_group = Signal(init=1)
+        front = {name: Signal.like(token[name], name=f"front_{name}")
+                 for name in ("valid", "first", "last", "row", "column", "slot")}
+        with m.If(advance):
+            with m.If(front["row"] != self.rows - 1):
+                m.d.sync += front["row"].eq(front["row"] + 1)
+            with m.Else():
+                m.d.sync += front["row"].eq(0)
+                with m.If(front["column"] != self.lane_cols - 1):
+                    m.d.sync += front["column"].eq(front["column"] + 1)
+                with m.Else():
+                    m.d.sync += front["valid"].eq(0)
+        with m.If(ends_group):
+            m.d.sync += [
+                front["valid"].eq(1),
+                front["first"].eq(first_group),
+                front["last"].eq(self.act.p.last_in_tile),
+                front["row"].eq(0),
+                front["column"].eq(0),
+                front["slot"].eq(slot),
+                first_group.eq(self.act.p.last_in_tile),
+            ]
+        m.d.comb += [token[name].eq(value) for name, value in front.items()]
+
+        scales_a, row_sums = [], []
+        for r in range(self.rows):
+            scale_a = Signal(16, name=f"scale_a_{r}", reset_less=True)
+            with m.If(ends_group):
+                m.d.sync += scale_a.eq(self.params.p.s_a[r])
+            scales_a.append(scale_a)
+            if self.zero != "none":
+                row_sums.append(self._row_sum(m, r, row_bits, accept))
+        m.d.comb += token.scale_a.eq(Array(scales_a)[token.row])
+        if self.zero != "none":
+            m.d.comb += token.row_sum.eq(Array(row_sums)[token.row])
+        return token
+
+    def _row_sum(self, m, r, row_bits, accept):
+        """The sum of row ``r``'s activations over the group that ended last."""
+        running = Signal(signed(row_bits), name=f"running_{r}")
+        row_sum = Signal(signed(row_bits), name=f"row_sum_{r}", reset_less=True)
+        following = Signal(signed(row_bits), name=f"following_{r}")
+        counted = Mux(self.act.p.high, 0, self.act.p.a[r]) if self.two_pass else self.act.p.a[r]
+        m.d.comb += following.eq(running + counted)
+        with m.If(accept):
+            m.d.sync += running.eq(following)
+            with m.If(self.act.p.last_in_group):
+                m.d.sync += [running.eq(0), row_sum.eq(following)]
+        return row_sum
+
+    def _lane(self, m, number, advance, ends_group, slot, token, sums):
+        """Lane ``number``: the scales of its columns, the multiplexer over its PEs, its output."""
+        columns = range(number * self.lane_cols, (number + 1) * self.lane_cols)
+        layout = {"d": data.ArrayLayout(16, self.lane_cols)}
+        if self.zero != "none":
+            layout["z"] = data.ArrayLayout(ZERO_BITS[self.zero], self.lane_cols)
+        params = memory.Memory(shape=data.StructLayout(layout), depth=self.params_depth, init=[])
+        m.submodules[f"params_{number}"] = params
+        write = params.write_port()
+        read = params.read_port(domain="comb")
+        m.d.comb += [write.addr.eq(slot), write.en.eq(ends_group), read.addr.eq(token.slot)]
+        for field in layout:
+            m.d.comb += [write.data[field][j].eq(self.params.p[field][c]) for j, c in enumerate(columns)]
+
+        lane = DequantLane(elements=self.lane_cols << ceil_log2(self.rows), group_max=self.group_max,
+                           zero=self.zero, two_pass=self.two_pass, w_bits=W_BITS, a_bits=A_BITS)
+        m.submodules[f"lane_{number}"] = lane
+        m.d.comb += [
+            lane.en.eq(advance),
+            lane.i.valid.eq(token.valid),
+            lane.i.first.eq(token.first),
+            lane.i.last.eq(token.last),
+            lane.i.element.eq(Cat(token.row, token.column)),
+            lane.i.scale_a.eq(token.scale_a),
+            lane.i.scale.eq(read.data.d[token.column]),
+        ]
+        if self.zero != "none":
+            m.d.comb += [lane.i.zero.eq(read.data.z[token.column]), lane.i.row_sum.eq(token.row_sum)]
+        with m.Switch(token.column):
+            for j, c in enumerate(columns):
+                with m.Case(j), m.Switch(token.row):
+                    for r in range(self.rows):
+                        with m.Case(r):
+                            m.d.comb += lane.i.sum.eq(sums[r][c])
+        wiring.connect(m, lane.out, wiring.flipped(self.out[number]))
+        return lane
