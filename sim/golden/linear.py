@@ -1,0 +1,116 @@
+"""Linear layers: exact integer sums, dequantised group by group in FP32 (``arch/numerics.md``, Linear)."""
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixflight.arch.errors import InputError
+from mixflight.sim.golden.checks import F32
+from mixflight.sim.golden.quantise import F16, I8, Quantised
+from mixflight.workloads.tensor import Tensor
+
+U8 = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class GroupedWeight:
+    """Integer codes [N, K], FP16 scales d [N, K/group] and, where the format has one, a zero [N, K/group].
+
+    ``zero`` uint8: an integer zero point, weight = d·(q - z). ``zero`` float16: a minimum, weight = d·q + m.
+    """
+
+    codes: I8 | U8
+    d: F16
+    zero: U8 | F16 | None
+    group: int
+
+    def __post_init__(self) -> None:
+        n, k = self.codes.shape
+        if self.group < 1 or k % self.group:
+            raise InputError(f"group must divide K: {self.group} does not divide {k}")
+        for part in (self.d, self.zero):
+            if part is not None and part.shape != (n, k // self.group):
+                raise InputError(f"scales and zeros must be {(n, k // self.group)}, not {part.shape}")
+
+    @property
+    def n(self) -> int:
+        """Outputs."""
+        return int(self.codes.shape[0])
+
+    @property
+    def k(self) -> int:
+        """Inputs."""
+        return int(self.codes.shape[1])
+
+    @functools.cached_property
+    def wide_d(self) -> F32:
+        """The scales widened to FP32."""
+        return self.d.astype(np.float32)
+
+    @functools.cached_property
+    def wide_minimum(self) -> F32:
+        """The minima widened to FP32; empty where there are none."""
+        if self.zero is None or self.zero.dtype != np.float16:
+            return np.empty((0, 0), np.float32)
+        return self.zero.astype(np.float32)
+
+    @functools.cached_property
+    def integer_zero(self) -> U8:
+        """The integer zero points; empty where there are none."""
+        if self.zero is None or self.zero.dtype != np.uint8:
+            return np.empty((0, 0), np.uint8)
+        return self.zero.astype(np.uint8)
+
+    def values(self) -> NDArray[np.float64]:
+        """The exact weights in float64."""
+        def spread(part: NDArray[np.generic]) -> NDArray[np.float64]:
+            return np.repeat(part.astype(np.float64), self.group, axis=1)
+
+        codes = self.codes.astype(np.float64)
+        if self.zero is None:
+            return spread(self.d) * codes
+        if self.zero.dtype == np.float16:
+            return spread(self.d) * codes + spread(self.zero)
+        return spread(self.d) * (codes - spread(self.zero))
+
+
+def grouped_weight(tensor: Tensor) -> GroupedWeight:
+    """A stored integer tensor as the golden model multiplies it; a constant code offset is subtracted."""
+    codes = tensor.codes()
+    if tensor.format.offset:
+        codes = (codes.astype(np.int16) - tensor.format.offset).astype(np.int8)
+    group = tensor.format.group or tensor.k
+    return GroupedWeight(codes=codes, d=tensor.scales(), zero=tensor.minima(), group=group)
+
+
+def integer_group(weight: GroupedWeight, activation: Quantised) -> int:
+    """The run of K whose products share both scales: the smaller group, which must divide the larger."""
+    if weight.k != activation.codes.shape[-1]:
+        raise InputError(f"K must agree: weights have {weight.k}, activations {activation.codes.shape[-1]}")
+    small, large = sorted((weight.group, activation.group))
+    if large % small:
+        raise InputError(f"groups must divide one another: weights {weight.group}, inputs {activation.group}")
+    return small
+
+
+def linear(weight: GroupedWeight, activation: Quantised) -> F32:
+    """Outputs [M, N] of activations [M, K]: groups in ascending order into one FP32 accumulator from +0."""
+    group = integer_group(weight, activation)
+    groups = weight.k // group
+    w = weight.codes.astype(np.float64).reshape(weight.n, groups, group)  # integers: float64 sums are exact
+    a = activation.codes.astype(np.float64).reshape(-1, groups, group)
+    d = np.repeat(weight.d.astype(np.float32), weight.group // group, axis=1)
+    s_a = np.repeat(activation.scales.astype(np.float32), activation.group // group, axis=1)
+    zero = None if weight.zero is None else np.repeat(weight.zero, weight.group // group, axis=1)
+    acc = np.zeros((len(a), weight.n), np.float32)
+    for g in range(groups):
+        total = a[:, g] @ w[:, g].T
+        rowsum = a[:, g].sum(axis=1)[:, None]
+        if zero is not None and zero.dtype != np.float16:
+            total = total - zero[:, g].astype(np.float64) * rowsum
+        acc = acc + (d[:, g] * s_a[:, g, None]) * total.astype(np.float32)
+        if zero is not None and zero.dtype == np.float16:
+            acc = acc + (zero[:, g].astype(np.float32) * s_a[:, g, None]) * rowsum.astype(np.float32)
+    return acc

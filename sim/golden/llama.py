@@ -1,0 +1,173 @@
+"""The forward pass of a llama file in golden arithmetic: prefill and decode over a KV cache.
+
+    load_llama       a GGUF file to a Llama (dimensions, and weights by their name in the file)
+    Session          one sequence: ``extend(tokens)`` appends them and gives logits
+    record_operands  what enters a chosen linear: quantised activations and grouped weights
+
+A token's values do not depend on how it is handed over: a prefill of several gives the bits of one by one.
+"""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from mixflight.arch.errors import InputError
+from mixflight.sim.golden import attention, kernels
+from mixflight.sim.golden import linear as linear_reference
+from mixflight.sim.golden import quantise as quantise_reference
+from mixflight.sim.golden.cache import Fp16Store, Int8Store
+from mixflight.sim.golden.checks import F32
+from mixflight.sim.golden.functions import silu_gate
+from mixflight.sim.golden.linear import GroupedWeight, grouped_weight
+from mixflight.sim.golden.norm import rms_norm
+from mixflight.sim.golden.quantise import Quantised
+from mixflight.sim.golden.rope import rotate, rotation
+from mixflight.workloads.gguf import GgufFile
+from mixflight.workloads.llama_gguf import FINAL_NORM, LINEARS, NORMS, model_of, weights_of
+from mixflight.workloads.model import Model
+from mixflight.workloads.tensor import Tensor
+
+GROUP = 32  # activations of every linear: INT8 per group of 32 along K
+KvKind = Literal["int8", "fp16"]
+Observer = Callable[[str, Quantised], None]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Llama:
+    """Dimensions and weights; linears and norms by their tensor's name in the file."""
+
+    model: Model
+    embedding: Tensor
+    linears: dict[str, GroupedWeight]
+    norms: dict[str, F32]
+    head_name: str
+
+
+def load_llama(file: GgufFile) -> Llama:
+    """The model in a GGUF file of the llama architecture; codes are unpacked on all cores."""
+    model, weights = model_of(file), weights_of(file)
+    tensors = [getattr(layer, role) for layer in weights.layers for role in LINEARS] + [weights.head]
+    norms = [getattr(layer, role) for layer in weights.layers for role in NORMS] + [weights.final_norm]
+    with ThreadPoolExecutor() as pool:
+        unpacked = list(pool.map(_unpack, tensors))
+    return Llama(
+        model=model,
+        embedding=weights.embedding,
+        linears={tensor.name: weight for tensor, weight in zip(tensors, unpacked, strict=True)},
+        norms={tensor.name: tensor.values().astype(np.float32) for tensor in norms},
+        head_name=weights.head.name,
+    )
+
+
+def _unpack(tensor: Tensor) -> GroupedWeight:
+    weight = grouped_weight(tensor)
+    _ = weight.wide_d, weight.wide_minimum  # worked out here, in the pool
+    return weight
+
+
+class Session:
+    """One sequence over its KV cache.
+
+    ``kv`` int8 is the contract's default, fp16 the reference variant. ``compiled=False`` runs the NumPy
+    reference of every function. ``observe(name, activation)`` is called for each linear with its quantised input.
+    """
+
+    def __init__(
+        self, llama: Llama, *, kv: KvKind = "int8", compiled: bool = True, observe: Observer | None = None
+    ) -> None:
+        if kv not in ("int8", "fp16"):
+            raise InputError(f"kv must be int8 or fp16, not {kv!r}")
+        self.llama = llama
+        self.kv = kv
+        self.compiled = compiled
+        self.observe = observe
+        self.position = 0
+        model = llama.model
+        store = Int8Store if kv == "int8" else Fp16Store
+        self._caches = [
+            (store(model.kv_heads, model.head_dim), store(model.kv_heads, model.head_dim))
+            for _ in range(model.layers)
+        ]
+
+    def extend(self, tokens: Sequence[int], *, every: bool = False) -> F32:
+        """Append ``tokens``; logits [1, vocab] after the last, or after each token with ``every``."""
+        llama, model, end = self.llama, self.llama.model, self.position + len(tokens)
+        if not tokens or min(tokens) < 0 or max(tokens) >= model.vocab:
+            raise InputError(f"tokens must be numbers below {model.vocab}, not {list(tokens)[:8]}")
+        if end > model.context_length:
+            raise InputError(f"the context must hold at most {model.context_length} tokens, not {end}")
+        x = embed(llama.embedding, tokens)
+        angles = rotation(model.rope_theta, model.head_dim, np.arange(self.position, end))
+        for layer in range(model.layers):
+            x = self._block(layer, x, angles)
+        self.position = end
+        x = self._norm(FINAL_NORM, x if every else x[-1:])
+        return self._project([llama.head_name], x)[0]
+
+    def _block(self, layer: int, x: F32, angles: tuple[F32, F32]) -> F32:
+        def name(role: str) -> str:
+            return f"blk.{layer}.{LINEARS.get(role, role)}.weight"
+
+        y = self._norm(name("attn_norm"), x)
+        q, k, v = (
+            part.reshape(len(x), -1, self.llama.model.head_dim)
+            for part in self._project([name("q"), name("k"), name("v")], y)
+        )
+        cosine, sine = (part[:, None] for part in angles)
+        keys, values = self._caches[layer]
+        keys.put(self.position, rotate(k, cosine, sine))
+        values.put(self.position, v)
+        mixed = self._attend(layer, rotate(q, cosine, sine)).reshape(len(x), -1)
+        x = x + self._project([name("o")], mixed)[0]
+        gate, up = self._project([name("gate"), name("up")], self._norm(name("ffn_norm"), x))
+        return x + self._project([name("down")], silu_gate(gate, up))[0]
+
+    def _norm(self, name: str, x: F32) -> F32:
+        return rms_norm(x, self.llama.norms[name], np.float32(self.llama.model.norm_epsilon))
+
+    def _project(self, names: list[str], x: F32) -> list[F32]:
+        """The named linears of one input, which is quantised once."""
+        quantise = kernels.quantise if self.compiled else quantise_reference.quantise
+        linear = kernels.linear if self.compiled else linear_reference.linear
+        activation = quantise(x, GROUP)
+        if self.observe is not None:
+            for name in names:
+                self.observe(name, activation)
+        return [linear(self.llama.linears[name], activation) for name in names]
+
+    def _attend(self, layer: int, q: F32) -> F32:
+        keys, values = self._caches[layer]
+        if self.compiled and isinstance(keys, Int8Store) and isinstance(values, Int8Store):
+            return kernels.attend_int8(q, keys.view(), values.view(), self.position)
+        out = np.empty_like(q)
+        for token in range(len(q)):
+            used = self.position + token + 1
+            if isinstance(keys, Int8Store) and isinstance(values, Int8Store):
+                out[token] = attention.attend_int8(q[token], keys.view(used), values.view(used))
+            elif isinstance(keys, Fp16Store) and isinstance(values, Fp16Store):
+                out[token] = attention.attend_fp16(q[token], keys.view(used), values.view(used))
+        return out
+
+
+def embed(embedding: Tensor, tokens: Sequence[int]) -> F32:
+    """Embedding rows: x = f32(d·q), then f32(x + m) where the table has minima; float tables are widened."""
+    return embedding.dequantise(list(tokens))
+
+
+def record_operands(
+    llama: Llama, tokens: Sequence[int], name: str, *, kv: KvKind = "int8"
+) -> tuple[Quantised, GroupedWeight]:
+    """What enters the linear ``name`` in a prefill of ``tokens``: activations [tokens, K] and the weight."""
+    if name not in llama.linears:
+        raise InputError(f"tensor must be a linear, such as blk.0.ffn_up.weight, not {name!r}")
+    found: list[Quantised] = []
+
+    def observe(seen: str, activation: Quantised) -> None:
+        if seen == name:
+            found.append(activation)
+
+    Session(llama, kv=kv, observe=observe).extend(tokens, every=True)
+    return found[0], llama.linears[name]
