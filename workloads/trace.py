@@ -138,10 +138,8 @@ class _Builder:
         )  # fmt: skip
 
     def _vector(self, name: str, kind: Any, m: int, n: int, count: int = 1, **bytes_: int) -> Operator:
-        layers = bytes_.pop("outside", 0)
-        return Operator(
-            name=name, kind=kind, layers=(-1,) if layers else self.all_layers, m=m, n=n, count=count, **bytes_
-        )
+        layers = (-1,) if bytes_.pop("outside", 0) else self.all_layers
+        return Operator(name=name, kind=kind, layers=layers, m=m, n=n, count=count, **bytes_)
 
     def _linears(self, names: Sequence[str], rows: int) -> list[Operator]:
         """The linears ``names``: one operator for each distinct format among the layers."""
@@ -174,9 +172,11 @@ class _Builder:
 
     def _quantise(self, name: str, linear: str, m: int, n: int, count: int = 1, outside: bool = False) -> list[Operator]:
         """The quantisation of an input, unless ``linear`` takes it as a float."""
-        if self.formats.act_format(linear).kind == "float":
+        act = self.formats.act_format(linear)
+        if act.kind == "float":
             return []
-        return [self._vector(name, "quantise", m, n, count, outside=int(outside))]
+        layers = (-1,) if outside else self.all_layers
+        return [Operator(name=name, kind="quantise", layers=layers, m=m, n=n, count=count, act=act)]
 
     def _before_attention(self, tokens: int) -> list[Operator]:
         model, rows = self.model, self.batch * tokens
@@ -225,7 +225,10 @@ class _Builder:
         found += [self._vector("attention_residual", "residual", rows, model.hidden), self._norm("ffn_norm", rows)]
         found += self._quantise("ffn_input_quantise", "layers.0.up", rows, model.hidden)
         found += self._linears(("gate", "up") if model.ffn_kind == "gated" else ("up",), rows)
-        found.append(self._vector("ffn_activation", "activation", rows, model.ffn))
+        found.append(Operator(
+            name="ffn_activation", kind="activation", layers=self.all_layers, m=rows, n=model.ffn,
+            variant=f"{model.activation}:{model.ffn_kind}",
+        ))  # fmt: skip
         found += self._quantise("ffn_hidden_quantise", "layers.0.down", rows, model.ffn)
         found += self._linears(("down",), rows)
         found += [

@@ -1,0 +1,121 @@
+"""Blocking of a matrix operator for the buffers of an output-stationary array."""
+
+from collections.abc import Iterator
+
+import msgspec
+
+from mixflight.arch.accelerator import Accelerator
+from mixflight.arch.commands import MatrixCommand
+from mixflight.arch.errors import InputError
+from mixflight.arch.formats import Zero
+from mixflight.arch.pe import passes
+from mixflight.mapping.homes import FP32_BYTES, operand_in_dram, vector_in_dram
+from mixflight.workloads.operators import Operator
+
+
+def matrix_command(operator: Operator, accelerator: Accelerator) -> MatrixCommand:
+    """The array command of a matrix operator: the blocking with the least time, then the least traffic.
+
+    Candidates are powers of two of the array's rows and columns; the slab of k is the longest that fits. Time is
+    estimated as the longer of the array's cycles and the DRAM's; the engine times the choice tile by tile.
+    """
+    weight, act = operator.weight, operator.act
+    assert weight is not None and act is not None
+    group = weight.group or operator.k
+    act_bytes = operator.m * _row_bytes(operator)
+    acts_from_dram = operand_in_dram(operator.count * act_bytes, accelerator)
+    fixed = MatrixCommand(
+        operator=operator.name, kind=operator.kind, layers=operator.layers, macs=operator.macs, count=operator.count,
+        m=operator.m, n=operator.n, k=operator.k, group=group,
+        passes=passes(accelerator.array.element, weight, act, operator.name),
+        zero=_zero(operator), weight=weight, act=act, scaled=weight.kind == "int",
+        causal_step=operator.causal_step, causal_on_n=operator.kind == "qk",
+        m_block=0, n_block=0, k_slab=0, weights_resident=False, acts_held=False,
+        acts_from_dram=acts_from_dram,
+        results_to_dram=vector_in_dram(operator.count * operator.m * operator.n, accelerator),
+        weight_bytes=(operator.weight_bytes + operator.kv_read_bytes) // operator.count, act_bytes=act_bytes,
+        kv=operator.kind != "linear",
+    )  # fmt: skip
+    blocked = list(_blockings(fixed, accelerator))
+    if not blocked:
+        raise InputError(
+            f"the buffers must hold one slab of a {accelerator.array.rows}x{accelerator.array.cols} tile, "
+            f"in operator {operator.name!r} on {accelerator.name}"
+        )
+    return min(blocked, key=lambda command: _cost(command, accelerator))
+
+
+def _row_bytes(operator: Operator) -> int:
+    """Stored bytes of one row of the [m, k] operand; probabilities of ``av`` have one scale a row."""
+    assert operator.act is not None
+    return -(-operator.act.row_bits(operator.k) // 8)
+
+
+def _zero(operator: Operator) -> Zero:
+    """What the lanes correct: a constant code offset is an integer zero point. Scales and minima of cached values lie
+    along k and fold into the probabilities on the SFU."""
+    assert operator.weight is not None
+    if operator.kind == "av":
+        return "none"
+    return "int4" if operator.weight.offset else operator.weight.zero
+
+
+def _powers(step: int, extent: int) -> Iterator[int]:
+    size = step
+    while size < extent:
+        yield size
+        size *= 2
+    yield size
+
+
+def _blockings(command: MatrixCommand, accelerator: Accelerator) -> Iterator[MatrixCommand]:
+    array, buffers = accelerator.array, accelerator.buffers
+    weight_half, act_half, output_half = (kib * 512 for kib in (buffers.weight_kib, buffers.act_kib, buffers.output_kib))
+    bytes_per_weight = command.weight_bytes / (command.n * command.k)
+    bytes_per_act = command.act_bytes / (command.m * command.k)
+    one_row_block = command.m <= array.rows
+    for m_block in (array.rows,) if command.causal_step else _powers(array.rows, command.m):
+        for n_block in (array.cols,) if one_row_block else _powers(array.cols, command.n):
+            rows, cols = min(m_block, command.m), min(n_block, command.n)
+            single_tile = m_block == array.rows and n_block == array.cols
+            longest = int(weight_half / (cols * bytes_per_weight))
+            if command.acts_from_dram:
+                longest = min(longest, int(act_half / (rows * bytes_per_act)))
+            k_slab = min(command.k, longest)
+            if k_slab < command.k:
+                if not single_tile:
+                    k_slab -= k_slab % command.group
+                    if rows * cols * FP32_BYTES > output_half:
+                        continue
+                elif k_slab > command.group:
+                    k_slab -= k_slab % command.group
+            if k_slab < 1:
+                continue
+            changes = {
+                "m_block": m_block, "n_block": n_block, "k_slab": k_slab,
+                "weights_resident": command.weight_bytes <= weight_half and k_slab == command.k,
+                "acts_held": k_slab == command.k,
+            }  # fmt: skip
+            yield _replace(command, changes)
+
+
+def _replace(command: MatrixCommand, changes: dict[str, int]) -> MatrixCommand:
+    return msgspec.structs.replace(command, **changes)
+
+
+def dram_bytes(command: MatrixCommand) -> tuple[int, int]:
+    """Bytes that all ``count`` products read from and write to DRAM, edge blocks counted in full."""
+    row_blocks = -(-command.m // command.m_block)
+    col_blocks = -(-command.n // command.n_block)
+    weights = command.weight_bytes * (1 if command.weights_resident else row_blocks)
+    acts = command.act_bytes * (1 if command.acts_held else col_blocks) if command.acts_from_dram else 0
+    results = command.m * command.n * FP32_BYTES if command.results_to_dram else 0
+    return command.count * (weights + acts), command.count * results
+
+
+def _cost(command: MatrixCommand, accelerator: Accelerator) -> tuple[float, int, int]:
+    array = accelerator.array
+    tiles = -(-command.m // array.rows) * -(-command.n // array.cols)
+    compute = tiles * command.passes * command.k * command.count
+    traffic = sum(dram_bytes(command))
+    return max(compute, traffic / accelerator.dram_bytes_per_cycle), traffic, -command.k_slab

@@ -1,0 +1,63 @@
+"""Vector operators on the SFU: passes, operations an element, and what moves off-chip."""
+
+from typing import NamedTuple
+
+from mixflight.arch.accelerator import Accelerator
+from mixflight.arch.commands import VectorCommand
+from mixflight.arch.errors import InputError
+from mixflight.mapping.homes import FP32_BYTES, operand_in_dram, vector_in_dram
+from mixflight.workloads.operators import Operator
+
+
+class _Work(NamedTuple):
+    """Passes over the vector; FP32 multiplies, adds (comparisons and roundings too) and table reads an element; FP32
+    vectors read and written."""
+
+    passes: int
+    multiplies: int
+    adds: int
+    table_reads: int
+    inputs: int
+    outputs: int
+
+
+# Derived from the formulas of arch/numerics.md: e.g. softmax visits the vector for the maximum, for exp and sum, and
+# for the scaling; exp is one multiply by log2 e, one table read and one interpolating multiply.
+WORK: dict[str, _Work] = {
+    "embed": _Work(1, 1, 0, 0, 0, 1),
+    "norm": _Work(2, 3, 1, 0, 1, 1),
+    "rope": _Work(1, 2, 1, 1, 1, 1),
+    "quantise": _Work(2, 1, 2, 0, 1, 0),
+    "kv_append": _Work(2, 1, 2, 0, 1, 0),
+    "softmax": _Work(3, 3, 3, 1, 1, 1),
+    "residual": _Work(1, 0, 1, 0, 2, 1),
+    "bias": _Work(1, 0, 1, 0, 1, 1),
+    "activation:silu:gated": _Work(1, 5, 1, 2, 2, 1),
+    "activation:silu:plain": _Work(1, 4, 1, 2, 1, 1),
+    "activation:gelu:gated": _Work(1, 4, 1, 1, 2, 1),
+    "activation:gelu:plain": _Work(1, 3, 1, 1, 1, 1),
+    "activation:relu:gated": _Work(1, 1, 1, 0, 2, 1),
+    "activation:relu:plain": _Work(1, 0, 1, 0, 1, 1),
+}
+
+
+def vector_command(operator: Operator, accelerator: Accelerator) -> VectorCommand:
+    """The SFU command of a vector operator."""
+    key = f"activation:{operator.variant}" if operator.kind == "activation" else operator.kind
+    if key not in WORK:
+        raise InputError(f"a vector operator must be one of {', '.join(WORK)}, not {key!r}, in {operator.name!r}")
+    work = WORK[key]
+    vectors = operator.count * operator.m
+    elements = vectors * operator.n
+    spilled = FP32_BYTES * elements if vector_in_dram(elements, accelerator) else 0
+    quantised = 0
+    if operator.kind == "quantise" and operator.act is not None:
+        stored = vectors * operator.act.row_bits(operator.n) // 8
+        quantised = stored if operand_in_dram(stored, accelerator) else 0
+    return VectorCommand(
+        operator=operator.name, kind=operator.kind, layers=operator.layers, vectors=vectors, elements=operator.n,
+        passes=work.passes, multiplies=work.multiplies, adds=work.adds, table_reads=work.table_reads,
+        inputs=work.inputs, outputs=work.outputs,
+        dram_read_bytes=work.inputs * spilled + operator.parameter_bytes,
+        dram_write_bytes=work.outputs * spilled + quantised + operator.kv_write_bytes,
+    )  # fmt: skip

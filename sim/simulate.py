@@ -1,0 +1,132 @@
+"""A scenario on an accelerator: prefill and decode, time, energy, and what bound them."""
+
+from collections import defaultdict
+
+import msgspec
+
+from mixflight.arch.accelerator import Accelerator
+from mixflight.arch.prices import price_table
+from mixflight.mapping.compile import command_of
+from mixflight.sim.activity import Activity
+from mixflight.sim.cost import Energy, energy_by_component, total_energy
+from mixflight.sim.engine import Timed, time_command
+from mixflight.workloads.model import Model
+from mixflight.workloads.operators import Operator
+from mixflight.workloads.trace import Formats, Trace, decode_traces, prefill_trace
+
+
+class OperatorShare(msgspec.Struct, frozen=True, kw_only=True):
+    """What one operator took of a phase, all layers and steps together."""
+
+    operator: str
+    kind: str
+    cycles: float
+    bound_by: str
+    utilisation: float
+    energy: Energy
+
+
+class Phase(msgspec.Struct, frozen=True, kw_only=True):
+    """A prefill, or all steps of a decode: totals, and shares by operator and component."""
+
+    tokens: int
+    time_ms: float
+    energy: Energy
+    dram_bytes: float
+    macs: int
+    bound_by: str
+    operators: tuple[OperatorShare, ...]
+    components: dict[str, Energy]
+
+    @property
+    def power_w(self) -> float:
+        """Mean power over the phase."""
+        return self.energy.pj * 1e-12 / (self.time_ms * 1e-3)
+
+
+class Simulation(msgspec.Struct, frozen=True, kw_only=True):
+    """Prefill and decode of one scenario on one machine. ``mode`` says under which rules."""
+
+    accelerator: str
+    model: str
+    formats: str
+    mode: str
+    batch: int
+    prefill: Phase
+    decode: Phase
+
+
+class Engine:
+    """Times operators on one accelerator, each distinct one once."""
+
+    def __init__(self, accelerator: Accelerator) -> None:
+        self.accelerator = accelerator
+        self.timed: dict[Operator, Timed] = {}
+
+    def time(self, operator: Operator) -> Timed:
+        """The timed command of ``operator``, for one layer."""
+        if operator not in self.timed:
+            self.timed[operator] = time_command(command_of(operator, self.accelerator), self.accelerator)
+        return self.timed[operator]
+
+
+def simulate(
+    accelerator: Accelerator, model: Model, formats: Formats, formats_name: str, prefill: int, decode: int, batch: int = 1
+) -> Simulation:
+    """Prefill of ``prefill`` tokens, then ``decode`` steps at contexts prefill + 1 ... prefill + decode."""
+    engine = Engine(accelerator)
+    steps = decode_traces(model, formats, prefill, decode, batch)
+    return Simulation(
+        accelerator=accelerator.name, model=model.name, formats=formats_name, mode="corrected", batch=batch,
+        prefill=_phase(engine, [prefill_trace(model, formats, prefill, batch)], batch * prefill),
+        decode=_phase(engine, list(steps), batch * decode),
+    )  # fmt: skip
+
+
+def _phase(engine: Engine, traces: list[Trace], tokens: int) -> Phase:
+    accelerator = engine.accelerator
+    prices = price_table(accelerator.technology)
+    uses: dict[Operator, int] = defaultdict(int)
+    for trace in traces:
+        for operator in trace.operators:
+            uses[operator] += len(operator.layers)
+    by_name: dict[str, list[tuple[Timed, int]]] = defaultdict(list)
+    for operator, times in uses.items():
+        by_name[operator.name].append((engine.time(operator), times))
+    activities = {
+        name: _with_leakage(Activity.total([timed.activity.scaled(times) for timed, times in parts]), accelerator)
+        for name, parts in by_name.items()
+    }
+    total = Activity.total(list(activities.values()))
+    limits: dict[str, float] = defaultdict(float)
+    for parts in by_name.values():
+        for timed, times in parts:
+            limits[timed.bound_by] += times * timed.activity.cycles
+    macs = sum(trace.macs for trace in traces)
+    return Phase(
+        tokens=tokens, time_ms=total.cycles / (accelerator.clock_mhz * 1e3), energy=total_energy(total, prices),
+        dram_bytes=(total.counts["dram", "read_bit"] + total.counts["dram", "write_bit"]) / 8, macs=macs,
+        bound_by=max(limits, key=lambda limit: limits[limit]),
+        operators=tuple(
+            OperatorShare(
+                operator=name, kind=parts[0][0].kind, cycles=activities[name].cycles,
+                bound_by=max(parts, key=lambda part: part[1] * part[0].activity.cycles)[0].bound_by,
+                utilisation=_mean_utilisation(parts), energy=total_energy(activities[name], prices),
+            )
+            for name, parts in by_name.items()
+        ),
+        components=energy_by_component(total, prices),
+    )  # fmt: skip
+
+
+def _mean_utilisation(parts: list[tuple[Timed, int]]) -> float:
+    cycles = sum(times * timed.activity.cycles for timed, times in parts)
+    return sum(times * timed.activity.cycles * timed.utilisation for timed, times in parts) / cycles
+
+
+def _with_leakage(activity: Activity, accelerator: Accelerator) -> Activity:
+    """``activity`` with the leakage of every PE over its time; only PEs have a leakage source so far."""
+    array = accelerator.array
+    nanoseconds = activity.cycles * 1e3 / accelerator.clock_mhz
+    counts = {**activity.counts, (f"pe.{array.pe}", "leak_ns"): array.rows * array.cols * nanoseconds}
+    return Activity(activity.cycles, counts)
