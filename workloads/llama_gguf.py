@@ -3,8 +3,8 @@
     model_of      GgufFile to Model, from the metadata
     weights_of    GgufFile to LlamaWeights, every tensor's shape checked against the model
 
-The rows of q and k are stored in the order for rotary embeddings of adjacent pairs: elements 2i and 2i + 1 of a
-head rotate together. A tensor of the file that has no role here is an error, because leaving it out would change
+The rows of q and k are stored for rotary embeddings of adjacent pairs: elements 2i and 2i + 1 of a head
+rotate together. A tensor of the file that has no role here is an error, because leaving it out would change
 what the model computes.
 """
 

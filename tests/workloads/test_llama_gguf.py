@@ -64,11 +64,13 @@ def test_dimensions_and_roles(tmp_path):
     weights = weights_of(file)
     assert weights.head is weights.embedding
     assert len(weights.layers) == LAYERS
-    names = [getattr(weights.layers[1], field.name).name for field in dataclasses.fields(weights.layers[1])]
-    assert names == [
+    layer = weights.layers[1]
+    assert [getattr(layer, field.name).name for field in dataclasses.fields(layer)] == [
         f"blk.1.{name}.weight"
-        for name in ("attn_norm", "attn_q", "attn_k", "attn_v", "attn_output", "ffn_norm", "ffn_gate", "ffn_up",
-                     "ffn_down")
+        for name in (
+            "attn_norm", "attn_q", "attn_k", "attn_v", "attn_output", "ffn_norm", "ffn_gate", "ffn_up",
+            "ffn_down",
+        )
     ]
 
 
