@@ -31,7 +31,9 @@ def register(app: typer.Typer) -> None:
             return
         path = cached_model(name)
         if path is None:
-            with progress() as bars:
+            bars = progress()
+            bars.disable = not bars.console.is_terminal  # a log or a pipe gets no bar
+            with bars:
                 bar = bars.add_task(f"fetching {name} (bytes)", total=None)
                 path = fetch_model(name, lambda done, total: bars.update(bar, completed=done, total=total))
         if json:

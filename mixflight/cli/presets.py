@@ -1,0 +1,51 @@
+"""``mixflight models``, ``archs``, ``recipes``: the presets, by the names that other commands take."""
+
+from collections.abc import Iterable
+from typing import Annotated, Protocol
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+
+
+class _Preset(Protocol):
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def summary(self) -> str: ...
+
+
+def register(app: typer.Typer) -> None:
+    """Define the commands."""
+
+    @app.command("models")
+    def list_models(json: Json = False) -> None:
+        """List the preset models."""
+        from mixflight.workloads.model import models
+
+        _list("models", models().values(), json)
+
+    @app.command("archs")
+    def list_archs(json: Json = False) -> None:
+        """List the preset accelerators."""
+        from mixflight.arch.accelerator import accelerators
+
+        _list("accelerators", accelerators().values(), json)
+
+    @app.command("recipes")
+    def list_recipes(json: Json = False) -> None:
+        """List the preset compression recipes."""
+        from mixflight.workloads.recipe import recipes
+
+        _list("recipes", recipes().values(), json)
+
+
+def _list(title: str, presets: Iterable[_Preset], json: bool) -> None:
+    from mixflight.cli.output import print_json, print_table
+
+    rows = [(preset.name, preset.summary) for preset in presets]
+    if json:
+        print_json({"rows": [{"name": name, "summary": summary} for name, summary in rows]})
+    else:
+        print_table(title, ("name", "summary"), rows)
