@@ -44,7 +44,7 @@ def columns_per_lane(*, cols: int, lanes: int) -> int:
 
 
 def add_latency(zero: Zero) -> int:
-    """Steps an element's product and accumulator take through the adders: two in a row with an FP16 minimum."""
+    """Steps of an element's additions: one, or two in a row with an FP16 minimum."""
     return ADD_STAGES * (2 if zero == "f16-min" else 1)
 
 
@@ -95,6 +95,16 @@ def sum_bits(*, group_max: int, w_bits: int, a_bits: int, passes: int) -> int:
 def row_sum_bits(*, group_max: int, a_bits: int) -> int:
     """Bits of the two's complement sum of ``group_max`` activations."""
     return (group_max << (a_bits - 1)).bit_length() + 1
+
+
+def scaled_bits(*, group_max: int, w_bits: int, a_bits: int, passes: int, zero: Zero) -> int:
+    """Bits of the largest magnitude a lane scales; more than an FP32 holds exactly are refused."""
+    bits = scaled_magnitude(
+        group_max=group_max, w_bits=w_bits, a_bits=a_bits, passes=passes, zero=zero).bit_length()
+    if bits > EXACT_FP32_INTEGER_BITS:
+        raise InputError(f"group sums must stay below 2**{EXACT_FP32_INTEGER_BITS}, not need {bits} bits, with "
+                         f"groups of {group_max} codes in {passes} passes")
+    return bits
 
 
 def scaled_magnitude(*, group_max: int, w_bits: int, a_bits: int, passes: int, zero: Zero) -> int:

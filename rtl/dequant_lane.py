@@ -5,12 +5,11 @@ from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from mixflight.arch.array_pipeline import (
-    EXACT_FP32_INTEGER_BITS,
     SELECT_TO_PRODUCT,
     lane_latency,
     loop_latency,
     row_sum_bits,
-    scaled_magnitude,
+    scaled_bits,
     sum_bits,
 )
 from mixflight.arch.errors import InputError
@@ -51,10 +50,7 @@ class DequantLane(wiring.Component):
         if elements < 1:
             raise InputError(f"elements must be at least 1, not {elements}, in a lane")
         codes = {"group_max": group_max, "w_bits": w_bits, "a_bits": a_bits, "passes": 1 + two_pass}
-        self.magnitude_bits = scaled_magnitude(**codes, zero=zero).bit_length()
-        if self.magnitude_bits > EXACT_FP32_INTEGER_BITS:
-            raise InputError(f"group sums must stay below 2**{EXACT_FP32_INTEGER_BITS}, not reach "
-                             f"2**{self.magnitude_bits - 1} with group_max {group_max}, in a lane")
+        self.magnitude_bits = scaled_bits(**codes, zero=zero)
         self.elements = elements
         self.zero = zero
         self.row_bits = row_sum_bits(group_max=group_max, a_bits=a_bits)

@@ -12,6 +12,7 @@ from mixflight.arch.array_pipeline import (
     group_gap,
     params_depth,
     row_sum_bits,
+    scaled_bits,
 )
 from mixflight.arch.errors import InputError
 from mixflight.arch.formats import ZERO_BITS
@@ -90,6 +91,7 @@ class SystolicArray(wiring.Component):
             if value not in names:
                 raise InputError(
                     f"{name} must be one of {', '.join(names)}, not {value!r}, in a systolic array")
+        scaled_bits(group_max=group_max, w_bits=W_BITS, a_bits=A_BITS, passes=1 + two_pass, zero=zero)
         self.rows = rows
         self.cols = cols
         self.lanes = lanes

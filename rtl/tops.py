@@ -6,16 +6,22 @@ from mixflight.rtl.pe_shift_add import ShiftAddPE
 from mixflight.rtl.systolic_array import SystolicArray
 
 
+def balanced_lanes(*, rows: int, cols: int, group: int) -> int:
+    """Fewest lanes that keep up with groups of ``group`` codes in one pass.
+
+    That is ``rows * cols / group`` where it divides ``cols``, else the next divisor; at most a lane a column.
+    """
+    if min(rows, cols, group) < 1:
+        raise InputError(f"rows, cols and group must be at least 1, not {rows}, {cols} and {group}, in an array")
+    return next((lanes for lanes in range(1, cols) if cols % lanes == 0 and lanes * group >= rows * cols), cols)
+
+
 def mixpe_array(*, rows: int = 8, cols: int = 8, group: int = 32, lanes: int | None = None,
                 pe: str = "shift-add", group_max: int = 128, zero: str = "none",
                 two_pass: bool = False) -> SystolicArray:
-    """The systolic array; without ``lanes`` as many as keep up with groups of ``group``: rows * cols /
-    group."""
+    """The systolic array; without ``lanes`` it has those that groups of ``group`` codes keep busy."""
     if lanes is None:
-        if group < 1:
-            raise InputError(f"group must be at least 1, not {group}, in top mixpe-array")
-        lanes = max(1, rows * cols // group)
-        lanes = next(count for count in range(lanes, cols + 1) if cols % count == 0) if lanes < cols else cols
+        lanes = balanced_lanes(rows=rows, cols=cols, group=group)
     return SystolicArray(rows=rows, cols=cols, lanes=lanes, pe=pe, group_max=group_max, zero=zero,
                          two_pass=two_pass)
 

@@ -21,7 +21,7 @@ def _group_count(a: Array, w: Array, s_a: Array, d: Array, z: Array | None, grou
     (m, k), n = a.shape, w.shape[0]
     if group < 1 or k % group:
         raise InputError(f"group must divide K: {group} does not divide {k}, in the array's operands")
-    groups = k // group
+    groups: int = k // group
     shapes: dict[str, tuple[Array, tuple[int, ...]]] = {
         "w": (w, (n, k)), "s_a": (s_a, (m, groups)), "d": (d, (n, groups))}
     if zero == "none" and z is not None:

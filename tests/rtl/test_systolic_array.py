@@ -95,3 +95,84 @@ def test_values_and_cycles(case, stalls):
     if stalls is None:
         assert cycles == array_cycles(rows=rows, cols=cols, lanes=lanes, k=k, group=group, passes=passes,
                                       tiles=tile_count, zero=zero)
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("two_pass", [False, True])
+def test_extreme_operands_in_the_largest_group(two_pass, signed):
+    shape = {"rows": 2, "cols": 2}
+    tile = random_operands(np.random.default_rng(3), **shape, k=128, group=128, passes=1 + two_pass,
+                           signed=signed, zero="int4", extreme=True)
+    dut = SystolicArray(**shape, lanes=1, zero="int4", two_pass=two_pass, group_max=128)
+    got, _ = run(dut, [tile], passes=1 + two_pass, signed=signed)
+    np.testing.assert_array_equal(got, expected_bits([tile], 1))
+
+
+def test_four_bit_weights_take_one_pass_on_a_two_pass_array():
+    tile = random_operands(np.random.default_rng(6), rows=2, cols=4, k=16, group=8, passes=1, signed=True,
+                           zero="none")
+    dut = SystolicArray(rows=2, cols=4, lanes=2, two_pass=True, group_max=16)
+    got, cycles = run(dut, [tile], passes=1, signed=True)
+    np.testing.assert_array_equal(got, expected_bits([tile], 2))
+    assert cycles == array_cycles(rows=2, cols=4, lanes=2, k=16, group=8, passes=1, zero="none")
+
+
+def test_the_order_of_groups_shows_in_the_last_bits():
+    """A model that adds the groups the other way round differs: the comparison is not blind to rounding."""
+    tile = random_operands(np.random.default_rng(8), rows=4, cols=4, k=64, group=4, passes=1, signed=True,
+                           zero="none")
+    for name in ("s_a", "d"):
+        tile[name] = (np.abs(tile[name].astype(np.float32)) % 1 + 0.5).astype(np.float16)
+    backwards = {name: np.ascontiguousarray(tile[name][:, ::-1]) for name in ("a", "w", "s_a", "d")}
+    assert (expected_bits([tile], 1) != expected_bits([tile | backwards], 1)).any()
+    got, _ = run(SystolicArray(rows=4, cols=4, lanes=1, group_max=4), [tile], passes=1, signed=True)
+    np.testing.assert_array_equal(got, expected_bits([tile], 1))
+
+
+def test_the_last_step_of_a_group_waits_for_the_scales_and_for_the_gap():
+    dut = SystolicArray(rows=2, cols=4, lanes=1, group_max=16)
+    assert dut.group_gap == 8
+    accepted = []
+
+    async def bench(ctx):
+        ctx.set(dut.out[0].ready, 1)
+        ctx.set(dut.act.valid, 1)
+        ctx.set(dut.wgt.valid, 1)
+        ctx.set(dut.act.p.last_in_group, 1)
+        for cycle in range(24):
+            ctx.set(dut.params.valid, cycle >= 5)
+            assert ctx.get(dut.params.ready) or not ctx.get(dut.act.ready)
+            if ctx.get(dut.act.ready):
+                assert ctx.get(dut.wgt.ready)
+                accepted.append(cycle)
+            await ctx.tick()
+
+    simulate(dut, [(bench,)])
+    assert accepted == [5, 13, 21]
+
+
+def test_activations_and_weights_are_taken_together():
+    dut = SystolicArray(rows=2, cols=2, lanes=1, group_max=16)
+
+    async def bench(ctx):
+        for act, wgt in ((0, 0), (0, 1), (1, 0), (1, 1)):
+            ctx.set(dut.act.valid, act)
+            ctx.set(dut.wgt.valid, wgt)
+            assert ctx.get(dut.act.ready & dut.act.valid) == (act and wgt)
+            assert ctx.get(dut.wgt.ready & dut.wgt.valid) == (act and wgt)
+            await ctx.tick()
+
+    simulate(dut, [(bench,)])
+
+
+def test_refusals():
+    with pytest.raises(InputError, match="lanes must divide the array's columns: 3 does not divide 8"):
+        SystolicArray(rows=8, cols=8, lanes=3)
+    with pytest.raises(InputError, match="rows must be a positive integer, not 0, in a systolic array"):
+        SystolicArray(rows=0, cols=8, lanes=1)
+    with pytest.raises(InputError, match="pe must be one of shift-add, multiply, not 'lut'"):
+        SystolicArray(rows=8, cols=8, lanes=1, pe="lut")
+    with pytest.raises(InputError, match="zero must be one of none, int4, f16-min, not 'int8'"):
+        SystolicArray(rows=8, cols=8, lanes=1, zero="int8")
+    with pytest.raises(InputError, match=r"group sums must stay below 2\*\*24"):
+        SystolicArray(rows=8, cols=8, lanes=1, group_max=1024, two_pass=True)

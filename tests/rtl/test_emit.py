@@ -1,0 +1,93 @@
+# amaranth: UnusedElaboratable=no
+"""The emitted Verilog: one module for equal instances, plain names, the same text every time, two parsers
+agree."""
+
+import re
+import time
+
+import pytest
+
+from mixflight.arch.errors import InputError
+from mixflight.rtl.emit import emit_verilog, merge_identical
+from mixflight.rtl.inspect import inspect_verilog
+from mixflight.rtl.tops import TOPS, balanced_lanes, mixpe_array
+
+
+def modules(text):
+    return re.findall(r"^module (\S+) ", text, re.M)
+
+
+def instances(text, module):
+    return len(re.findall(rf"^  {module} ", text, re.M))
+
+
+@pytest.fixture(scope="module")
+def array_text():
+    return emit_verilog(mixpe_array(zero="f16-min"), "mixpe-array")
+
+
+def test_the_array_has_one_pe_module_and_one_lane_module(array_text):
+    names = modules(array_text)
+    assert [name for name in names if name.startswith("mixpe_array_pe")] == ["mixpe_array_pe"]
+    assert [name for name in names if name.endswith("_lane")] == ["mixpe_array_lane"]
+    assert instances(array_text, "mixpe_array_pe") == 64
+    assert instances(array_text, "mixpe_array_lane") == 2
+    assert instances(array_text, "mixpe_array_lane_add") == 2
+    assert names[-1] == "mixpe_array"
+
+
+def test_parts_come_before_what_uses_them(array_text):
+    seen = set()
+    for name, body in re.findall(r"^module (\S+) (.*?)^endmodule", array_text, re.M | re.S):
+        for kind in re.findall(r"^  (mixpe_array\w*) ", body, re.M):
+            assert kind in seen
+        seen.add(name)
+
+
+def test_the_text_depends_on_the_parameters_only(array_text):
+    assert emit_verilog(mixpe_array(zero="f16-min"), "mixpe-array") == array_text
+    assert emit_verilog(mixpe_array(zero="none"), "mixpe-array") != array_text
+
+
+def test_an_independent_parser_reads_it(array_text):
+    assert set(inspect_verilog(array_text, top="mixpe_array").modules) == set(modules(array_text))
+
+
+@pytest.mark.parametrize("top", TOPS)
+def test_every_top_has_ports_named_after_its_signature(top):
+    began = time.perf_counter()
+    text = emit_verilog(TOPS[top](), top)
+    assert time.perf_counter() - began < 10
+    name = top.replace("-", "_")
+    ports = re.search(rf"^module {name} \(([^)]*)\)", text, re.M)[1].split(", ")
+    if top == "mixpe-array":
+        assert ports == sorted(["clk", "rst"] + [f"{stream}__{part}" for part in ("payload", "valid", "ready")
+                                                 for stream in ("act", "wgt", "params", "out__0", "out__1")])
+    else:
+        assert ports == ["a", "a_next", "clk", "control", "control_next", "en", "rst", "sum", "w", "w_next"]
+
+
+def test_equal_modules_merge_from_the_leaves_up():
+    leaf = "module \\t.{0}.x (b, a);\n  input a;\n  output b;\n  assign b = ~a;\nendmodule\n\n"
+    node = ("module \\t.{0} (a, b);\n  input a;\n  output b;\n"
+            "  \\t.{0}.x  x (\n    .a(a),\n    .b(b)\n  );\nendmodule\n\n")
+    other = "module \\t.u_2 (a);\n  input a;\nendmodule\n\n"
+    top = ("module t(a);\n  input a;\n  \\t.u_0  u_0 (\n    .a(a)\n  );\n  \\t.u_1  u_1 (\n    .a(a)\n  );\n"
+           "  \\t.u_2  u_2 (\n    .a(a)\n  );\nendmodule\n")
+    text = merge_identical("".join([top, node.format("u_0"), leaf.format("u_0"), node.format("u_1"),
+                                    leaf.format("u_1"), other]), "t")
+    assert modules(text) == ["t_u_x", "t_u", "t_u_2", "t"]
+    assert re.findall(r"^  (\w+) (u_\d)", text, re.M) == [("t_u", "u_0"), ("t_u", "u_1"), ("t_u_2", "u_2")]
+
+
+def test_lanes_follow_the_group():
+    expected = {(8, 8, 32): 2, (32, 64, 32): 64, (32, 64, 128): 16, (4, 6, 5): 6, (4, 6, 16): 2,
+                (4, 4, 128): 1, (64, 8, 4): 8}
+    assert {shape: balanced_lanes(rows=shape[0], cols=shape[1], group=shape[2]) for shape in expected} == expected
+
+
+def test_refusals():
+    with pytest.raises(InputError, match="a module name must consist of .*, not '1x', in Verilog emission"):
+        emit_verilog(None, "1x")
+    with pytest.raises(InputError, match="rows, cols and group must be at least 1, not 8, 8 and 0"):
+        mixpe_array(group=0)
