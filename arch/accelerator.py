@@ -10,10 +10,8 @@ from mixflight.arch.errors import InputError
 from mixflight.arch.pe import PES, Pe, PeKind
 from mixflight.arch.strict_toml import convert, read_toml
 
-_STRICT = {"frozen": True, "kw_only": True, "forbid_unknown_fields": True}
 
-
-class Array(msgspec.Struct, **_STRICT):  # type: ignore[call-arg,misc]
+class Array(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An output-stationary systolic array of ``rows`` x ``cols`` PEs with ``lanes`` dequantisation lanes.
 
     Rows hold tokens (activations enter on the left), columns hold output channels (weights enter on top). A lane serves
@@ -38,7 +36,7 @@ class Array(msgspec.Struct, **_STRICT):  # type: ignore[call-arg,misc]
         return PES[self.pe]
 
 
-class Buffers(msgspec.Struct, **_STRICT):  # type: ignore[call-arg,misc]
+class Buffers(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """On-chip SRAM in KiB. Streams are double-buffered: half of a buffer is filled while the other half is used."""
 
     weight_kib: int
@@ -51,7 +49,7 @@ class Buffers(msgspec.Struct, **_STRICT):  # type: ignore[call-arg,misc]
                 raise ValueError(f"{field} must be at least 1, not {getattr(self, field)}")
 
 
-class Dram(msgspec.Struct, **_STRICT):  # type: ignore[call-arg,misc]
+class Dram(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Off-chip memory as a pipe: ``stream_efficiency`` of ``peak_gb_s`` after ``latency_ns`` for the first byte."""
 
     standard: str
@@ -68,7 +66,7 @@ class Dram(msgspec.Struct, **_STRICT):  # type: ignore[call-arg,misc]
             raise ValueError(f"latency_ns must be at least 0, not {self.latency_ns}")
 
 
-class Sfu(msgspec.Struct, **_STRICT):  # type: ignore[call-arg,misc]
+class Sfu(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Special-function unit: ``elements_per_cycle`` elements a pass, ``latency_cycles`` from first in to first out."""
 
     elements_per_cycle: int
@@ -81,7 +79,7 @@ class Sfu(msgspec.Struct, **_STRICT):  # type: ignore[call-arg,misc]
             raise ValueError(f"latency_cycles must be at least 0, not {self.latency_cycles}")
 
 
-class Accelerator(msgspec.Struct, **_STRICT):  # type: ignore[call-arg,misc]
+class Accelerator(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A machine that runs operator traces: array, buffers, SFU, memory, clock and the technology that prices actions.
 
     ``sources`` says for each table, or ``table.key``, where its values come from.
@@ -125,7 +123,8 @@ def _accelerator(table: dict[str, Any], where: str) -> Accelerator:
 def accelerators() -> dict[str, Accelerator]:
     """The preset accelerators, by name (``corrected`` mode)."""
     folder = Path(__file__).with_name("presets")
-    return {path.stem: _accelerator({"name": path.stem, **read_toml(path)}, path.name) for path in sorted(folder.glob("*.toml"))}
+    paths = sorted(folder.glob("*.toml"))
+    return {path.stem: _accelerator({"name": path.stem, **read_toml(path)}, path.name) for path in paths}
 
 
 def accelerator_named(name: str) -> Accelerator:

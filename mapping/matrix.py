@@ -20,7 +20,8 @@ def matrix_command(operator: Operator, accelerator: Accelerator) -> MatrixComman
     estimated as the longer of the array's cycles and the DRAM's; the engine times the choice tile by tile.
     """
     weight, act = operator.weight, operator.act
-    assert weight is not None and act is not None
+    assert weight is not None
+    assert act is not None
     group = weight.group or operator.k
     act_bytes = operator.m * _row_bytes(operator)
     acts_from_dram = operand_in_dram(operator.count * act_bytes, accelerator)
@@ -70,7 +71,8 @@ def _powers(step: int, extent: int) -> Iterator[int]:
 
 def _blockings(command: MatrixCommand, accelerator: Accelerator) -> Iterator[MatrixCommand]:
     array, buffers = accelerator.array, accelerator.buffers
-    weight_half, act_half, output_half = (kib * 512 for kib in (buffers.weight_kib, buffers.act_kib, buffers.output_kib))
+    sizes = (buffers.weight_kib, buffers.act_kib, buffers.output_kib)
+    weight_half, act_half, output_half = (kib * 1024 // 2 for kib in sizes)
     bytes_per_weight = command.weight_bytes / (command.n * command.k)
     bytes_per_act = command.act_bytes / (command.m * command.k)
     one_row_block = command.m <= array.rows

@@ -140,7 +140,9 @@ def _time_vector(command: VectorCommand, accelerator: Accelerator) -> Timed:
     }
     if command.kind == "quantise":
         counts["sram.act", "write_bit"] = elements * 8
-    bound: Limit = "dram" if latency + dram > busy else ("sfu" if issue > command.passes * sfu.latency_cycles else "latency")
+    bound: Limit = "sfu" if issue > command.passes * sfu.latency_cycles else "latency"
+    if latency + dram > busy:
+        bound = "dram"
     return Timed(
         operator=command.operator, kind=command.kind, layers=len(command.layers),
         activity=Activity(cycles, counts), bound_by=bound,

@@ -71,8 +71,9 @@ class Engine:
 
 
 def simulate(
-    accelerator: Accelerator, model: Model, formats: Formats, formats_name: str, prefill: int, decode: int, batch: int = 1
-) -> Simulation:
+    accelerator: Accelerator, model: Model, formats: Formats, formats_name: str, prefill: int, decode: int,
+    batch: int = 1,
+) -> Simulation:  # fmt: skip
     """Prefill of ``prefill`` tokens, then ``decode`` steps at contexts prefill + 1 ... prefill + decode."""
     engine = Engine(accelerator)
     steps = decode_traces(model, formats, prefill, decode, batch)

@@ -48,7 +48,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
                 raise InputError(f"{field} must be at least 1, not {getattr(self, field)}, in model {self.name!r}")
         if self.heads % self.kv_heads:
             raise InputError(
-                f"heads must be a multiple of kv_heads: {self.heads} is none of {self.kv_heads}, in model {self.name!r}"
+                f"heads must be a multiple of kv_heads: {self.heads} is none of {self.kv_heads}, in {self.name!r}"
             )
 
     @property
@@ -81,9 +81,8 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 def models() -> dict[str, Model]:
     """The preset models, by name."""
     path = Path(__file__).with_name("models.toml")
-    return {
-        name: convert({"name": name, **table}, Model, f"{path.name} [{name}]") for name, table in read_toml(path).items()
-    }
+    tables = read_toml(path)
+    return {name: convert({"name": name, **table}, Model, f"{path.name} [{name}]") for name, table in tables.items()}
 
 
 def model_named(name: str) -> Model:

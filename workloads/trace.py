@@ -8,7 +8,7 @@ import msgspec
 from mixflight.arch.errors import InputError
 from mixflight.arch.formats import FORMATS, Format
 from mixflight.workloads.model import Model
-from mixflight.workloads.operators import Operator
+from mixflight.workloads.operators import Operator, VectorKind
 
 F32 = FORMATS["f32"]
 
@@ -137,9 +137,15 @@ class _Builder:
             operators=(*before, *self._attention(tokens, context), *after),
         )  # fmt: skip
 
-    def _vector(self, name: str, kind: Any, m: int, n: int, count: int = 1, **bytes_: int) -> Operator:
-        layers = (-1,) if bytes_.pop("outside", 0) else self.all_layers
-        return Operator(name=name, kind=kind, layers=layers, m=m, n=n, count=count, **bytes_)
+    def _vector(
+        self, name: str, kind: VectorKind, m: int, n: int, outside: bool = False, parameter_bytes: int = 0,
+        kv_write_bytes: int = 0,
+    ) -> Operator:  # fmt: skip
+        layers = (-1,) if outside else self.all_layers
+        return Operator(
+            name=name, kind=kind, layers=layers, m=m, n=n,
+            parameter_bytes=parameter_bytes, kv_write_bytes=kv_write_bytes,
+        )  # fmt: skip
 
     def _linears(self, names: Sequence[str], rows: int) -> list[Operator]:
         """The linears ``names``: one operator for each distinct format among the layers."""
@@ -168,15 +174,15 @@ class _Builder:
     def _norm(self, name: str, rows: int, outside: bool = False) -> Operator:
         vectors = 2 if self.model.norm == "layernorm" else 1
         parameters = vectors * self.model.hidden * F32.bits // 8
-        return self._vector(name, "norm", rows, self.model.hidden, parameter_bytes=parameters, outside=int(outside))
+        return self._vector(name, "norm", rows, self.model.hidden, outside=outside, parameter_bytes=parameters)
 
-    def _quantise(self, name: str, linear: str, m: int, n: int, count: int = 1, outside: bool = False) -> list[Operator]:
+    def _quantise(self, name: str, linear: str, m: int, n: int, outside: bool = False) -> list[Operator]:
         """The quantisation of an input, unless ``linear`` takes it as a float."""
         act = self.formats.act_format(linear)
         if act.kind == "float":
             return []
         layers = (-1,) if outside else self.all_layers
-        return [Operator(name=name, kind="quantise", layers=layers, m=m, n=n, count=count, act=act)]
+        return [Operator(name=name, kind="quantise", layers=layers, m=m, n=n, act=act)]
 
     def _before_attention(self, tokens: int) -> list[Operator]:
         model, rows = self.model, self.batch * tokens
@@ -185,7 +191,7 @@ class _Builder:
         if model.rope_theta == 0:
             row_bytes += FORMATS["f16"].row_bits(model.hidden) // 8
         heads, kv = model.heads * model.head_dim, model.kv_heads * model.head_dim
-        found = [self._vector("embed", "embed", rows, model.hidden, parameter_bytes=rows * row_bytes, outside=1)]
+        found = [self._vector("embed", "embed", rows, model.hidden, outside=True, parameter_bytes=rows * row_bytes)]
         found.append(self._norm("attention_norm", rows))
         found += self._quantise("attention_input_quantise", "layers.0.q", rows, model.hidden)
         found += self._linears(("q", "k", "v"), rows)
@@ -210,12 +216,12 @@ class _Builder:
             return count * context * item.row_bits(head) // 8
 
         return [
-            Operator(name="qk", kind="qk", layers=self.all_layers, m=m, n=context, k=head, count=count, causal_step=causal,
-                     weight=self.k_format, act=self.query, kv_read_bytes=read(self.k_format)),
+            Operator(name="qk", kind="qk", layers=self.all_layers, m=m, n=context, k=head, count=count,
+                     causal_step=causal, weight=self.k_format, act=self.query, kv_read_bytes=read(self.k_format)),
             self._vector("softmax", "softmax", self.batch * tokens * model.heads, context),
             *self._quantise("probability_quantise", "attention", self.batch * tokens * model.heads, context),
-            Operator(name="av", kind="av", layers=self.all_layers, m=m, n=head, k=context, count=count, causal_step=causal,
-                     weight=self.v_format, act=self.query, kv_read_bytes=read(self.v_format)),
+            Operator(name="av", kind="av", layers=self.all_layers, m=m, n=head, k=context, count=count,
+                     causal_step=causal, weight=self.v_format, act=self.query, kv_read_bytes=read(self.v_format)),
         ]  # fmt: skip
 
     def _after_attention(self, tokens: int) -> list[Operator]:

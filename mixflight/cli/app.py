@@ -3,12 +3,14 @@
 import importlib
 import sys
 
-import click
 import typer
 
 from mixflight.arch.errors import InputError
 
-COMMANDS = ("fetch", "presets", "trace", "simulate", "compare", "rtl", "synth", "verify", "generate", "report", "demo")
+COMMANDS = ("trace", "simulate", "compare")
+
+# Typer carries its own copy of click from 0.16 on; this is the base of its usage errors in any release.
+_USAGE_ERROR: type[Exception] = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 
 app = typer.Typer(
     name="mixflight",
@@ -32,12 +34,13 @@ def main() -> None:
         status = app(standalone_mode=False)
     except InputError as error:
         _refuse(str(error))
-    except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message())
-        sys.exit(2)
-    except click.ClickException as error:
-        _refuse(error.format_message())
-    except (KeyboardInterrupt, click.exceptions.Abort):
+    except _USAGE_ERROR as error:
+        message = error.format_message()  # type: ignore[attr-defined]
+        if type(error).__name__ == "NoArgsIsHelpError":
+            print(message)
+            sys.exit(2)
+        _refuse(message + "; see --help")
+    except (KeyboardInterrupt, typer.Abort):
         print("mixflight: interrupted; nothing half-written was left", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:

@@ -1,0 +1,72 @@
+"""``mixflight trace``: the operators of a prefill and of decode steps."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mixflight.arch.errors import InputError
+from mixflight.cli.options import BatchOption, JsonOption, RecipeOption
+from mixflight.cli.output import print_json, print_table
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to ``app``."""
+
+    @app.command()
+    def trace(
+        model: Annotated[str, typer.Argument(help="Preset, smollm2 (the fetched file), .gguf.", metavar="MODEL")],
+        recipe: RecipeOption = None,
+        prefill: Annotated[int | None, typer.Option("--prefill", help="Tokens of the prompt.", metavar="P")] = None,
+        decode: Annotated[int | None, typer.Option("--decode", help="Tokens generated after it.", metavar="D")] = None,
+        batch: BatchOption = 1,
+        output: Annotated[
+            Path | None, typer.Option("-o", "--output", help="Every operator as Parquet.", metavar="F.parquet")
+        ] = None,
+        json: JsonOption = False,
+    ) -> None:
+        """Operator trace: shapes, formats, MACs and bytes. Without lengths: one decoded token.
+
+        Example: mixflight trace smollm2 --prefill 128 --decode 128 -o trace.parquet
+        """
+        from mixflight.workload import load_workload
+        from mixflight.workloads.trace import decode_traces, prefill_trace
+
+        if output is not None and output.suffix != ".parquet":
+            raise InputError(f"the output must be a .parquet file, not {output}")
+        workload = load_workload(model, recipe)
+        if prefill is None and decode is None:
+            decode = 1
+        traces = []
+        if prefill is not None:
+            traces.append(prefill_trace(workload.model, workload.recipe, prefill, batch))
+        if decode is not None:
+            traces += decode_traces(workload.model, workload.recipe, prefill or 0, decode, batch)
+        if output is not None:
+            from mixflight.trace_table import write_parquet
+
+            write_parquet(traces, output)
+        document: dict[str, Any] = {
+            "model": workload.model.name, "recipe": workload.recipe.name, "batch": batch,
+            "prefill_tokens": prefill or 0, "decode_tokens": decode or 0,
+            **{key: sum(getattr(item, key) for item in traces) for key in ("ops", "macs", "weight_bytes", "kv_bytes")},
+            "parameter_bytes": sum(item.total("parameter_bytes") for item in traces),
+            "passes": [
+                {"phase": item.phase, "context": item.context, "ops": item.ops, "macs": item.macs,
+                 "weight_bytes": item.weight_bytes, "kv_bytes": item.kv_bytes}
+                for item in traces
+            ],
+        }  # fmt: skip
+        if output is not None:
+            document["path"] = str(output)
+        if json:
+            print_json(document)
+            return
+        first, last = traces[0], traces[-1]
+        shown = [first] if first is last else [first, last]
+        print_table(
+            f"{workload.model.name}, {workload.recipe.name}",
+            ("pass", "context", "operators", "MACs", "weight bytes", "KV bytes"),
+            [(item.phase, item.context, item.ops, item.macs, item.weight_bytes, item.kv_bytes) for item in shown],
+        )
+        print(f"in all: {document['ops']:,} operators, {document['macs']:,} MACs")

@@ -1,0 +1,37 @@
+"""Machines side by side on one model and scenario."""
+
+import msgspec
+
+from mixflight.arch.accelerator import Accelerator, accelerator_named
+from mixflight.arch.errors import InputError
+from mixflight.sim.simulate import Simulation, simulate
+from mixflight.workload import load_workload
+
+MODES = ("corrected",)
+
+
+class Machine(msgspec.Struct, frozen=True, kw_only=True):
+    """An accelerator and the recipe that the model has on it (None: the model's own formats)."""
+
+    accelerator: Accelerator
+    recipe: str | None
+
+    @staticmethod
+    def parse(text: str, recipe: str | None = None) -> "Machine":
+        """``ARCH`` or ``ARCH:RECIPE``; a recipe named here overrides ``recipe``."""
+        arch, _, own = text.partition(":")
+        if text.endswith(":"):
+            raise InputError(f"ARCH:RECIPE must name a recipe after the colon, not {text!r}")
+        return Machine(accelerator=accelerator_named(arch), recipe=own or recipe)
+
+
+def run(
+    machine: Machine, model: str, prefill: int, decode: int, batch: int = 1, mode: str = "corrected"
+) -> Simulation:
+    """Simulate ``model`` on ``machine``."""
+    if mode not in MODES:
+        raise InputError(f"mode must be one of {', '.join(MODES)}, not {mode!r}, for {machine.accelerator.name}")
+    workload = load_workload(model, machine.recipe)
+    return simulate(
+        machine.accelerator, workload.model, workload.recipe, workload.recipe.name, prefill, decode, batch
+    )

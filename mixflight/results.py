@@ -1,0 +1,80 @@
+"""Simulations as the documents and tables that the command line and the API give out."""
+
+from typing import Any
+
+from mixflight.sim.cost import Energy
+from mixflight.sim.simulate import Phase, Simulation
+
+
+def simulation_document(simulation: Simulation) -> dict[str, Any]:
+    """The JSON document of ``mixflight simulate``; energies carry their band as ``_low`` and ``_high``."""
+    return {
+        "arch": simulation.accelerator,
+        "model": simulation.model,
+        "recipe": simulation.formats,
+        "mode": simulation.mode,
+        "batch": simulation.batch,
+        "bound_by": simulation.decode.bound_by,
+        "prefill": _phase_document(simulation.prefill),
+        "decode": _phase_document(simulation.decode),
+    }
+
+
+def _phase_document(phase: Phase) -> dict[str, Any]:
+    total = _banded("energy_mj", phase.energy, 1e-9)
+    return {
+        "tokens": phase.tokens,
+        "time_ms": phase.time_ms,
+        "time_ms_per_token": phase.time_ms / phase.tokens,
+        "tokens_per_s": phase.tokens / phase.time_ms * 1e3,
+        **total,
+        **_banded("energy_mj_per_token", phase.energy, 1e-9 / phase.tokens),
+        "hbm_bytes_per_token": phase.dram_bytes / phase.tokens,
+        "power_w": phase.power_w,
+        "tokens_per_joule": phase.tokens / (phase.energy.pj * 1e-12),
+        "macs": phase.macs,
+        "bound_by": phase.bound_by,
+        "components": [
+            {"component": name, **_banded("energy_mj_per_token", energy, 1e-9 / phase.tokens)}
+            for name, energy in phase.components.items()
+        ],
+        "operators": [
+            {
+                "operator": item.operator, "kind": item.kind, "cycles": item.cycles, "bound_by": item.bound_by,
+                "utilisation": item.utilisation, **_banded("energy_mj", item.energy, 1e-9),
+            }
+            for item in phase.operators
+        ],
+    }  # fmt: skip
+
+
+def _banded(key: str, energy: Energy, factor: float) -> dict[str, float]:
+    return {key: energy.pj * factor, f"{key}_low": energy.low_pj * factor, f"{key}_high": energy.high_pj * factor}
+
+
+COMPARE_COLUMNS = ("machine", "prefill ms", "tokens/s", "mJ/token", "mJ band", "MB/token", "bound by")
+
+
+def compare_rows(simulations: list[Simulation]) -> list[tuple[object, ...]]:
+    """Lines of the comparison table, decode but for the prefill's time; the recipe is named where it differs."""
+    several = len({item.formats for item in simulations}) > 1
+    return [_compare_row(item, several) for item in simulations]
+
+
+def _compare_row(simulation: Simulation, name_recipe: bool) -> tuple[object, ...]:
+    decode = _phase_document(simulation.decode)
+    return (
+        f"{simulation.accelerator}:{simulation.formats}" if name_recipe else simulation.accelerator,
+        simulation.prefill.time_ms, decode["tokens_per_s"], decode["energy_mj_per_token"],
+        f"{decode['energy_mj_per_token_low']:,.3g}-{decode['energy_mj_per_token_high']:,.4g}",
+        decode["hbm_bytes_per_token"] / 1e6, decode["bound_by"],
+    )  # fmt: skip
+
+
+def scenario_title(simulations: list[Simulation]) -> str:
+    """What a comparison is about: model, recipe where it is one, lengths."""
+    first = simulations[0]
+    recipes = {item.formats for item in simulations}
+    recipe = f", {recipes.pop()}" if len(recipes) == 1 else ""
+    lengths = f"prefill {first.prefill.tokens // first.batch}, decode {first.decode.tokens // first.batch}"
+    return f"{first.model}{recipe}: {lengths}, batch {first.batch}"

@@ -1,0 +1,334 @@
+"""RTL against golden: the emitted Verilog runs under Verilator, its values must be exact, its cycles as computed.
+
+    verify_array   a systolic array: random, extreme and real tiles, alone and back to back, with and without stalls
+    verify_pe      a processing element: every operand pair, then random groups with gaps
+
+Both return a :class:`Row`. A failed check is a line of the row, not an exception.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixflight.arch.array_pipeline import GROUP_SUM_STAGES
+from mixflight.rtl.bench_systolic_array import array_job, array_span, array_values
+from mixflight.rtl.design import ChosenTop
+from mixflight.rtl.harness import Build, Result, build_model, run_jobs, run_vectors
+from mixflight.sim.array_timing import array_cycles
+from mixflight.sim.golden.array import TileBeats, array_outputs, lane_values, tile_beats
+
+Mutate = Callable[[str], str]
+"""Changes the emitted text: how the tests make sure that wrong hardware is found."""
+
+REAL_TENSORS = ("blk.0.ffn_up.weight", "blk.14.attn_q.weight", "blk.29.ffn_down.weight")
+"""Linears of SmolLM2 at the start, in the middle and at the end; the last one has K = 1,536."""
+
+PROMPT = "The capital of France is Paris, and the capital of Italy is"
+
+CONFIGURATIONS: tuple[Mapping[str, Any], ...] = (
+    {"zero": "f16-min"},
+    {"zero": "int4", "two_pass": True},
+    {"zero": "none", "pe": "multiply"},
+)
+"""What is verified of ``mixpe-array`` when nothing is asked for; the first one is what Q4_1 files need."""
+
+_GROUP = 32
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Tile:
+    """Operands of one tile of an array, as ``array_outputs`` takes them, and where they come from."""
+
+    source: str
+    a: NDArray[Any]
+    w: NDArray[Any]
+    s_a: NDArray[Any]
+    d: NDArray[Any]
+    z: NDArray[Any] | None
+    group: int
+    zero: Any
+    passes: int = 1
+    signed: bool = False
+
+    def outputs(self) -> NDArray[Any]:
+        """Golden outputs, FP32 [M, N]."""
+        return array_outputs(a=self.a, w=self.w, s_a=self.s_a, d=self.d, z=self.z, group=self.group, zero=self.zero)
+
+    def beats(self) -> TileBeats:
+        """The beats that feed the tile to the array."""
+        return tile_beats(a=self.a, w=self.w, s_a=self.s_a, d=self.d, z=self.z, group=self.group, zero=self.zero,
+                          passes=self.passes, signed=self.signed)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Check:
+    """One run: these tiles back to back, with these stalls."""
+
+    name: str
+    tiles: Sequence[Tile]
+    stall: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    seed: int = 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Row:
+    """The result for one top in one configuration.
+
+    ``cycles_rtl`` and ``cycles_sim`` are sums over the unstalled runs of an array; for a PE, steps from an operand to
+    its readable sum.
+    """
+
+    top: str
+    configuration: Mapping[str, Any]
+    tests: int
+    failures: int
+    cycles_rtl: int
+    cycles_sim: int
+    real_tiles: int
+    values: int
+    """Output values compared."""
+    messages: tuple[str, ...]
+    build_s: float
+    run_s: float
+
+
+def random_tile(chosen: ChosenTop, random: np.random.Generator, *, k: int, group: int = _GROUP,
+                extreme: bool = False, codes: str | None = None) -> Tile:
+    """A tile of random operands; ``extreme`` takes only the largest magnitudes, which fill the accumulators.
+
+    ``codes`` is ``unsigned``, ``signed`` or, on an array with two passes, ``signed8``; without it what the zero point
+    kind goes with.
+    """
+    array = chosen.component
+    zero = array.zero
+    codes = codes or ("signed" if zero == "none" else "unsigned")
+    low, high = {"unsigned": (0, 15), "signed": (-8, 7), "signed8": (-128, 127)}[codes]
+
+    def integers(shape: tuple[int, int], least: int, most: int) -> NDArray[Any]:
+        if extreme:
+            return random.choice(np.array([least, most], np.int64), shape)
+        return random.integers(least, most, shape, endpoint=True)
+
+    def scales(count: int, signs: bool) -> NDArray[Any]:
+        exponents = random.uniform(-12, 2, (count, k // group))
+        values = 2.0 ** exponents * (random.choice([-1, 1], exponents.shape) if signs else 1)
+        values[random.random(values.shape) < 0.02] = 0
+        if extreme:
+            values = np.full_like(values, 65504.0)
+        return values.astype(np.float16)
+
+    z: NDArray[Any] | None = None
+    if zero == "int4":
+        z = integers((array.cols, k // group), 0, 15).astype(np.uint8)
+    elif zero == "f16-min":
+        z = scales(array.cols, True)
+    return Tile(source="extreme" if extreme else "random", group=group, zero=zero,
+                a=integers((array.rows, k), -128 if extreme else -127, 127).astype(np.int8),
+                w=integers((array.cols, k), low, high), s_a=scales(array.rows, False),
+                d=scales(array.cols, True), z=z, passes=2 if codes == "signed8" else 1, signed=codes != "unsigned")
+
+
+def real_tiles(path: Path, chosen: ChosenTop, tensors: Sequence[str] = REAL_TENSORS,
+               prompt: str = PROMPT) -> list[Tile]:
+    """Tiles of a real model's linears: the first tokens of ``prompt`` times the first output channels, whole K."""
+    from mixflight.sim.golden.llama import Session, load_llama
+    from mixflight.workloads.gguf import open_gguf
+    from mixflight.workloads.tokenizer import tokenizer_of
+
+    array = chosen.component
+    file = open_gguf(path)
+    llama = load_llama(file)
+    entering: dict[str, Any] = {}
+
+    def observe(name: str, activation: Any) -> None:
+        if name in tensors:
+            entering[name] = activation
+
+    # One prefill serves every tensor; a row of the array is a token.
+    Session(llama, observe=observe).extend(tokenizer_of(file).encode(prompt)[:array.rows], every=True)
+    tiles = []
+    for name in tensors:
+        weight = llama.linears[name]
+        tiles.append(Tile(source=name, a=_rows(entering[name].codes, array.rows),
+                          s_a=_rows(entering[name].scales, array.rows), w=weight.codes[:array.cols].astype(np.int64),
+                          d=weight.d[:array.cols], z=_minima(weight, array.cols), group=weight.group,
+                          zero="f16-min"))
+    return tiles
+
+
+def _minima(weight: Any, columns: int) -> NDArray[Any]:
+    """The weight's minima, or zeros, which leave every value as it is, for a format without."""
+    scales: NDArray[Any] = weight.d[:columns]
+    return np.zeros_like(scales) if weight.zero is None else np.asarray(weight.zero[:columns])
+
+
+def _rows(values: NDArray[Any], count: int) -> NDArray[Any]:
+    """The first ``count`` rows, zeros where there are fewer tokens."""
+    missing = max(count - len(values), 0)
+    return np.ascontiguousarray(np.pad(values[:count], ((0, missing), (0, 0))))
+
+
+def array_checks(chosen: ChosenTop, real: Sequence[Tile] = (), *, seed: int = 0) -> list[Check]:
+    """The runs of :func:`verify_array`."""
+    random = np.random.default_rng(seed)
+    long, short = 4 * _GROUP, _GROUP // 4
+    several = [random_tile(chosen, random, k=k) for k in (long, _GROUP, 2 * _GROUP)]
+    checks = [
+        Check(name="random tile", tiles=several[:1]),
+        Check(name="one group", tiles=[random_tile(chosen, random, k=_GROUP)]),
+        Check(name="back to back", tiles=[random_tile(chosen, random, k=long) for _ in range(3)]),
+        Check(name="groups shorter than the lanes' time",
+              tiles=[random_tile(chosen, random, k=long, group=short) for _ in range(2)]),
+        Check(name="extreme operands", tiles=[random_tile(chosen, random, k=long, extreme=True)]),
+        Check(name="largest group, extreme operands", tiles=[random_tile(
+            chosen, random, k=2 * chosen.component.group_max, group=chosen.component.group_max, extreme=True)]),
+        Check(name="different tiles, all streams stalled", tiles=several, seed=seed + 1,
+              stall={"act": 0.3, "wgt": 0.3, "params": 0.3, "out": 0.3}),
+        Check(name="late outputs", tiles=several, seed=seed + 2, stall={"out": 0.9}),
+        Check(name="late scales", tiles=several, seed=seed + 3, stall={"params": 0.97}),
+    ]
+    if chosen.component.two_pass:
+        wide = [random_tile(chosen, random, k=long, codes="signed8") for _ in range(2)]
+        checks += [Check(name="8-bit weights", tiles=wide),
+                   Check(name="8-bit weights, stalled", tiles=wide, stall={"act": 0.4, "out": 0.4}, seed=seed + 4)]
+    for tile in real:
+        checks.append(Check(name=tile.source, tiles=[tile]))
+    if real:
+        checks.append(Check(name="real tiles, stalled", tiles=list(real), seed=seed + 5,
+                            stall={"act": 0.2, "wgt": 0.2, "out": 0.5}))
+    return checks
+
+
+def verify_array(chosen: ChosenTop, *, real: Sequence[Tile] = (), seed: int = 0, mutate: Mutate | None = None,
+                 checks: Sequence[Check] | None = None) -> Row:
+    """Run an emitted array against golden values and computed cycles."""
+    build = _build(chosen, mutate)
+    planned = array_checks(chosen, real, seed=seed) if checks is None else checks
+    jobs = [array_job(chosen.component, [tile.beats() for tile in check.tiles], stall=check.stall, seed=check.seed)
+            for check in planned]
+    results = run_jobs(build, jobs)
+    messages: list[str] = []
+    failures = cycles_rtl = cycles_sim = values = 0
+    for check, result in zip(planned, results, strict=True):
+        found, taken, computed = compare(chosen, check, result)
+        failures += bool(found)
+        messages += [f"{check.name}: {message}" for message in found]
+        cycles_rtl += taken
+        cycles_sim += computed
+        values += sum(len(words) for words in result.outputs.values())
+    return Row(top=chosen.top, configuration=dict(chosen.parameters), tests=len(planned), failures=failures,
+               cycles_rtl=cycles_rtl, cycles_sim=cycles_sim, values=values, messages=tuple(messages[:20]),
+               real_tiles=len(real), build_s=round(build.seconds, 2),
+               run_s=round(sum(result.seconds for result in results), 2))
+
+
+def compare(chosen: ChosenTop, check: Check, result: Result) -> tuple[list[str], int, int]:
+    """What is wrong with a run, the cycles it took and those computed; stalled runs have no computed cycles."""
+    array, tiles = chosen.component, check.tiles
+    if not result.finished:
+        return [f"stopped: no transfer for too long, after {result.cycles} cycles"], 0, 0
+    found = list(result.protocol_errors)
+    # Tiles of different K differ in nothing here: a tile has rows * cols outputs.
+    golden = np.stack([lane_values(tile.outputs(), lanes=array.lanes) for tile in tiles])
+    values = array_values(array, result, tiles=len(tiles))
+    wrong = np.argwhere(golden.view(np.uint32) != np.ascontiguousarray(values).view(np.uint32))
+    if len(wrong):
+        tile, lane, index = (int(place) for place in wrong[0])
+        found.append(f"{len(wrong)} of {golden.size} values differ; first tile {tile}, lane {lane}, output {index}: "
+                     f"golden {golden[tile, lane, index]!r}, RTL {values[tile, lane, index]!r}")
+    if check.stall:
+        return found, 0, 0
+    taken = array_span(array, result)
+    computed = array_cycles(rows=array.rows, cols=array.cols, lanes=array.lanes, zero=array.zero,
+                            k=tiles[0].a.shape[1], group=tiles[0].group, passes=tiles[0].passes, tiles=len(tiles))
+    if taken != computed:
+        found.append(f"{taken} cycles, computed {computed}")
+    return found, taken, computed
+
+
+def verify_pe(chosen: ChosenTop, *, seed: int = 0, mutate: Mutate | None = None) -> Row:
+    """Run a PE over every activation, weight and signedness as a group of one, then over random groups with gaps."""
+    build = _build(chosen, mutate)
+    element = chosen.component
+    random = np.random.default_rng(seed)
+    everything = _every_product(element.w_bits, element.a_bits)
+    checks = {"every operand pair": everything, "random groups": _random_groups(element, random, gaps=False),
+              "random groups with gaps": _random_groups(element, random, gaps=True)}
+    vectors = {pin: np.concatenate([part[pin] for part in checks.values()]) for pin in everything}
+    golden = _pe_sums(element, vectors)
+    started = time.perf_counter()
+    sums = _drive_pe(build, vectors).astype(np.int64)
+    run_s = time.perf_counter() - started
+    sums[sums >= 1 << (element.sum_bits - 1)] -= 1 << element.sum_bits
+    messages, failures, end = [], 0, 0
+    for name, part in checks.items():
+        begin, end = end, end + len(part["a"])
+        wrong = begin + np.flatnonzero(sums[begin:end] != golden[begin:end])
+        if len(wrong):
+            failures += 1
+            messages.append(f"{name}: {len(wrong)} of {end - begin} sums differ; first in step {wrong[0]}: "
+                            f"golden {golden[wrong[0]]}, RTL {sums[wrong[0]]}")
+    # The first product that is not zero tells the latency: it changes the sum from its value after reset.
+    changed = np.flatnonzero(sums)
+    latency = int(changed[0]) - int(np.flatnonzero(vectors["a"] * vectors["w"])[0]) if len(changed) else -1
+    if latency != GROUP_SUM_STAGES:
+        failures += 1
+        messages.append(f"a sum came {latency} steps after its operands, computed {GROUP_SUM_STAGES}")
+    return Row(top=chosen.top, configuration=dict(chosen.parameters), tests=len(checks) + 1, failures=failures,
+               cycles_rtl=latency, cycles_sim=GROUP_SUM_STAGES, real_tiles=0, values=len(golden),
+               messages=tuple(messages), build_s=round(build.seconds, 2), run_s=round(run_s, 2))
+
+
+Vectors = dict[str, NDArray[Any]]
+
+
+def _every_product(w_bits: int, a_bits: int) -> Vectors:
+    a, w, signed = (axis.ravel() for axis in np.meshgrid(
+        np.arange(-(1 << a_bits - 1), 1 << a_bits - 1), np.arange(1 << w_bits), np.arange(2), indexing="ij"))
+    ones = np.ones_like(a)
+    return {"en": ones, "a": a, "w": w, "valid": ones, "last": ones, "signed": signed, "high": 0 * ones}
+
+
+def _random_groups(element: Any, random: np.random.Generator, *, gaps: bool, steps: int = 6000) -> Vectors:
+    def chance(probability: float) -> NDArray[Any]:
+        return (random.random(steps) < probability).astype(np.int64)
+
+    last = chance(0.03)
+    longest = np.arange(steps) % element.group_max == element.group_max - 1     # no group beyond what fits
+    extreme = random.random(steps) < 0.3
+    a = random.integers(-(1 << element.a_bits - 1), 1 << element.a_bits - 1, steps)
+    return {"en": 1 - chance(0.3) * gaps, "valid": 1 - chance(0.3) * gaps, "last": last | longest,
+            "a": np.where(extreme, -(1 << element.a_bits - 1), a),
+            "w": random.integers(0, 1 << element.w_bits, steps), "signed": chance(0.5),
+            "high": chance(0.5) * element.two_pass}
+
+
+def _pe_sums(element: Any, vectors: Vectors) -> NDArray[Any]:
+    """Golden: the ``sum`` output before each clock edge."""
+    total = shown = 0
+    sums = []
+    rows = zip(*(vectors[name].tolist() for name in ("en", "a", "w", "valid", "last", "signed", "high")), strict=True)
+    for en, a, w, valid, last, signed, high in rows:
+        sums.append(shown)
+        if en and valid:
+            weight = w - (1 << element.w_bits) if signed and w >> (element.w_bits - 1) else w
+            total += a * weight << (element.w_bits if high and element.two_pass else 0)
+            if last:
+                shown, total = total, 0
+    return np.array(sums, np.int64)
+
+
+def _drive_pe(build: Build, vectors: Vectors) -> NDArray[Any]:
+    control = vectors["valid"] | vectors["last"] << 1 | vectors["signed"] << 2 | vectors["high"] << 3
+    pins = {"en": vectors["en"], "a": vectors["a"] & 255, "w": vectors["w"], "control": control}
+    return run_vectors(build, pins, ["sum"])["sum"]
+
+
+def _build(chosen: ChosenTop, mutate: Mutate | None) -> Build:
+    text = chosen.emit()
+    return build_model(mutate(text) if mutate else text, top=chosen.module)
