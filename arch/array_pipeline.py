@@ -59,8 +59,7 @@ def lane_latency(zero: Zero) -> int:
 
 
 def group_gap(*, rows: int, cols: int, lanes: int, zero: Zero) -> int:
-    """Least distance in steps of two steps that end a group: a lane's elements, or the loop of its
-    accumulator."""
+    """Least distance of two steps that end a group: a lane's elements, or its accumulator's loop."""
     return max(rows * columns_per_lane(cols=cols, lanes=lanes), loop_latency(zero))
 
 
@@ -87,8 +86,7 @@ def sum_magnitude(*, group_max: int, w_bits: int, a_bits: int, passes: int) -> i
 
 
 def sum_bits(*, group_max: int, w_bits: int, a_bits: int, passes: int) -> int:
-    """Bits of the two's complement group accumulator: 19 for 128 codes of 4 x 8 bits in one pass, 23 in
-    two."""
+    """Bits of the signed group accumulator: 19 for 128 codes of 4 x 8 bits in one pass, 23 in two."""
     return sum_magnitude(group_max=group_max, w_bits=w_bits, a_bits=a_bits, passes=passes).bit_length() + 1
 
 
@@ -108,8 +106,7 @@ def scaled_bits(*, group_max: int, w_bits: int, a_bits: int, passes: int, zero: 
 
 
 def scaled_magnitude(*, group_max: int, w_bits: int, a_bits: int, passes: int, zero: Zero) -> int:
-    """Largest magnitude of the integer a lane scales; with an integer zero point a code's distance from it
-    counts.
+    """Largest magnitude of the integer a lane scales: a group sum of codes, or of their distances from a zero.
 
     Unsigned codes are at most ``2**(passes * w_bits) - 1`` from a zero point, signed ones half a range plus
     ``ZERO_CODE_MAX``.

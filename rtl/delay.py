@@ -4,8 +4,7 @@ from amaranth import *
 
 
 def delayed(m: Module, en, value, steps: int, name: str, *, reset: bool = False):
-    """``value`` as it was ``steps`` steps before, a step being a cycle with ``en``; 0 steps give ``value``
-    itself.
+    """``value`` as it was ``steps`` cycles with ``en`` before; ``value`` itself for 0.
 
     Without ``reset`` the registers keep what they hold through a reset: right for data beside a valid bit.
     """

@@ -34,8 +34,7 @@ def emit_verilog(component, name: str) -> str:
 
 
 def merge_identical(text: str, top: str) -> str:
-    """The Verilog ``text`` with equal modules merged and renamed after ``top``, as :func:`emit_verilog`
-    says."""
+    """``text`` with equal modules merged and renamed after ``top``, as :func:`emit_verilog` says."""
     modules = {match["name"]: _canonical(match) for match in _MODULE.finditer(text)}
     merged: dict[str, str] = {}
     written: dict[str, str] = {}
@@ -65,8 +64,7 @@ def merge_identical(text: str, top: str) -> str:
 
 
 def _canonical(match: re.Match) -> tuple[list[str], str]:
-    """Ports in alphabetical order; the body without numbers that count through the file, and without
-    attributes.
+    """Ports in alphabetical order; the body without attributes and numbers that count through the file.
 
     The attributes left are ``full_case`` hints, which every value assigned beforehand makes void and which
     some parsers refuse before an ``if``.

@@ -20,8 +20,7 @@ KEPT = SIGNIFICAND + 2
 
 
 def fp16_integer(m: Module, bits, name: str):
-    """A finite FP16 value as ``(sign, significand, exponent)``: its magnitude is ``significand * 2**(exponent
-    - 25)``.
+    """``(sign, significand, exponent)`` of a finite FP16 value ``significand * 2**(exponent - 25)``.
 
     The significand is an 11-bit integer; a subnormal has exponent 1 and no hidden bit, so nothing is
     normalised.
@@ -39,8 +38,7 @@ def fp16_integer(m: Module, bits, name: str):
 
 
 class Fp32Round(wiring.Component):
-    """``magnitude * 2**(exponent - 127 - origin)`` with ``sign``, rounded once to FP32; 2 steps, one value a
-    step.
+    """``magnitude * 2**(exponent - 127 - origin)`` rounded once to FP32; 2 steps, one value a step.
 
     ``exponent`` is thus the biased exponent of a value whose leading one is bit ``origin`` of ``magnitude``.
     The result's biased exponent must lie in 1..254. A zero magnitude gives the zero of ``sign``. The lowest

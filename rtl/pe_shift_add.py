@@ -6,8 +6,7 @@ from mixflight.rtl.pe import ProcessingElement
 
 
 class ShiftAddPE(ProcessingElement):
-    """A PE whose product is the sum of the activation's copies, copy ``i`` gated by weight bit ``i`` and
-    shifted by ``i``.
+    """A PE that adds copies of the activation: copy ``i`` gated by weight bit ``i`` and shifted by ``i``.
 
     The shifts are wires. The tree is balanced, and the copy of the top bit is subtracted when the weight is
     signed. Source: MixPE (arXiv 2411.16158) replaces the multiplier so; its schematic is unpublished, this

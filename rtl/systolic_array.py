@@ -28,8 +28,7 @@ A_BITS = 8
 
 
 class SystolicArray(wiring.Component):
-    """R x C PEs: outputs[r, c] = dequantised sum over k of ``a[r, k] * w[c, k]``, a tile of R x C outputs at
-    a time.
+    """R x C PEs: output (r, c) of a tile is the dequantised sum over k of ``a[r, k] * w[c, k]``.
 
     Values are those of ``mixflight.sim.golden.array``, unstalled cycles those of
     ``mixflight.sim.array_timing``, both exactly.
@@ -37,7 +36,7 @@ class SystolicArray(wiring.Component):
     **Parameters.** ``rows`` R, ``cols`` C, ``lanes`` L dequantisation lanes (L divides C; w = C / L columns
     and S = R * w PEs each), ``pe`` ``shift-add`` or ``multiply``, ``group_max`` largest group, ``zero`` kind
     of zero point (``none``, ``int4``, ``f16-min``), ``two_pass`` whether 8-bit weights can be sent as two
-    passes. Derived: ``params_depth``, ``group_gap``.
+    passes. Derived, not given: ``params_depth`` and ``group_gap``, by :mod:`mixflight.arch.array_pipeline`.
 
     **Streams.** Payloads as they appear in Verilog, first field at bit 0:
 
