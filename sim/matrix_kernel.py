@@ -15,9 +15,9 @@ def matrix_cycles(
     """Cycles of ``count`` products back to back.
 
     ``weight_bytes``, ``act_bytes`` and ``result_bytes`` are a product's off-chip bytes of each operand, 0 for what
-    stays on chip. Step i is a slab of a block: its load starts when the DRAM is free and step i-2 has left its half of the
-    buffer; it is computed when loaded and when the array is free; a block's results are stored when its last slab has
-    drained (``tail`` cycles), after the load that was next. A tile advances a group every ``period`` cycles.
+    stays on chip. Step i is a slab of a block: its load starts when the DRAM is free and step i-2 has left its half
+    of the buffer; it is computed when loaded and when the array is free; a block's results are stored when its last
+    slab has drained (``tail`` cycles), after the load that was next. A tile advances a group every ``period`` cycles.
 
     Returns (total, array busy, DRAM busy, array waiting for loads) in cycles; busy and waiting exclude ``tail``.
     """

@@ -16,11 +16,11 @@ class Operator(msgspec.Struct, frozen=True, kw_only=True):
     """An operator that stands ``len(layers)`` times in the trace, once in each of ``layers`` (-1: outside the blocks).
 
     Matrix operators multiply ``count`` independent pairs [m, k] x [k, n]; ``weight`` is the format of the [k, n]
-    operand (a weight, or the cached keys or values) and ``act`` that of the [m, k] operand. ``causal_step`` > 0: the m rows are
-    tokens times ``causal_step`` query heads that share a KV head, and token t needs only the first
+    operand (a weight, or the cached keys or values) and ``act`` that of the [m, k] operand. ``causal_step`` > 0: the m
+    rows are tokens times ``causal_step`` query heads that share a KV head, and token t needs only the first
     ``context - tokens + t + 1`` columns (``qk``) or inner elements (``av``). Vector operators process ``count`` times
-    ``m`` vectors of ``n`` elements; k is 0, ``act`` is the format that ``quantise`` writes, ``variant`` tells activation
-    functions apart (``silu:gated``).
+    ``m`` vectors of ``n`` elements; k is 0, ``act`` is the format that ``quantise`` writes, ``variant`` tells
+    activation functions apart (``silu:gated``).
 
     Bytes are per layer and off-chip as stored, scales, zero points and minima included:
     ``weight_bytes`` weight matrices, ``parameter_bytes`` vectors such as norm weights, biases and embedding rows,

@@ -1,13 +1,16 @@
 """``mixflight COMMAND``: exit status 0 done, 1 a check failed, 2 bad input (one line on stderr)."""
 
 import importlib
+import os
 import sys
 
 import typer
 
 from mixflight.arch.errors import InputError
 
-COMMANDS = ("trace", "simulate", "compare")
+COMMANDS = ("fetch", "presets", "trace", "simulate", "compare", "rtl", "synth", "verify", "generate")
+
+INTERRUPTED = 130  # what typer returns for Ctrl-C
 
 # Typer carries its own copy of click from 0.16 on; this is the base of its usage errors in any release.
 _USAGE_ERROR: type[Exception] = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
@@ -41,12 +44,13 @@ def main() -> None:
             sys.exit(2)
         _refuse(message + "; see --help")
     except (KeyboardInterrupt, typer.Abort):
-        print("mixflight: interrupted; nothing half-written was left", file=sys.stderr)
-        sys.exit(130)
+        status = INTERRUPTED
     except BrokenPipeError:
-        sys.exit(141)
-    else:
-        sys.exit(status if isinstance(status, int) else 0)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 141
+    if status == INTERRUPTED:
+        print("mixflight: interrupted; nothing half-written was left", file=sys.stderr)
+    sys.exit(status if isinstance(status, int) else 0)
 
 
 def _refuse(message: str) -> None:

@@ -37,8 +37,9 @@ def _cell(value: object) -> str:
 
 
 def progress() -> Progress:
-    """Progress bars on stderr, gone when done."""
+    """Progress bars on stderr, gone when done; none when stderr is no terminal."""
+    console = Console(stderr=True)
     return Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-        console=Console(stderr=True), transient=True,
-    )
+        console=console, transient=True, disable=not console.is_terminal,
+    )  # fmt: skip

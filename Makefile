@@ -1,0 +1,30 @@
+# make demo | test | test-all | check | bench: each makes .venv first and installs what it needs from the package index.
+PYTHON ?= python3
+RUN = .venv/bin/python -m
+JOBS ?= 2
+INSTALLED = .venv/.installed
+
+.PHONY: demo test test-all check bench clean
+
+demo: $(INSTALLED)
+	@$(RUN) mixflight.cli.app demo -o build/demo
+
+test: $(INSTALLED)
+	@$(RUN) pytest -n $(JOBS) --dist worksteal -q
+
+test-all: $(INSTALLED)
+	@$(RUN) pytest -n $(JOBS) --dist worksteal -q -m "slow or not slow"
+
+check: $(INSTALLED)
+	@$(RUN) ruff check .
+	@$(RUN) mypy
+
+bench: $(INSTALLED)
+	@$(RUN) mixflight.bench
+
+clean:
+	rm -rf build .venv .pytest_cache .mypy_cache .ruff_cache
+
+$(INSTALLED): pyproject.toml bootstrap.py
+	@$(PYTHON) bootstrap.py
+	@touch $@
