@@ -61,7 +61,7 @@ def generate(
     kv: KvKind = "int8",
     on_text: Callable[[str], None] | None = None,
 ) -> Generation:
-    """Up to ``tokens`` tokens after ``prompt``, each the one with the largest logit, the lowest number on a tie.
+    """Up to ``tokens`` tokens after ``prompt``: always the largest logit, the lowest number on a tie.
 
     The prompt is taken raw; ``chat`` puts it into the file's chat template. ``on_text`` is told each piece of
     text as it comes. ``kv`` chooses the KV cache: ``int8``, or ``fp16``, the reference variant.

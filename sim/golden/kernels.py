@@ -6,11 +6,15 @@ cached kernel does not notice that a global array has changed. Conversions throu
 powers of two and floors.
 """
 
+import functools
 import math
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 from mixflight.arch.errors import InputError
 from mixflight.sim.golden.attention import LIFT, LOWER, Int8Cache, inverse_root
@@ -21,7 +25,9 @@ from mixflight.sim.golden.quantise import Quantised
 from mixflight.sim.golden.reduce import PARTIALS
 
 MOST = np.float32(3.4028234663852886e38)
-RUN = 32       # length of the integer inner loop: constant, so that it is unrolled and vectorised
+RUN = 32  # the usual group: its inner loop has a constant length, so that it is unrolled and vectorised
+PART_WORK = 200_000  # multiplications that are worth waking a thread for
+_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 NO_ZERO, INTEGER_ZERO, MINIMUM = 0, 1, 2
 MAX_CONTEXT = 131_072  # sums of INT8 products over the context stay within 32 bits
 
@@ -93,10 +99,12 @@ def _quantise_rows(x: Any, group: int, codes: Any, scales: Any) -> Any:
     return good
 
 
-@njit(cache=True, parallel=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def _linear(
-    codes: Any, d: Any, integer_zero: Any, minimum: Any, kind: int, group: int, a: Any, s_a: Any, out: Any
+    first: int, end_row: int, codes: Any, d: Any, integer_zero: Any, minimum: Any, kind: int, group: int, a: Any,
+    s_a: Any, out: Any,
 ) -> None:
+    """Output rows ``first`` to ``end_row``."""
     groups = d.shape[1]
     tokens = a.shape[0]
     sums = np.zeros((tokens, groups), np.int64)
@@ -104,21 +112,20 @@ def _linear(
         for g in range(groups):
             for k in range(g * group, (g + 1) * group):
                 sums[token, g] += np.int64(a[token, k])
-    for row in prange(codes.shape[0]):
+    for row in range(first, end_row):
         for token in range(tokens):
             acc = np.float32(0)
             for g in range(groups):
-                total = np.int64(0)
                 at = g * group
-                end = at + group
-                while at + RUN <= end:
-                    part = np.int32(0)
+                if group == RUN:
+                    short = np.int32(0)
                     for j in range(RUN):
-                        part += np.int32(codes[row, at + j]) * np.int32(a[token, at + j])
-                    total += np.int64(part)
-                    at += RUN
-                for k in range(at, end):
-                    total += np.int64(codes[row, k]) * np.int64(a[token, k])
+                        short += np.int32(codes[row, at + j]) * np.int32(a[token, at + j])
+                    total = np.int64(short)
+                else:
+                    total = np.int64(0)
+                    for k in range(at, at + group):
+                        total += np.int64(codes[row, k]) * np.int64(a[token, k])
                 if kind == INTEGER_ZERO:
                     total -= np.int64(integer_zero[row, g]) * sums[token, g]
                 acc = acc + (d[row, g] * s_a[token, g]) * np.float32(total)
@@ -127,15 +134,15 @@ def _linear(
             out[token, row] = acc
 
 
-@njit(cache=True, parallel=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def _attend(
-    q: Any, k_codes: Any, k_scales: Any, v_codes: Any, v_scales: Any, before: int, root: Any, exp2: Any,
-    table: Any, out: Any,
-) -> Any:
+    first: int, last: int, q: Any, k_codes: Any, k_scales: Any, v_codes: Any, v_scales: Any, before: int, root: Any, exp2: Any,
+    table: Any, out: Any, bad: Any,
+) -> None:
+    """Pairs of token and head, counted through, from ``first`` to ``last``; ``bad`` tells which failed."""
     tokens, heads, head = q.shape
     repeat = heads // k_codes.shape[0]
-    bad = 0
-    for item in prange(tokens * heads):
+    for item in range(first, last):
         token = item // heads
         h = item % heads
         kv = h // repeat
@@ -166,14 +173,31 @@ def _attend(
         u = np.empty(context, np.int8)
         s_u = _quantise(scores, u)
         if s_q < np.float32(0) or s_u < np.float32(0):
-            bad += 1
+            bad[token, h] = 1
         sums = np.zeros(head, np.int32)
         for j in range(context):
             for i in range(head):
                 sums[i] += np.int32(u[j]) * np.int32(v_codes[kv, j, i])
         for i in range(head):
             out[token, h, i] = (s_u * LOWER) * np.float32(sums[i])
-    return bad
+
+
+def _in_parts(count: int, work: int, run: Callable[[int, int], None]) -> None:
+    """Call ``run(first, end)`` over parts of ``count``, one a core, if ``work`` (multiplications) is worth it.
+
+    The caller takes a part itself, and waiting threads sleep: a busy machine costs no more than its share.
+    """
+    parts = max(1, min(_CORES, count, work // PART_WORK))
+    edges = [count * part // parts for part in range(parts + 1)]
+    others = [_pool().submit(run, edges[part], edges[part + 1]) for part in range(1, parts)]
+    run(edges[0], edges[1])
+    for other in others:
+        other.result()
+
+
+@functools.cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max(1, _CORES - 1))
 
 
 def quantise(x: F32, group: int) -> Quantised:
@@ -205,7 +229,11 @@ def linear(weight: GroupedWeight, activation: Quantised) -> F32:
         d, minimum = np.repeat(d, times, axis=1), np.repeat(minimum, times, axis=1)
         integer_zero = np.repeat(integer_zero, times, axis=1)
     out = np.empty((len(a), weight.n), np.float32)
-    _linear(weight.codes, d, integer_zero, minimum, kind, group, a, s_a, out)
+
+    def run(first: int, end: int) -> None:
+        _linear(first, end, weight.codes, d, integer_zero, minimum, kind, group, a, s_a, out)
+
+    _in_parts(weight.n, weight.codes.size * len(a), run)
     return out
 
 
@@ -219,10 +247,15 @@ def attend_int8(q: F32, keys: Int8Cache, values: Int8Cache, before: int) -> F32:
         raise InputError(f"the context must be at most {MAX_CONTEXT} for INT8 attention, not {used}")
     out = np.empty(q.shape, np.float32)
     k_scales, v_scales = (part.scales[:, :used].astype(np.float32) for part in (keys, values))
-    bad = _attend(
-        np.ascontiguousarray(q), keys.codes, k_scales, values.codes, v_scales, before,
-        inverse_root(q.shape[-1]), EXP2, RECIPROCAL, out,
-    )
-    if bad:
-        raise InputError(f"queries must be finite and their scales fit FP16, in {bad} heads of attention")
+    query, root, bad = np.ascontiguousarray(q), inverse_root(q.shape[-1]), np.zeros(q.shape[:2], np.uint8)
+
+    def run(first: int, last: int) -> None:
+        _attend(
+            first, last, query, keys.codes, k_scales, values.codes, v_scales, before, root, EXP2, RECIPROCAL,
+            out, bad,
+        )
+
+    _in_parts(bad.size, 2 * used * q.size, run)
+    if bad.any():
+        raise InputError(f"queries must be finite and their scales fit FP16, in {bad.sum()} heads of attention")
     return out

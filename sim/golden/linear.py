@@ -114,3 +114,33 @@ def linear(weight: GroupedWeight, activation: Quantised) -> F32:
         if zero is not None and zero.dtype == np.float16:
             acc = acc + (zero[:, g].astype(np.float32) * s_a[:, g, None]) * rowsum.astype(np.float32)
     return acc
+
+
+def linear_f16(weight: GroupedWeight | F16, a: F16) -> F32:
+    """Outputs [M, N] of FP16 activations [M, K]: products are exact in FP32, sums sequential over ascending k.
+
+    Grouped integer weights: one FP32 sum a group from +0 of (q - z)·a, then ``acc = f32(acc + f32(d·sum))``, and
+    for a minimum ``acc = f32(acc + f32(m·sum of a))``. FP16 weights [N, K]: one FP32 sum over all of K.
+    """
+    x = a.astype(np.float32)
+    if not isinstance(weight, GroupedWeight):
+        return _sequential(weight.astype(np.float32), x)
+    if x.shape[1] != weight.k:
+        raise InputError(f"K must agree: weights have {weight.k}, activations {x.shape[1]}")
+    codes = weight.codes.astype(np.float32)
+    if weight.integer_zero.size:
+        codes = codes - np.repeat(weight.integer_zero, weight.group, axis=1).astype(np.float32)
+    acc = np.zeros((len(x), weight.n), np.float32)
+    for g in range(weight.k // weight.group):
+        part = slice(g * weight.group, (g + 1) * weight.group)
+        acc = acc + weight.wide_d[:, g] * _sequential(codes[:, part], x[:, part])
+        if weight.wide_minimum.size:
+            acc = acc + weight.wide_minimum[:, g] * _sequential(np.ones((1, weight.group), np.float32), x[:, part])
+    return acc
+
+
+def _sequential(w: F32, x: F32) -> F32:
+    total = np.zeros((len(x), len(w)), np.float32)
+    for k in range(x.shape[1]):
+        total = total + x[:, k, None] * w[:, k]
+    return total

@@ -72,7 +72,8 @@ class Session:
     """One sequence over its KV cache.
 
     ``kv`` int8 is the contract's default, fp16 the reference variant. ``compiled=False`` runs the NumPy
-    reference of every function. ``observe(name, activation)`` is called for each linear with its quantised input.
+    reference of every function. ``observe(name, activation)`` is called for each linear with its quantised
+    input.
     """
 
     def __init__(
