@@ -4,7 +4,7 @@ import difflib
 import re
 import tomllib
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import msgspec
 
@@ -40,7 +40,10 @@ def _explain(message: str, table: object, into: Any) -> str:
     key, path = match["key"], match["path"] or ""
     place = into
     for part in filter(None, path.split(".")):
-        place = next((f.type for f in msgspec.structs.fields(place) if f.encode_name == part), None)
+        name, *indices = part.split("[")
+        place = next((field.type for field in msgspec.structs.fields(place) if field.encode_name == name), None)
+        for _ in indices:
+            place = (get_args(place) or (None,))[0]
         if not (isinstance(place, type) and issubclass(place, msgspec.Struct)):
             return message
     valid = [field.encode_name for field in msgspec.structs.fields(place)]

@@ -1,0 +1,64 @@
+from pathlib import Path
+
+import pytest
+
+from mixflight.arch.accelerator import accelerator_named, accelerators
+from mixflight.arch.errors import InputError
+
+PRESETS = Path(accelerator_named.__code__.co_filename).parent / "presets"
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "cols", "lanes"),
+    [("int8", 32, 32, 32), ("mul4x8", 32, 64, 64), ("mixpe-w4a8", 32, 64, 64), ("fp16", 32, 16, 16)],
+)
+def test_presets_have_the_shapes_of_the_numerics(name, rows, cols, lanes):
+    machine = accelerators()[name]
+    assert (machine.array.rows, machine.array.cols, machine.array.lanes) == (rows, cols, lanes)
+    assert lanes == rows * cols // 32
+    assert machine.clock_mhz == 500
+    assert machine.dram.peak_gb_s == 64
+    assert machine.peak_macs_per_s == rows * cols * 500e6
+    assert machine.dram_bytes_per_cycle == pytest.approx(128 * 0.92)
+    assert machine.dram_latency_cycles == 62  # 122.2 ns at 2 ns a cycle, rounded up
+
+
+def test_all_presets_have_equal_memory():
+    assert len({(m.dram, m.buffers, m.sfu, m.clock_mhz) for m in accelerators().values()}) == 1
+
+
+def test_every_table_of_a_preset_has_a_source():
+    for machine in accelerators().values():
+        for table in ("clock_mhz", "array", "buffers", "dram.peak_gb_s", "sfu.elements_per_cycle"):
+            assert machine.sources[table]
+
+
+def _changed(tmp_path, old, new):
+    text = (PRESETS / "int8.toml").read_text()
+    assert old in text
+    path = tmp_path / "mine.toml"
+    path.write_text(text.replace(old, new))
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("rows = 32", "rows = 0", "rows must be at least 1, not 0"),
+        ("cols = 32", "cols = -1", "cols must be at least 1, not -1"),
+        ("lanes = 32", "lanes = 5", "lanes must divide cols: 5 does not divide 32"),
+        ("rows = 32", "row = 32", r"unknown key 'row' in table \[array\]; the nearest valid key is 'rows'"),
+        ('pe = "multiply-8x8"', 'pe = "multiply-9x9"', "multiply-9x9"),
+        ("peak_gb_s = 64.0", "peak_gb_s = 0.0", "peak_gb_s must be positive"),
+        ("clock_mhz = 500.0", "clock_mhz = -1.0", "clock_mhz must be positive"),
+        ("act_kib = 256", "act_kib = 0", "act_kib must be at least 1"),
+    ],
+)
+def test_bad_machines_are_refused(tmp_path, old, new, message):
+    with pytest.raises(InputError, match=message):
+        accelerator_named(_changed(tmp_path, old, new))
+
+
+def test_an_unknown_machine_names_the_known_ones():
+    with pytest.raises(InputError, match="ARCH must be a .toml file or one of .*mixpe-w4a8"):
+        accelerator_named("tpu")
