@@ -1,3 +1,35 @@
-"""From a compressed LLM file to an accelerator whose numbers can be believed."""
+"""From a compressed LLM file to an accelerator whose numbers can be believed.
+
+    simulate(arch, model, ...)        time and energy of a prefill and a decode on one machine
+    compare(archs, model, ...)        several machines as a pandas table
+    load_workload(model, recipe)      what a model must compute and in which formats
+    InputError                        what is raised for what a user gave and cannot be used
+"""
+
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+__all__ = ["InputError", "Simulation", "compare", "load_workload", "simulate"]
+
+if TYPE_CHECKING:
+    from mixflight.api import compare, simulate
+    from mixflight.arch.errors import InputError
+    from mixflight.sim.simulate import Simulation
+    from mixflight.workload import load_workload
+
+_HOMES = {
+    "InputError": "mixflight.arch.errors",
+    "Simulation": "mixflight.sim.simulate",
+    "load_workload": "mixflight.workload",
+    "compare": "mixflight.api",
+    "simulate": "mixflight.api",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used: ``import mixflight`` stays fast."""
+    if name in _HOMES:
+        import importlib
+
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'mixflight' has no attribute {name!r}")

@@ -52,6 +52,15 @@ def _banded(key: str, energy: Energy, factor: float) -> dict[str, float]:
     return {key: energy.pj * factor, f"{key}_low": energy.low_pj * factor, f"{key}_high": energy.high_pj * factor}
 
 
+def flat_row(simulation: Simulation) -> dict[str, Any]:
+    """The numbers of ``simulation`` in one flat record, ``prefill_`` and ``decode_`` before their keys."""
+    document = simulation_document(simulation)
+    row = {key: value for key, value in document.items() if not isinstance(value, dict)}
+    for phase in ("prefill", "decode"):
+        row |= {f"{phase}_{key}": value for key, value in document[phase].items() if not isinstance(value, list)}
+    return row
+
+
 COMPARE_COLUMNS = ("machine", "prefill ms", "tokens/s", "mJ/token", "mJ band", "MB/token", "bound by")
 
 

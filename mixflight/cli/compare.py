@@ -37,7 +37,7 @@ def register(app: typer.Typer) -> None:
 
         Example: mixflight compare --arch mixpe-w4a8 --arch mul4x8 --arch int8 --arch fp16 --model smollm2
         """
-        from mixflight.compare import Machine, run
+        from mixflight.machines import Machine, run
         from mixflight.results import COMPARE_COLUMNS, compare_rows, scenario_title, simulation_document
 
         if not arch:

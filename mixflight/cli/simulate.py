@@ -34,7 +34,7 @@ def register(app: typer.Typer) -> None:
 
         Example: mixflight simulate --arch mixpe-w4a8 --model llama2-7b --recipe w4a8g128 --prefill 128 --decode 128
         """
-        from mixflight.compare import Machine, run
+        from mixflight.machines import Machine, run
         from mixflight.results import COMPARE_COLUMNS, compare_rows, scenario_title, simulation_document
 
         result = run(Machine.parse(arch, recipe), model, prefill, decode, batch, mode)

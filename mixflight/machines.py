@@ -1,4 +1,4 @@
-"""Machines side by side on one model and scenario."""
+"""A machine with its recipe, and one scenario run on it."""
 
 import msgspec
 

@@ -1,0 +1,33 @@
+"""The Python interface: the command line's functions with values in and values or tables out."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from mixflight.machines import Machine, run
+from mixflight.sim.simulate import Simulation
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def simulate(
+    arch: str, model: str, *, recipe: str | None = None, prefill: int = 128, decode: int = 128, batch: int = 1
+) -> Simulation:
+    """Time and energy of ``prefill`` tokens and ``decode`` steps of ``model`` on ``arch`` (``ARCH[:RECIPE]``).
+
+    MODEL, RECIPE and ARCH are what ``mixflight simulate`` takes. Raises InputError for what it refuses.
+    """
+    return run(Machine.parse(arch, recipe), model, prefill, decode, batch)
+
+
+def compare(
+    archs: Sequence[str], model: str, *, recipe: str | None = None, prefill: int = 128, decode: int = 128, batch: int = 1
+) -> "pd.DataFrame":
+    """One row a machine: time, energy with its band, bytes and the limit of the decode; units are in the column names."""
+    import pandas as pd
+
+    from mixflight.results import flat_row
+
+    return pd.DataFrame(
+        [flat_row(simulate(a, model, recipe=recipe, prefill=prefill, decode=decode, batch=batch)) for a in archs]
+    )

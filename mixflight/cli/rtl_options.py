@@ -1,0 +1,17 @@
+"""The options that choose a top's parameters, shared by ``rtl``, ``synth`` and ``verify``."""
+
+from typing import Annotated
+
+import typer
+
+Top = Annotated[str, typer.Argument(metavar="TOP", help="mixpe-array, mixpe-w4a8-pe, mul4x8-pe")]
+Arch = Annotated[str | None, typer.Option("--arch", metavar="A", help="Shape and PE of this accelerator.")]
+Rows = Annotated[int | None, typer.Option("--rows", help="Rows of the array.")]
+Cols = Annotated[int | None, typer.Option("--cols", help="Columns of the array.")]
+Lanes = Annotated[int | None, typer.Option("--lanes", help="Dequantisation lanes; they divide the columns.")]
+Pe = Annotated[str | None, typer.Option("--pe", help="shift-add or multiply.")]
+Zero = Annotated[str | None, typer.Option("--zero", help="Zero points: none, int4 or f16-min (Q4_1).")]
+GroupMax = Annotated[int | None, typer.Option("--group-max", help="Largest quantisation group.")]
+TwoPass = Annotated[
+    bool | None, typer.Option("--two-pass/--one-pass", help="Whether 8-bit weights can come in two passes.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]

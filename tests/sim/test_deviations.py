@@ -1,0 +1,71 @@
+"""The sizes that sim/DEVIATIONS.md states."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from mixflight.arch.accelerator import accelerator_named, accelerators
+from mixflight.arch.array_pipeline import sum_bits
+from mixflight.sim.simulate import Engine
+from mixflight.workloads.model import model_named
+from mixflight.workloads.recipe import recipe_named
+from mixflight.workloads.trace import decode_traces, prefill_trace
+
+TEXT = (Path(__file__).resolve().parents[2] / "sim" / "DEVIATIONS.md").read_text()
+CASES = {"llama2-7b": "w4a8g128", "smollm2-135m": "w4a8g32"}
+
+
+def _timed(arch, name, phase):
+    engine = Engine(accelerator_named(arch))
+    model, recipe = model_named(name), recipe_named(CASES[name])
+    trace = prefill_trace(model, recipe, 128) if phase == "prefill" else next(decode_traces(model, recipe, 255, 1))
+    return [(engine.time(op), len(op.layers)) for op in trace.operators]
+
+
+def _overlap_gain(arch, name, phase):
+    timed = _timed(arch, name, phase)
+    total = sum(layers * item.activity.cycles for item, layers in timed)
+    busy = [
+        sum(layers * getattr(item, unit) for item, layers in timed)
+        for unit in ("array_cycles", "dram_cycles", "sfu_cycles")
+    ]
+    return total / max(busy) - 1
+
+
+@pytest.mark.parametrize(
+    ("name", "phase", "least", "most"),
+    [("llama2-7b", "decode", 0.004, 0.059), ("smollm2-135m", "decode", 0.014, 0.065),
+     ("llama2-7b", "prefill", 0.023, 0.096), ("smollm2-135m", "prefill", 0.18, 0.684)],
+)  # fmt: skip
+def test_d1_operators_one_after_the_other(name, phase, least, most):
+    gains = [_overlap_gain(arch, name, phase) for arch in accelerators()]
+    assert min(gains) == pytest.approx(least, abs=0.005)
+    assert max(gains) == pytest.approx(most, abs=0.005)
+
+
+def test_d2_a_dram_bound_operator_pays_the_efficiency():
+    assert 1 / accelerator_named("int8").dram.stream_efficiency - 1 == pytest.approx(0.087, abs=0.001)
+
+
+def test_d3_bytes_at_the_arrays_edge():
+    array = accelerator_named("mixpe-w4a8").array
+    assert array.rows * array.element.act_bits // 8 + array.cols * array.element.weight_bits // 8 == 64
+
+
+def test_d4_accumulator_bits():
+    def bits(terms, passes):
+        return sum_bits(group_max=terms, w_bits=4, a_bits=8, passes=passes)
+
+    assert (bits(128, 1), bits(128, 2)) == (19, 23)
+    assert bits(11008, 2) - bits(128, 2) == 7
+
+
+def test_d7_one_row_of_a_decode():
+    linears = [item for item, _ in _timed("mixpe-w4a8", "llama2-7b", "decode") if item.kind == "linear" and item.operator != "head"]
+    assert all(0.028 < item.utilisation <= 1 / 32 for item in linears)
+
+
+def test_every_deviation_is_numbered_once_and_in_order():
+    numbers = [int(number) for number in re.findall(r"^\*\*D(\d+)\.", TEXT, re.MULTILINE)]
+    assert numbers == list(range(1, len(numbers) + 1))

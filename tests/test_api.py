@@ -1,0 +1,32 @@
+import subprocess
+import sys
+
+import pytest
+
+import mixflight
+
+
+def test_simulate_and_compare_agree():
+    one = mixflight.simulate("mixpe-w4a8:w4a8g128", "llama2-7b", prefill=16, decode=4)
+    table = mixflight.compare(["mixpe-w4a8", "int8"], "llama2-7b", recipe="w4a8g128", prefill=16, decode=4)
+    assert list(table["arch"]) == ["mixpe-w4a8", "int8"]
+    assert table.loc[0, "decode_time_ms"] == one.decode.time_ms
+    assert (table["decode_energy_mj_per_token_low"] < table["decode_energy_mj_per_token"]).all()
+
+
+def test_bad_input_raises():
+    with pytest.raises(mixflight.InputError, match="ARCH must be"):
+        mixflight.simulate("nope", "llama2-7b")
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    code = "import sys, mixflight; print(sorted({'numpy', 'numba', 'pandas', 'matplotlib', 'amaranth'} & set(sys.modules)))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+def test_public_names_exist():
+    for name in mixflight.__all__:
+        assert getattr(mixflight, name)
+    with pytest.raises(AttributeError, match="no attribute 'nope'"):
+        mixflight.nope  # noqa: B018
