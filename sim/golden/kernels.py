@@ -136,8 +136,8 @@ def _linear(
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _attend(
-    first: int, last: int, q: Any, k_codes: Any, k_scales: Any, v_codes: Any, v_scales: Any, before: int, root: Any, exp2: Any,
-    table: Any, out: Any, bad: Any,
+    first: int, last: int, q: Any, k_codes: Any, k_scales: Any, v_codes: Any, v_scales: Any, before: int,
+    root: Any, exp2: Any, table: Any, out: Any, bad: Any,
 ) -> None:
     """Pairs of token and head, counted through, from ``first`` to ``last``; ``bad`` tells which failed."""
     tokens, heads, head = q.shape

@@ -22,7 +22,7 @@ def real_tile(path: Path | str, *, tensor: str, rows: int, cols: int, prompt: st
     llama = load_llama(file)
     activation, weight = record_operands(llama, tokenizer_of(file).encode(prompt), tensor)
     group = weight.group
-    if not 1 <= rows <= weight.n or not 1 <= cols <= weight.k or cols % group:
+    if not 1 <= rows <= weight.n or not group <= cols <= weight.k or cols % group:
         raise InputError(
             f"a tile of {tensor} must have up to {weight.n} rows and {weight.k} columns in steps of {group}, "
             f"not {rows} x {cols}"
