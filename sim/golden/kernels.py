@@ -19,7 +19,7 @@ from numba import njit
 from mixflight.arch.errors import InputError
 from mixflight.sim.golden.attention import LIFT, LOWER, Int8Cache, inverse_root
 from mixflight.sim.golden.checks import F32
-from mixflight.sim.golden.functions import EXP2, LOG2_E, RECIPROCAL
+from mixflight.sim.golden.functions import EXP2, LOG2_E, RECIPROCAL, RSQRT_EVEN, RSQRT_ODD
 from mixflight.sim.golden.linear import GroupedWeight, integer_group
 from mixflight.sim.golden.quantise import Quantised
 from mixflight.sim.golden.reduce import PARTIALS
@@ -55,6 +55,58 @@ def _reciprocal(x: Any, table: Any) -> Any:
     low = table[index]
     significand = low + (((table[index + 1] - low) * (bits & 32767) + 16384) >> 15)
     return np.int32(((252 - (bits >> 23)) << 23) + significand).view(np.float32)
+
+
+@njit(cache=True, error_model="numpy")
+def _rsqrt(x: Any, even: Any, odd: Any) -> Any:
+    """For normal x."""
+    bits = np.int64(np.float32(x).view(np.int32))
+    exponent = (bits >> 23) - 127
+    table = odd if exponent & 1 else even
+    index = (bits >> 15) & 255
+    low = table[index]
+    significand = low + (((table[index + 1] - low) * (bits & 32767) + 16384) >> 15)
+    return np.int32(((125 - (exponent >> 1)) << 23) + significand).view(np.float32)
+
+
+@njit(cache=True, error_model="numpy")
+def _fold(partials: Any) -> Any:
+    """The sum of 128 partial sums, folded by halves in place."""
+    width = PARTIALS // 2
+    while width > 0:
+        for i in range(width):
+            partials[i] = partials[i] + partials[i + width]
+        width //= 2
+    return partials[0]
+
+
+@njit(cache=True, error_model="numpy")
+def _rms_norm(x: Any, weight: Any, over_n: Any, epsilon: Any, even: Any, odd: Any, out: Any) -> Any:
+    good = True
+    for row in range(x.shape[0]):
+        partials = np.zeros(PARTIALS, np.float32)
+        for i in range(x.shape[1]):
+            partials[i % PARTIALS] += x[row, i] * x[row, i]
+        total = _fold(partials)
+        good = good and total <= MOST
+        r = _rsqrt(total * over_n + epsilon, even, odd)
+        for i in range(x.shape[1]):
+            out[row, i] = (x[row, i] * r) * weight[i]
+    return good
+
+
+@njit(cache=True, error_model="numpy")
+def _silu_gate(gate: Any, up: Any, exp2: Any, table: Any, out: Any) -> Any:
+    good = True
+    for i in range(len(gate)):
+        g = gate[i]
+        good = good and abs(g) <= MOST
+        e = _exp(-np.float32(abs(g)), exp2)
+        sigmoid = _reciprocal(np.float32(1) + e, table)
+        if not g >= np.float32(0):
+            sigmoid = e * sigmoid
+        out[i] = (g * sigmoid) * up[i]
+    return good
 
 
 @njit(cache=True, error_model="numpy")
@@ -162,12 +214,7 @@ def _attend(
         for j in range(context):
             scores[j] = _exp(scores[j] - highest, exp2)
             partials[j % PARTIALS] += scores[j]
-        width = PARTIALS // 2
-        while width > 0:
-            for i in range(width):
-                partials[i] = partials[i] + partials[i + width]
-            width //= 2
-        r = _reciprocal(partials[0], table)
+        r = _reciprocal(_fold(partials), table)
         for j in range(context):
             scores[j] = (scores[j] * r) * (v_scales[kv, j] * LIFT)
         u = np.empty(context, np.int8)
@@ -213,6 +260,23 @@ def quantise(x: F32, group: int) -> Quantised:
     return Quantised(
         codes=codes.reshape(x.shape), scales=scales.astype(np.float16).reshape(*shape, -1), group=group
     )
+
+
+def rms_norm(x: F32, weight: F32, epsilon: np.float32) -> F32:
+    """As the reference ``rms_norm``, for rows [tokens, n]."""
+    out = np.empty(x.shape, np.float32)
+    over_n = np.float32(1.0 / x.shape[-1])
+    if not _rms_norm(np.ascontiguousarray(x), weight, over_n, epsilon, RSQRT_EVEN, RSQRT_ODD, out):
+        raise InputError("every value and the sum of squares must be finite, in rms_norm")
+    return out
+
+
+def silu_gate(gate: F32, up: F32) -> F32:
+    """As the reference ``silu_gate``."""
+    out = np.empty(gate.shape, np.float32)
+    if not _silu_gate(gate.reshape(-1), up.reshape(-1), EXP2, RECIPROCAL, out.reshape(-1)):
+        raise InputError("every value must be finite, in silu_gate")
+    return out
 
 
 def linear(weight: GroupedWeight, activation: Quantised) -> F32:

@@ -16,14 +16,12 @@ import numpy as np
 
 from mixflight.arch.errors import InputError
 from mixflight.sim.golden import attention, kernels
-from mixflight.sim.golden import linear as linear_reference
-from mixflight.sim.golden import quantise as quantise_reference
 from mixflight.sim.golden.cache import Fp16Store, Int8Store
 from mixflight.sim.golden.checks import F32
 from mixflight.sim.golden.functions import silu_gate
-from mixflight.sim.golden.linear import GroupedWeight, grouped_weight
+from mixflight.sim.golden.linear import GroupedWeight, grouped_weight, linear
 from mixflight.sim.golden.norm import rms_norm
-from mixflight.sim.golden.quantise import Quantised
+from mixflight.sim.golden.quantise import Quantised, quantise
 from mixflight.sim.golden.rope import rotate, rotation
 from mixflight.workloads.gguf import GgufFile
 from mixflight.workloads.llama_gguf import FINAL_NORM, LINEARS, NORMS, model_of, weights_of
@@ -33,6 +31,22 @@ from mixflight.workloads.tensor import Tensor
 GROUP = 32  # activations of every linear: INT8 per group of 32 along K
 KvKind = Literal["int8", "fp16"]
 Observer = Callable[[str, Quantised], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Functions:
+    """The functions of a block, by the contract; every set of them gives the same bits."""
+
+    quantise: Callable[[F32, int], Quantised]
+    linear: Callable[[GroupedWeight, Quantised], F32]
+    rms_norm: Callable[[F32, F32, np.float32], F32]
+    silu_gate: Callable[[F32, F32], F32]
+
+
+REFERENCE = Functions(quantise=quantise, linear=linear, rms_norm=rms_norm, silu_gate=silu_gate)
+COMPILED = Functions(
+    quantise=kernels.quantise, linear=kernels.linear, rms_norm=kernels.rms_norm, silu_gate=kernels.silu_gate
+)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -84,6 +98,7 @@ class Session:
         self.llama = llama
         self.kv = kv
         self.compiled = compiled
+        self._functions = COMPILED if compiled else REFERENCE
         self.observe = observe
         self.position = 0
         model = llama.model
@@ -119,25 +134,23 @@ class Session:
         )
         cosine, sine = (part[:, None] for part in angles)
         keys, values = self._caches[layer]
-        keys.put(self.position, rotate(k, cosine, sine))
-        values.put(self.position, v)
+        keys.put(self.position, rotate(k, cosine, sine), self._functions.quantise)
+        values.put(self.position, v, self._functions.quantise)
         mixed = self._attend(layer, rotate(q, cosine, sine)).reshape(len(x), -1)
         x = x + self._project([name("o")], mixed)[0]
         gate, up = self._project([name("gate"), name("up")], self._norm(name("ffn_norm"), x))
-        return x + self._project([name("down")], silu_gate(gate, up))[0]
+        return x + self._project([name("down")], self._functions.silu_gate(gate, up))[0]
 
     def _norm(self, name: str, x: F32) -> F32:
-        return rms_norm(x, self.llama.norms[name], np.float32(self.llama.model.norm_epsilon))
+        return self._functions.rms_norm(x, self.llama.norms[name], np.float32(self.llama.model.norm_epsilon))
 
     def _project(self, names: list[str], x: F32) -> list[F32]:
         """The named linears of one input, which is quantised once."""
-        quantise = kernels.quantise if self.compiled else quantise_reference.quantise
-        linear = kernels.linear if self.compiled else linear_reference.linear
-        activation = quantise(x, GROUP)
+        activation = self._functions.quantise(x, GROUP)
         if self.observe is not None:
             for name in names:
                 self.observe(name, activation)
-        return [linear(self.llama.linears[name], activation) for name in names]
+        return [self._functions.linear(self.llama.linears[name], activation) for name in names]
 
     def _attend(self, layer: int, q: F32) -> F32:
         keys, values = self._caches[layer]

@@ -179,6 +179,22 @@ def test_scalar_functions_of_the_kernels():
     same(np.array([kernels._reciprocal(v, f.RECIPROCAL) for v in d], np.float32), f.reciprocal(d))
 
 
+def test_rms_norm_and_silu_gate():
+    rng = np.random.default_rng(8)
+    w = rng.standard_normal(576).astype(np.float32)
+    for scale in (1e-20, 1e-3, 1, 1e6, 1e15):
+        x = (rng.standard_normal((4, 576)) * scale).astype(np.float32)
+        same(kernels.rms_norm(x, w, np.float32(1e-5)), rms_norm(x, w, np.float32(1e-5)))
+        same(kernels.silu_gate(x, x[::-1]), f.silu_gate(x, x[::-1]))
+    edges = np.array([[0, -0.0, 3e38, -3e38, -87.3, -87.4, -128, 128]], np.float32)
+    same(kernels.silu_gate(edges, np.ones_like(edges)), f.silu_gate(edges, np.ones_like(edges)))
+    for bad in (np.nan, np.inf):
+        with pytest.raises(InputError, match="finite"):
+            kernels.rms_norm(np.full((1, 576), bad, np.float32), w, np.float32(1e-5))
+        with pytest.raises(InputError, match="finite"):
+            kernels.silu_gate(np.full((1, 4), -bad, np.float32), np.ones((1, 4), np.float32))
+
+
 @pytest.mark.parametrize("n", [1, 2, 64, 127, 128, 129, 576, 1000])
 def test_reduction_order(n):
     x = np.random.default_rng(n).standard_normal(n).astype(np.float32) * np.float32(1e3)
