@@ -1,0 +1,276 @@
+"""Figures of a document as SVG text: the same values give the same bytes.
+
+    time_figure        time per token by group of operators, a bar a machine
+    energy_figure      energy per token by group of components, a bar a machine, with its band
+    roofline_figure    work a second against work a byte: roofs and what was reached
+    resources_figure   what the emitted array takes on an FPGA, by module
+    energy_picture     decode's energy with and without DRAM, for a README
+    FIGURES            name -> figure, as a report exports them
+    standalone         an SVG as a file of its own, legible on light and dark
+
+All text and axes are in ``currentColor``: inside a page a figure takes the page's ink. The fill colours are
+those of Okabe and Ito, which most colour-blind people tell apart; markers and order differ as well.
+"""
+
+import html
+import io
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from mixflight.reports.document import Component, Document, Machine, Phase
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+BLUE, ORANGE, GREEN, PINK, SKY, VERMILION = "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00"
+GREY = "#8a8a8a"
+_INK = "#010203"
+"""Stands for the ink while matplotlib draws; no figure has this colour otherwise."""
+
+_STYLE: Mapping[str, Any] = {
+    "svg.fonttype": "none", "svg.hashsalt": "mixflight", "font.size": 9, "font.family": "sans-serif",
+    "text.color": _INK, "axes.edgecolor": _INK, "axes.labelcolor": _INK, "xtick.color": _INK, "ytick.color": _INK,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.6, "figure.facecolor": "none",
+    "axes.facecolor": "none", "savefig.facecolor": "none", "legend.frameon": False, "legend.fontsize": 8,
+    "legend.handlelength": 1.0, "legend.handleheight": 0.8, "legend.columnspacing": 1.2, "axes.titlesize": 9,
+    "axes.titlelocation": "left", "axes.unicode_minus": False,
+}  # fmt: skip
+_WIDTH = 4.3
+
+OPERATOR_GROUPS: Mapping[str, str] = {
+    "q": "projections", "k": "projections", "v": "projections", "o": "projections", "qk": "attention",
+    "av": "attention", "gate": "feed-forward", "up": "feed-forward", "down": "feed-forward", "head": "LM head",
+}  # fmt: skip
+"""Operator -> group of the time figure; all others are vector operators."""
+VECTORS = "vector operators"
+_OPERATOR_COLOURS = {
+    "projections": BLUE, "attention": SKY, "feed-forward": GREEN, "LM head": ORANGE, VECTORS: PINK,
+}  # fmt: skip
+
+_COMPONENT_COLOURS = {
+    "DRAM": BLUE, "buffers": SKY, "PE": GREEN, "PE leakage": GREY, "dequantisation": ORANGE, "SFU": PINK,
+}  # fmt: skip
+
+
+def component_group(component: str) -> str:
+    """The group of the energy figure to which ``component`` belongs."""
+    if component.startswith("pe."):
+        return "PE leakage" if component.endswith(" leakage") else "PE"
+    if component.startswith("sram."):
+        return "buffers"
+    return {"dram": "DRAM", "sfu": "SFU"}.get(component, "dequantisation")
+
+
+def time_by_group(phase: Phase) -> dict[str, float]:
+    """Milliseconds a token by group of operators, in the figure's order."""
+    found = dict.fromkeys(_OPERATOR_COLOURS, 0.0)
+    cycles = sum(item.cycles for item in phase.operators)
+    for item in phase.operators:
+        found[OPERATOR_GROUPS.get(item.operator, VECTORS)] += item.cycles / cycles * phase.time_ms_per_token
+    return found
+
+
+def energy_by_group(components: Sequence[Component]) -> dict[str, float]:
+    """Millijoules a token by group of components, in the figure's order."""
+    found = dict.fromkeys(_COMPONENT_COLOURS, 0.0)
+    for item in components:
+        found[component_group(item.component)] += item.energy_mj_per_token
+    return found
+
+
+def time_figure(machines: Sequence[Machine], phase: str) -> str:
+    """Time per token of ``phase`` (``prefill`` or ``decode``) by group of operators."""
+    rows = [time_by_group(getattr(machine.simulation, phase)) for machine in machines]
+    return _svg(lambda ax: _stack(ax, machines, rows, _OPERATOR_COLOURS, f"{phase}: ms per token"), machines)
+
+
+def energy_figure(machines: Sequence[Machine], phase: str, dram: bool = True) -> str:
+    """Energy per token of ``phase`` by group of components, with its band; ``dram`` = False leaves DRAM out."""
+    return _svg(lambda ax: _energy(ax, machines, phase, dram), machines)
+
+
+def _energy(ax: "Axes", machines: Sequence[Machine], phase: str, dram: bool) -> None:
+    rows, bands = [], []
+    for machine in machines:
+        shown = [item for item in getattr(machine.simulation, phase).components if dram or item.component != "dram"]
+        rows.append(energy_by_group(shown))
+        bands.append((sum(item.energy_mj_per_token_low for item in shown),
+                      sum(item.energy_mj_per_token_high for item in shown)))
+    colours = {name: colour for name, colour in _COMPONENT_COLOURS.items() if dram or name != "DRAM"}
+    _stack(ax, machines, rows, colours, f"{phase}: mJ per token{'' if dram else ', without DRAM'}", bands)
+
+
+def _stack(ax: "Axes", machines: Sequence[Machine], rows: Sequence[Mapping[str, float]], colours: Mapping[str, str],
+           label: str, bands: Sequence[tuple[float, float]] | None = None) -> None:
+    places = range(len(machines))
+    left = [0.0] * len(machines)
+    for name, colour in colours.items():
+        widths = [row.get(name, 0.0) for row in rows]
+        ax.barh(places, widths, left=left, height=0.56, color=colour, label=name, linewidth=0)
+        left = [start + width for start, width in zip(left, widths, strict=True)]
+    if bands is not None:
+        reach = [[total - low for total, (low, _) in zip(left, bands, strict=True)],
+                 [high - total for total, (_, high) in zip(left, bands, strict=True)]]
+        ax.errorbar(left, [place + 0.39 for place in places], xerr=reach, fmt="none", ecolor=_INK, elinewidth=0.9,
+                    capsize=2, label="band")
+    ax.set_yticks(places, [machine.name for machine in machines])
+    ax.invert_yaxis()
+    ax.tick_params(axis="y", length=0)
+    ax.spines["left"].set_visible(False)
+    ax.set_xlabel(label)
+    ax.set_xlim(left=0)
+    ax.legend(loc="lower left", bbox_to_anchor=(-0.1, 1.0), ncols=-(-(len(colours) + (bands is not None)) // 2),
+              borderaxespad=0.2)
+
+
+def roofline_figure(machines: Sequence[Machine]) -> str:
+    """MACs a second against MACs a DRAM byte: the roofs of every machine and the points of prefill and decode."""
+    return _svg(lambda ax: _roofline(ax, machines), machines, height=3.3)
+
+
+def _roofline(ax: "Axes", machines: Sequence[Machine]) -> None:
+    colours = dict(zip([machine.name for machine in machines], (BLUE, ORANGE, GREEN, PINK, SKY, VERMILION) * 9,
+                       strict=False))
+    shapes = "osD^vP"
+    reached = [
+        (machine, phase, phase.macs / (phase.hbm_bytes_per_token * phase.tokens), phase.macs / phase.time_ms * 1e-6)
+        for machine in machines for phase in (machine.simulation.prefill, machine.simulation.decode)
+    ]  # fmt: skip
+    least = min(intensity for _, _, intensity, _ in reached) / 3
+    most = max(intensity for _, _, intensity, _ in reached) * 3
+    roofs = {(machine.peak_gmacs, machine.dram_gb_s) for machine in machines}
+    for peak, bandwidth in sorted(roofs):
+        knee = peak / bandwidth
+        ax.plot([least, max(knee, least), most], [min(least * bandwidth, peak), peak, peak], color=_INK,
+                linewidth=0.9, zorder=1)
+        names = [machine.name for machine in machines if (machine.peak_gmacs, machine.dram_gb_s) == (peak, bandwidth)]
+        ax.annotate(", ".join(names), (most, peak), xytext=(0, 2), textcoords="offset points", ha="right", fontsize=7)
+    edges = {machine.peak_gmacs / machine.rows * machine.simulation.batch for machine in machines}
+    for edge in sorted(edges):
+        ax.plot([max(edge / max(bandwidth for _, bandwidth in roofs), least), most], [edge, edge], color=_INK,
+                linewidth=0.7, linestyle=(0, (4, 3)), zorder=1)
+    batch = machines[0].simulation.batch
+    ax.annotate(f"roof{'s' if len(edges) > 1 else ''} of {batch} busy row{'s' if batch > 1 else ''}",
+                (most, max(edges)), xytext=(0, 2), textcoords="offset points", ha="right", fontsize=7)
+    for index, machine in enumerate(machines):
+        own = [(phase, x, y) for which, phase, x, y in reached if which is machine]
+        for phase, x, y in own:
+            filled = phase is machine.simulation.prefill
+            ax.plot([x], [y], linestyle="none", marker=shapes[index % 6], markersize=(8.5, 5, 6, 6)[index % 4],
+                    markerfacecolor=colours[machine.name] if filled else "none", markeredgewidth=1.3,
+                    markeredgecolor=colours[machine.name], label=machine.name if filled else None, zorder=3)
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    ax.set_xlim(least, most)
+    ax.set_ylim(bottom=min(y for _, _, _, y in reached) / 3, top=max(peak for peak, _ in roofs) * 2)
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_formatter(_plain)
+        axis.set_minor_formatter(_nothing)
+    ax.set_xlabel("MACs per DRAM byte")
+    ax.set_ylabel("10⁹ MACs per second")
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=4, borderaxespad=0.2, handletextpad=0.2,
+              title="filled: prefill, hollow: decode", title_fontsize=8, alignment="left")
+
+
+def _plain(value: float, _: int) -> str:
+    return f"{value:g}" if value < 1e4 else f"{value:,.0f}"
+
+
+def _nothing(value: float, _: int) -> str:
+    return ""
+
+
+def resources_figure(document: Document) -> str:
+    """LUTs and registers of the emitted array by module, all instances together."""
+    assert document.synthesis is not None
+    modules = sorted(document.synthesis.modules, key=lambda item: -item.lut * item.instances)
+    names = [f"{item.name} ×{item.instances}" for item in modules]
+
+    def draw(ax: "Axes") -> None:
+        for offset, unit, colour in ((-0.18, "lut", BLUE), (0.18, "ff", ORANGE)):
+            values = [getattr(item, unit) * item.instances for item in modules]
+            bars = ax.barh([place + offset for place in range(len(modules))], values, height=0.34, color=colour,
+                           label=unit.upper(), linewidth=0)
+            ax.bar_label(bars, [f"{value:,.0f}" for value in values], padding=2, fontsize=7, color=_INK)
+        ax.set_yticks(range(len(modules)), names)
+        ax.invert_yaxis()
+        ax.tick_params(axis="y", length=0)
+        ax.spines["left"].set_visible(False)
+        ax.margins(x=0.12)
+        ax.xaxis.set_major_formatter(_plain)
+        ax.set_xlabel("LUTs and registers in the whole array")
+        ax.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2, borderaxespad=0.2)
+
+    return _svg(draw, modules)
+
+
+def energy_picture(machines: Sequence[Machine]) -> str:
+    """Decode's energy per token with its band, and beside it what is left without DRAM."""
+
+    def draw(figure: "Figure") -> None:
+        left, right = figure.subplots(1, 2, sharey=True)
+        _energy(left, machines, "decode", dram=True)
+        _energy(right, machines, "decode", dram=False)
+        handles, labels = left.get_legend_handles_labels()
+        for ax in (left, right):
+            ax.get_legend().remove()  # type: ignore[union-attr]
+        left.invert_yaxis()     # each of the two panels inverted the axis that they share
+        figure.legend(handles, labels, loc="outside upper left", ncols=7)
+
+    return _draw(draw, (8.2, 2.5))
+
+
+FIGURES: Mapping[str, Callable[[Document], str]] = {
+    "time-prefill": lambda document: time_figure(document.machines, "prefill"),
+    "time-decode": lambda document: time_figure(document.machines, "decode"),
+    "energy-decode": lambda document: energy_figure(document.machines, "decode"),
+    "energy-decode-on-chip": lambda document: energy_figure(document.machines, "decode", dram=False),
+    "roofline": lambda document: roofline_figure(document.machines),
+    "energy": lambda document: energy_picture(document.machines),
+}
+"""The figures that every document has."""
+
+
+def _svg(draw: "Callable[[Axes], None]", rows: Sequence[object], height: float | None = None) -> str:
+    return _draw(lambda figure: draw(figure.subplots()), (_WIDTH, height or 1.15 + 0.34 * len(rows)))
+
+
+def _draw(draw: "Callable[[Figure], None]", size: tuple[float, float]) -> str:
+    import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(dict(_STYLE)):
+        figure = Figure(figsize=size, layout="constrained")
+        FigureCanvasSVG(figure)
+        draw(figure)
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    return _inline(buffer.getvalue())
+
+
+def _inline(text: str) -> str:
+    """The ``<svg>`` element alone, in the page's ink and type."""
+    text = text[text.index("<svg"):]
+    text = re.sub(r"\s*<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = text.replace(_INK, "currentColor")
+    text = re.sub(r"(font(?:-family)?: [^;\"]*?)'DejaVu Sans'[^;\"]*sans-serif", r"\1sans-serif", text)
+    return re.sub(r"<svg ([^>]*?)width=\"([\d.]+)pt\" height=\"([\d.]+)pt\"", r'<svg \1width="\2pt"', text, count=1)
+
+
+def with_ids(svg: str, name: str, label: str) -> str:
+    """``svg`` with ids of its own, so that several fit into one page, and ``label`` for those who cannot see it."""
+    svg = re.sub(r'\bid="([^"]*)"', rf'id="{name}-\1"', svg)
+    svg = re.sub(r'href="#', f'href="#{name}-', svg)
+    svg = svg.replace("url(#", f"url(#{name}-")
+    return svg.replace("<svg ", f'<svg role="img" aria-label="{html.escape(label, quote=True)}" ', 1)
+
+
+def standalone(svg: str, label: str) -> str:
+    """``svg`` as a file: its ink follows the reader's light or dark preference."""
+    style = "<style>svg{color:#24292f}@media(prefers-color-scheme:dark){svg{color:#d0d7de}}</style>"
+    start = svg.index(">") + 1
+    named = f'<title>{html.escape(label)}</title>'
+    return f'<?xml version="1.0" encoding="utf-8"?>\n{svg[:start]}\n{named}{style}{svg[start:]}'
