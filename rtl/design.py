@@ -1,0 +1,68 @@
+"""A top with its parameters chosen: from its own defaults, an accelerator preset, and explicit values."""
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mixflight.arch.accelerator import accelerator_named
+from mixflight.arch.errors import InputError
+from mixflight.rtl.emit import emit_verilog
+from mixflight.rtl.tops import TOPS
+
+_ARCH_PES = {"shift-add-4x8": "shift-add", "multiply-4x8": "multiply"}
+"""PE kinds of accelerator presets → the array's own names, for those that are built."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChosenTop:
+    """A component that can be emitted, and what it was built from."""
+
+    top: str
+    module: str
+    component: Any
+    parameters: Mapping[str, Any]
+    clock_mhz: float
+
+    def emit(self) -> str:
+        """The Verilog text; its top module is ``module``."""
+        return emit_verilog(self.component, self.top)
+
+
+def choose_top(top: str, *, arch: str | None = None, **given: Any) -> ChosenTop:
+    """Build the top named ``top``.
+
+    ``given`` holds the builder's keyword parameters; one that is None is not given. With ``arch`` the array's
+    shape and PE come from that accelerator where they are not given. Bad values are an ``InputError``.
+    """
+    if top not in TOPS:
+        raise InputError(f"TOP must be one of {', '.join(TOPS)}, not {top!r}")
+    build = TOPS[top]
+    accepted = inspect.signature(build).parameters
+    chosen = {name: value for name, value in given.items() if value is not None}
+    for name in chosen:
+        if name not in accepted:
+            raise InputError(f"--{name.replace('_', '-')} must not be given for {top}: "
+                             f"its parameters are {', '.join(accepted)}")
+    clock_mhz = 500.0
+    if arch is not None:
+        machine = accelerator_named(arch)
+        clock_mhz = machine.clock_mhz
+        if "rows" not in accepted:
+            raise InputError(f"--arch must not be given for {top}: it is no array")
+        if "pe" not in chosen and machine.array.pe not in _ARCH_PES:
+            raise InputError(f"the PE of --arch must be one of {', '.join(_ARCH_PES)} to be emitted, "
+                             f"not {machine.array.pe!r}, in {arch}")
+        shape = {"rows": machine.array.rows, "cols": machine.array.cols}
+        if not {"rows", "cols"} & set(chosen):
+            shape["lanes"] = machine.array.lanes
+        chosen = {**shape, "pe": _ARCH_PES.get(machine.array.pe), **chosen}
+    for name in ("rows", "cols", "lanes", "group", "group_max"):
+        if name in chosen and chosen[name] < 1:
+            raise InputError(f"--{name.replace('_', '-')} must be at least 1, not {chosen[name]}, for {top}")
+    component = build(**chosen)
+    component._MustUse__used = True     # a top may be looked at and not emitted; Amaranth would warn
+    parameters = {name: getattr(component, name, chosen.get(name, parameter.default))
+                  for name, parameter in accepted.items()}
+    return ChosenTop(top=top, module=top.replace("-", "_"), component=component, parameters=parameters,
+                     clock_mhz=clock_mhz)

@@ -1,0 +1,191 @@
+"""Synthesis counts of emitted Verilog through Yosys, kept by the hash of what was synthesised.
+
+The hierarchy is kept: each distinct module is synthesised once and counted as often as it is instantiated. No
+logic is optimised across module boundaries, so the counts lie at or above those of a flattened run (by how
+much is measured in ``arch/synthesis/README.md``). Nothing is placed: there is no timing, and LUTs that a
+placer would pair in one site are counted singly.
+"""
+
+import json
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from mixflight.arch.errors import InputError
+from mixflight.rtl.cache import cache_folder, digest, write_atomically
+from mixflight.rtl.toolchain import last_lines, package_version, run_tool
+
+TARGETS: Mapping[str, str] = {
+    "xcup": "AMD UltraScale+ (synth_xilinx -family xcup)",
+}
+"""Supported targets and what each means."""
+
+_RUNNER = """
+import sys
+from pyosys import libyosys
+design = libyosys.Design()
+for line in open(sys.argv[1]):
+    libyosys.run_pass(line.strip(), design)
+"""
+
+_LUTRAM_SITES = {
+    "RAM16X1S": 1, "RAM32X1S": 1, "RAM64X1S": 1, "RAM128X1S": 2, "RAM256X1S": 4, "RAM512X1S": 8,
+    "RAM16X1D": 2, "RAM32X1D": 2, "RAM64X1D": 2, "RAM128X1D": 4, "RAM256X1D": 8,
+    "RAM32M": 4, "RAM64M": 4, "RAM32M16": 8, "RAM64M8": 8, "RAM32X16DR8": 8, "RAM64X8SW": 8,
+}
+"""LUTs that one distributed-memory primitive occupies (UG574, table of LUTRAM configurations)."""
+
+_UNITS: Mapping[str, Mapping[str, float]] = {
+    "ff": {"FDRE": 1, "FDSE": 1, "FDCE": 1, "FDPE": 1, "FDRE_1": 1, "FDSE_1": 1, "FDCE_1": 1, "FDPE_1": 1,
+           "LDCE": 1, "LDPE": 1},
+    "dsp": {"DSP48E2": 1, "DSP48E1": 1},
+    "bram": {"RAMB36E2": 1, "RAMB18E2": 0.5, "RAMB36E1": 1, "RAMB18E1": 0.5},
+    "uram": {"URAM288": 1, "URAM288_BASE": 1},
+    "carry": {"CARRY4": 1, "CARRY8": 2},
+    "muxf": {"MUXF7": 1, "MUXF8": 1, "MUXF9": 1},
+    "lutram": _LUTRAM_SITES,
+    "logic_lut": {"LUT1": 1, "LUT2": 1, "LUT3": 1, "LUT4": 1, "LUT5": 1, "LUT6": 1, "LUT6_2": 1, "INV": 1,
+                  "SRL16": 1, "SRL16E": 1, "SRLC16": 1, "SRLC16E": 1, "SRLC32E": 1},
+}
+_FREE = frozenset({"GND", "VCC", "BUFG", "BUFGCTRL", "IBUF", "OBUF", "IBUFG"})
+
+
+class SynthesisError(RuntimeError):
+    """Yosys refused emitted text, or mapped it to a cell whose cost is not known: a defect of the program."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Synthesis:
+    """What a design takes on an FPGA target, mapped and not placed."""
+
+    top: str
+    target: str
+    lut: int
+    """Look-up tables: logic, shift registers and distributed memory."""
+    ff: int
+    dsp: int
+    bram: float
+    """In blocks of 36 Kib; an 18 Kib half counts 0.5."""
+    uram: int
+    lutram: int
+    """The part of ``lut`` that is distributed memory."""
+    carry: int
+    """Carry chains in units of 4 bits."""
+    muxf: int
+    cells: Mapping[str, int]
+    modules: Mapping[str, Mapping[str, float]]
+    """Module → its own counts, without what lies below it, and ``instances`` in the whole design."""
+    text_sha256: str
+    script: str
+    tools: Mapping[str, str]
+    seconds: float
+    """Time of the run that made the counts."""
+
+
+def synthesise(text: str, *, top: str, target: str = "xcup", dsp: bool = True,
+               flatten: bool = False) -> Synthesis:
+    """Synthesise ``text``, or take the counts of an equal text, script and tool from the cache.
+
+    ``dsp`` = False keeps multipliers in LUTs; ``flatten`` = True dissolves the hierarchy first.
+
+    Raises
+    ------
+    InputError
+        ``target`` is not supported.
+    SynthesisError
+        Yosys refused the text.
+    """
+    check_target(target)
+    options = f"{'' if dsp else ' -nodsp'}{' -flatten' if flatten else ''}"
+    script = f"synth_xilinx -family {target} -noiopad -noclkbuf{options} -top {top}"
+    tools = {"pyosys": package_version("pyosys")}
+    text_sha256 = digest_text(text)
+    entry = cache_folder("synth") / f"{digest(text, script, json.dumps(tools), _counting())}.json"
+    if entry.is_file():
+        return Synthesis(**json.loads(entry.read_text()))
+    start = time.perf_counter()
+    statistics, creator = _run(text, script, top)
+    result = _count(statistics, top=top, target=target, text_sha256=text_sha256, script=script,
+                    tools={**tools, "yosys": creator}, seconds=round(time.perf_counter() - start, 2))
+    write_atomically(entry, json.dumps(asdict(result)))
+    return result
+
+
+def check_target(target: str) -> None:
+    """Refuse a target that is not supported."""
+    if target not in TARGETS:
+        raise InputError(f"--target must be one of {', '.join(TARGETS)}, not {target!r}")
+
+
+def digest_text(text: str) -> str:
+    """Return the SHA-256 of the text as a file would have it."""
+    import hashlib
+
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _counting() -> str:
+    """The rules of counting, as part of a cache key."""
+    return json.dumps(_UNITS, sort_keys=True)
+
+
+def _run(text: str, script: str, top: str) -> tuple[dict, str]:
+    with tempfile.TemporaryDirectory(prefix="mixflight-synth-") as name:
+        folder = Path(name)
+        (folder / f"{top}.v").write_text(text)
+        (folder / "script.ys").write_text(
+            f"read_verilog {top}.v\nhierarchy -check -top {top}\n{script}\ncheck -assert -noinit\n"
+            "tee -q -o statistics.json stat -json\n")
+        done = run_tool([sys.executable, "-c", _RUNNER, "script.ys"], folder=folder)
+        statistics = folder / "statistics.json"
+        if done.returncode != 0 or not statistics.is_file():
+            raise SynthesisError(f"Yosys must synthesise {top}: {last_lines(done.stdout)}")
+        document = json.loads(statistics.read_text())
+    version = re.match(r"Yosys (\S+)", document["creator"])
+    return document, version[1] if version else document["creator"]
+
+
+def _count(statistics: dict, *, top: str, **facts) -> Synthesis:
+    by_module = {name.removeprefix("\\"): module["num_cells_by_type"]
+                 for name, module in statistics["modules"].items()}
+    instances = _instances(by_module, top)
+    cells: dict[str, int] = {}
+    modules = {}
+    for name, times in instances.items():
+        own = {cell.removeprefix("\\"): number for cell, number in by_module[name].items()}
+        primitives = {cell: number for cell, number in own.items() if cell not in by_module}
+        for cell, number in primitives.items():
+            cells[cell] = cells.get(cell, 0) + number * times
+        modules[name] = {**_units(primitives), "instances": times}
+    total = _units(cells)
+    return Synthesis(top=top, cells=dict(sorted(cells.items())), modules=modules,
+                     lut=int(total["lut"]), ff=int(total["ff"]), dsp=int(total["dsp"]), bram=float(total["bram"]),
+                     uram=int(total["uram"]), lutram=int(total["lutram"]), carry=int(total["carry"]),
+                     muxf=int(total["muxf"]), **facts)
+
+
+def _instances(by_module: Mapping[str, Mapping[str, int]], top: str) -> dict[str, int]:
+    instances: dict[str, int] = {}
+
+    def visit(name: str, times: int) -> None:
+        instances[name] = instances.get(name, 0) + times
+        for cell, number in by_module[name].items():
+            if cell.removeprefix("\\") in by_module:
+                visit(cell.removeprefix("\\"), times * number)
+
+    visit(top, 1)
+    return instances
+
+
+def _units(cells: Mapping[str, int]) -> dict[str, float]:
+    known = _FREE.union(*_UNITS.values())
+    unknown = sorted(set(cells) - known)
+    if unknown:
+        raise SynthesisError(f"every mapped cell must have a known cost; {', '.join(unknown)} has none")
+    units = {unit: sum(cost.get(cell, 0) * number for cell, number in cells.items())
+             for unit, cost in _UNITS.items()}
+    return {"lut": units.pop("logic_lut") + units["lutram"], **units}
