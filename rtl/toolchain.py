@@ -3,6 +3,7 @@
 Nothing here changes this process's environment: the variables that the programs need come back as a mapping.
 """
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import os
@@ -21,6 +22,7 @@ _HINTS = {
     "make": "install it from the system (Debian and Ubuntu: apt install make)",
     "perl": "install it from the system (Debian and Ubuntu: apt install perl)",
 }
+_RUNNING: set["subprocess.Popen[str]"] = set()
 _RTL_EXTRA = "pip install 'mixflight[rtl]'"
 
 
@@ -98,12 +100,25 @@ def run_tool(command: Sequence[str], *, environment: Mapping[str, str] | None = 
     """
     process = subprocess.Popen(command, env=environment, cwd=folder, stdout=subprocess.PIPE,
                                stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True)
+    _RUNNING.add(process)
     try:
         output, _ = process.communicate(timeout=timeout_s)
     except BaseException:
         _end_group(process)
         raise
+    finally:
+        _RUNNING.discard(process)
     return subprocess.CompletedProcess(list(command), process.returncode, output)
+
+
+def stop_running_tools() -> None:
+    """End every program that :func:`run_tool` is running in other threads; those calls then return.
+
+    For a caller that runs several at once and is interrupted: only the main thread sees a Ctrl-C.
+    """
+    for process in list(_RUNNING):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
 
 
 def _end_group(process: "subprocess.Popen[str]") -> None:

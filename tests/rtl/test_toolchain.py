@@ -1,6 +1,8 @@
 import os
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -57,3 +59,12 @@ def test_a_program_whose_time_is_up_leaves_no_child(tmp_path):
 def test_an_inner_make_does_not_see_an_outer_one(monkeypatch):
     monkeypatch.setenv("MAKEFLAGS", "-j --jobserver-auth=3,4")
     assert "MAKEFLAGS" not in toolchain.find_toolchain().environment
+
+
+def test_programs_of_other_threads_can_be_stopped():
+    with ThreadPoolExecutor() as pool:
+        waiting = [pool.submit(toolchain.run_tool, ["sleep", "60"]) for _ in range(2)]
+        while len(toolchain._RUNNING) < 2:
+            time.sleep(0.01)
+        toolchain.stop_running_tools()
+        assert all(future.result(timeout=10).returncode != 0 for future in waiting)

@@ -1,0 +1,65 @@
+"""``mixflight verify [TOP...]``: emitted RTL against golden values and computed cycles."""
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from mixflight.cli import rtl_options as option
+
+
+def register(app: typer.Typer) -> None:
+    """Define the command."""
+
+    @app.command()
+    def verify(
+        tops: Annotated[list[str] | None, typer.Argument(metavar="[TOP]...", help="Default: every top.")] = None,
+        arch: option.Arch = None,
+        rows: option.Rows = None,
+        cols: option.Cols = None,
+        lanes: option.Lanes = None,
+        pe: option.Pe = None,
+        zero: option.Zero = None,
+        group_max: option.GroupMax = None,
+        two_pass: option.TwoPass = None,
+        model: Annotated[str, typer.Option("--model", help="Whose tiles are run: a fetched model.")] = "smollm2",
+        real: Annotated[bool, typer.Option("--real/--no-real", help="Run tiles of the real model too.")] = True,
+        seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the random operands and stalls.")] = 0,
+        json: option.Json = False,
+    ) -> int:
+        """Run emitted tops under Verilator: values must be exact, unstalled cycles as computed.
+
+        A mixpe-array is verified in three configurations, or in the one that the options choose; with f16-min zero
+        points it also runs tiles of the real model. Exit status 1 when a check failed.
+        """
+        from mixflight.cli.output import print_json, print_table, progress
+        from mixflight.rtl.tops import TOPS
+        from mixflight.verify import Row, plan, real_source, verify_top
+
+        names = tops or list(TOPS)
+        given: dict[str, Any] = {"arch": arch, "rows": rows, "cols": cols, "lanes": lanes, "pe": pe, "zero": zero,
+                                 "group_max": group_max, "two_pass": two_pass}
+        chosen = [item for name in names for item in plan(name, **given)]
+        results: list[Row] = []
+        with progress() as bars:
+            bar = bars.add_task("finding the model", total=len(chosen))
+            path, absent = real_source(model) if real else (None, "not asked for")
+            if absent and real:
+                bars.console.print(f"mixflight: no real tiles: {absent}; random ones only", highlight=False)
+            for item in chosen:
+                bars.update(bar, description=f"verifying {item.top}")
+                results.append(verify_top(item, model=path, seed=seed))
+                bars.advance(bar)
+        failures = sum(row.failures for row in results)
+        if json:
+            print_json({"rows": results, "failures": failures, "real_tiles": sum(row.real_tiles for row in results),
+                        "real_tiles_absent_because": absent})
+        else:
+            print_table("RTL against golden", ("top", "configuration", "tests", "failures", "values", "real tiles",
+                                               "cycles RTL", "cycles computed", "build s", "run s"),
+                        [(row.top, row.shown, row.tests, row.failures, row.values, row.real_tiles, row.cycles_rtl,
+                          row.cycles_sim, row.build_s, row.run_s) for row in results])
+        for row in results:
+            for message in row.messages:
+                print(f"{row.top}: {message}", file=sys.stderr)
+        return 1 if failures else 0

@@ -1,0 +1,110 @@
+# amaranth: UnusedElaboratable=no
+"""Verification finds wrong hardware, wrong operands and wrong cycle formulas."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from mixflight import verify as subject
+from mixflight.rtl.design import choose_top
+
+SMALL = {"rows": 2, "cols": 2, "lanes": 1, "group_max": 32}
+
+
+@pytest.fixture(scope="module")
+def array():
+    return choose_top("mixpe-array", **SMALL, zero="none")
+
+
+def _once(text, old, new):
+    assert old in text
+    return text.replace(old, new)
+
+
+def test_a_right_array_passes(array):
+    row = subject.verify_array(array)
+    assert (row.failures, row.messages) == (0, ())
+    assert row.cycles_rtl == row.cycles_sim > 0
+    assert row.values == sum(len(check.tiles) for check in subject.array_checks(array)) * 4
+
+
+def test_a_broken_adder_in_a_pe_is_found(array):
+    row = subject.verify_array(
+        array, mutate=lambda text: _once(text, "$signed(accumulator) + ", "$signed(accumulator) - "))
+    assert row.failures >= 5
+    assert "values differ" in row.messages[0]
+
+
+def test_a_pe_that_loses_its_top_weight_bit_is_found():
+    pe = choose_top("mixpe-w4a8-pe")
+    assert subject.verify_pe(pe).failures == 0
+    row = subject.verify_pe(pe, mutate=lambda text: _once(text, "w[3] ?", "w[2] ?"))
+    assert row.failures >= 3
+    assert "every operand pair" in row.messages[0]
+
+
+def test_one_wrong_weight_bit_is_found(array):
+    tile = subject.random_tile(array, np.random.default_rng(3), k=32)
+
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Corrupted(subject.Tile):
+        def beats(self):
+            beats = super().beats()
+            beats.wgt[5][0] ^= 4
+            return beats
+
+    good = subject.Check(name="good", tiles=[tile])
+    bad = subject.Check(name="bad", tiles=[Corrupted(**{
+        field.name: getattr(tile, field.name) for field in dataclasses.fields(tile)})])
+    row = subject.verify_array(array, checks=[good, bad])
+    assert (row.tests, row.failures) == (2, 1)
+    assert row.messages[0].startswith("bad: ")
+
+
+def test_a_beat_too_few_is_a_failure_and_no_hang(array):
+    tile = subject.random_tile(array, np.random.default_rng(3), k=32)
+
+    class Short(subject.Tile):
+        def beats(self):
+            beats = super().beats()
+            return beats._replace(act=beats.act[:-1])
+
+    short = Short(**{field.name: getattr(tile, field.name) for field in dataclasses.fields(tile)})
+    row = subject.verify_array(array, checks=[subject.Check(name="short", tiles=[short])])
+    assert row.failures == 1
+    assert "stopped" in row.messages[0]
+
+
+def test_one_cycle_off_is_found(array, monkeypatch):
+    right = subject.array_cycles
+    monkeypatch.setattr(subject, "array_cycles", lambda **shape: right(**shape) + 1)
+    row = subject.verify_array(array)
+    unstalled = sum(not check.stall for check in subject.array_checks(array))
+    assert row.failures == unstalled
+    assert row.cycles_sim - row.cycles_rtl == unstalled
+
+
+def test_the_default_plan_has_every_zero_point_kind_and_both_pes():
+    arrays = subject.plan("mixpe-array")
+    assert {array.parameters["zero"] for array in arrays} == {"none", "int4", "f16-min"}
+    assert {array.parameters["pe"] for array in arrays} == {"shift-add", "multiply"}
+    assert any(array.parameters["two_pass"] for array in arrays)
+    assert [array.parameters["zero"] for array in subject.plan("mixpe-array", zero="int4")] == ["int4"]
+
+
+def test_real_tiles_are_exact_on_a_small_array(smollm2_path):
+    array = choose_top("mixpe-array", **SMALL, zero="f16-min")
+    tiles = subject.real_tiles(smollm2_path, array)
+    assert [tile.a.shape[1] for tile in tiles] == [576, 576, 1536]
+    row = subject.verify_array(array, real=tiles)
+    assert (row.failures, row.messages, row.real_tiles) == (0, (), 3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("index", range(len(subject.CONFIGURATIONS)))
+def test_the_default_array_in_each_configuration(index, smollm2_path):
+    array = subject.plan("mixpe-array")[index]
+    row = subject.verify_top(array, model=smollm2_path)
+    assert (row.failures, row.messages) == (0, ())
+    assert row.cycles_rtl == row.cycles_sim
