@@ -1,0 +1,129 @@
+"""``make bench``: what the project's own tools take, each beside a stated reference.
+
+Every figure is the median of repeated runs on this machine; the reference is a goal of the project or a figure of another
+tool, named in the row. Nothing is asserted: a slow machine gives slow figures.
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from mixflight.arch.errors import InputError
+from mixflight.cli.output import print_table
+
+REPEATS = 5
+
+
+class Figure(msgspec.Struct, frozen=True, kw_only=True):
+    """One measured figure and what it is compared with; ``ratio`` > 1 is better than the reference."""
+
+    name: str
+    value: float
+    unit: str
+    reference: float
+    reference_source: str
+    larger_is_better: bool = False
+
+    @property
+    def ratio(self) -> float:
+        """How many times better than the reference."""
+        return self.value / self.reference if self.larger_is_better else self.reference / self.value
+
+
+def median_seconds(call: Callable[[], object], repeats: int = REPEATS) -> float:
+    """Median wall time of ``call`` after one run that is not counted."""
+    call()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def simulation_figures() -> list[Figure]:
+    """Trace and simulation of LLaMA2-7B, prefill 512 and decode 512; the goal is for both together. Operators count
+    every layer and step; chipleap's figure is jobs a second of its closed-form model, on two cores of the same kind."""
+    from mixflight.arch.accelerator import accelerator_named
+    from mixflight.sim.simulate import simulate
+    from mixflight.workloads.model import model_named
+    from mixflight.workloads.recipe import recipe_named
+    from mixflight.workloads.trace import decode_traces, prefill_trace
+
+    model, recipe, machine = model_named("llama2-7b"), recipe_named("w4a8g128"), accelerator_named("mixpe-w4a8")
+
+    def trace() -> object:
+        return prefill_trace(model, recipe, 512), list(decode_traces(model, recipe, 512, 512))
+
+    simulation = median_seconds(lambda: simulate(machine, model, recipe, recipe.name, 512, 512))
+    operators = sum(item.ops for item in [prefill_trace(model, recipe, 512), *decode_traces(model, recipe, 512, 512)])
+    goal = "goal 0.5 s"
+    return [
+        Figure(name="trace, 7B 512 + 512", value=median_seconds(trace), unit="s", reference=0.5,
+               reference_source=goal),
+        Figure(name="trace and simulate", value=simulation, unit="s", reference=0.5,
+               reference_source=goal),
+        Figure(name="operators timed", value=operators / simulation, unit="1/s",
+               reference=3900, larger_is_better=True, reference_source="chipleap 0.3.0: 3,900"),
+    ]  # fmt: skip
+
+
+def generation_figures(path: Path) -> list[Figure]:
+    """Decoded tokens a second of the golden model on the real file."""
+    from mixflight.generate import generate
+
+    generate(path, "The capital of France is", 4)
+    speeds = [generate(path, "The capital of France is", 32).tokens_per_s for _ in range(3)]
+    return [
+        Figure(name="golden generation", value=statistics.median(speeds), unit="tokens/s", reference=5,
+               larger_is_better=True, reference_source="goal 5")
+    ]  # fmt: skip
+
+
+def rtl_figures() -> list[Figure]:
+    """Cycles a second of the Verilated 8x8 array under cocotb, with the bench in Python. The reference is the measured
+    speed of an 8x8 systolic grid of 32 bits in Amaranth's own simulator on two cores."""
+    import numpy as np
+
+    from mixflight.rtl.bench_systolic_array import array_job
+    from mixflight.rtl.design import choose_top
+    from mixflight.rtl.emit import emit_verilog
+    from mixflight.rtl.harness import build_model, run_jobs
+    from mixflight.verify import random_tile
+
+    chosen = choose_top("mixpe-array", zero="f16-min")
+    build = build_model(emit_verilog(chosen.component, chosen.module), top=chosen.module)
+    tile = random_tile(chosen, np.random.default_rng(0), k=4096)
+    job = array_job(chosen.component, [tile.beats()] * 4)
+    speeds = []
+    for _ in range(3):
+        result, = run_jobs(build, [job])
+        speeds.append(result.cycles / result.seconds)
+    return [
+        Figure(name="Verilated 8x8 array", value=statistics.median(speeds), unit="cycles/s",
+               reference=3000, larger_is_better=True,
+               reference_source="Amaranth's simulator: 3,000")
+    ]  # fmt: skip
+
+
+def main() -> None:
+    """Print the table."""
+    from mixflight.workloads.fetch import fetch_model
+
+    figures = simulation_figures()
+    try:
+        figures += generation_figures(fetch_model("smollm2"))
+    except InputError as error:
+        print(f"golden generation is left out: {error}")
+    figures += rtl_figures()
+    print_table(
+        "benchmarks (medians on this machine)", ("what", "value", "unit", "ratio", "better than"),
+        [(item.name, item.value, item.unit, item.ratio, item.reference_source) for item in figures],
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
