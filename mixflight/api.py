@@ -21,9 +21,10 @@ def simulate(
 
 
 def compare(
-    archs: Sequence[str], model: str, *, recipe: str | None = None, prefill: int = 128, decode: int = 128, batch: int = 1
-) -> "pd.DataFrame":
-    """One row a machine: time, energy with its band, bytes and the limit of the decode; units are in the column names."""
+    archs: Sequence[str], model: str, *, recipe: str | None = None, prefill: int = 128, decode: int = 128,
+    batch: int = 1,
+) -> "pd.DataFrame":  # fmt: skip
+    """One row a machine: time, energy with its band, bytes and what binds; units are in the column names."""
     import pandas as pd
 
     from mixflight.results import flat_row

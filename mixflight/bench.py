@@ -1,7 +1,7 @@
 """``make bench``: what the project's own tools take, each beside a stated reference.
 
-Every figure is the median of repeated runs on this machine; the reference is a goal of the project or a figure of another
-tool, named in the row. Nothing is asserted: a slow machine gives slow figures.
+Every figure is the median of repeated runs on this machine; the reference is a goal of the project or a figure of
+another tool, named in the row. Nothing is asserted: a slow machine gives slow figures.
 """
 
 import statistics

@@ -1,7 +1,6 @@
 import json
 
 import pytest
-
 from command_line import document, mixflight, refusal
 
 RUN = ("simulate", "--model", "llama2-7b", "--prefill", 16, "--decode", 4)
