@@ -38,6 +38,7 @@ PRESETS: Mapping[str, Preset] = {
     "mul4x8-pe-lut": Preset(top="mul4x8-pe", dsp=False),
     "mixpe-array": Preset(top="mixpe-array"),
     "mixpe-array-q4_1": Preset(top="mixpe-array", given={"zero": "f16-min"}),
+    "mixpe-array-lut": Preset(top="mixpe-array", dsp=False),
     "mul4x8-array-lut": Preset(top="mixpe-array", given={"pe": "multiply"}, dsp=False),
 }
 """Name → what is synthesised. The ``-lut`` rows keep multipliers in LUTs, so that PEs can be compared in one unit."""

@@ -1,9 +1,9 @@
 """Synthesis counts of emitted Verilog through Yosys, kept by the hash of what was synthesised.
 
 The hierarchy is kept: each distinct module is synthesised once and counted as often as it is instantiated. No
-logic is optimised across module boundaries, so the counts lie at or above those of a flattened run (by how
-much is measured in ``arch/synthesis/README.md``). Nothing is placed: there is no timing, and LUTs that a
-placer would pair in one site are counted singly.
+logic is optimised across module boundaries; a flattened run of the 8 x 8 array with Q4_1 minima has 2.2 %
+more LUTs and 7.9 % fewer registers (10,509 and 5,456 against 10,281 and 5,923) and takes three times as long.
+Nothing is placed: there is no timing, and LUTs that a placer would pair in one site are counted singly.
 """
 
 import json
@@ -51,7 +51,7 @@ _UNITS: Mapping[str, Mapping[str, float]] = {
     "logic_lut": {"LUT1": 1, "LUT2": 1, "LUT3": 1, "LUT4": 1, "LUT5": 1, "LUT6": 1, "LUT6_2": 1, "INV": 1,
                   "SRL16": 1, "SRL16E": 1, "SRLC16": 1, "SRLC16E": 1, "SRLC32E": 1},
 }
-_FREE = frozenset({"GND", "VCC", "BUFG", "BUFGCTRL", "IBUF", "OBUF", "IBUFG"})
+_FREE = frozenset({"GND", "VCC", "BUFG", "BUFGCTRL", "IBUF", "OBUF", "IBUFG", "$scopeinfo"})
 
 
 class SynthesisError(RuntimeError):
