@@ -227,6 +227,7 @@ FIGURES: Mapping[str, Callable[[Document], str]] = {
     "time-decode": lambda document: time_figure(document.machines, "decode"),
     "energy-decode": lambda document: energy_figure(document.machines, "decode"),
     "energy-decode-on-chip": lambda document: energy_figure(document.machines, "decode", dram=False),
+    "energy-prefill": lambda document: energy_figure(document.machines, "prefill"),
     "roofline": lambda document: roofline_figure(document.machines),
     "energy": lambda document: energy_picture(document.machines),
 }

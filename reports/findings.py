@@ -1,5 +1,7 @@
 """What a document's numbers say, in sentences. Every number in them is computed from the document."""
 
+import math
+
 from mixflight.reports.document import Document, Machine
 
 WHY = {
@@ -17,10 +19,9 @@ def number(value: float, digits: int = 3) -> str:
     """``value`` with ``digits`` significant digits and thousands separated, never in exponent form."""
     if value == 0:
         return "0"
-    text = f"{value:.{digits}g}"
-    if "e" not in text and abs(value) < 1000:
-        return text
-    return f"{float(text):,.0f}" if abs(value) >= 1 else f"{float(text):.12f}".rstrip("0")
+    rounded = float(f"{value:.{digits - 1}e}")
+    places = digits - 1 - math.floor(math.log10(abs(rounded)))
+    return f"{rounded:,.{max(places, 0)}f}"
 
 
 def share(part: float) -> str:

@@ -16,6 +16,7 @@ _CAPTIONS = {
     "energy-decode": "Decode: energy per token by component. The band is the sum of the prices' lowest and highest "
                      "published values, all at once.",
     "energy-decode-on-chip": "The same without DRAM, where the machines differ.",
+    "energy-prefill": "Prefill: energy per token by component, with its band.",
     "roofline": "Work reached against work possible. The slope is DRAM bandwidth, a solid roof every PE busy, a dashed "
                 "one only the rows that have a token.",
 }  # fmt: skip
@@ -30,7 +31,7 @@ def render(document: Document) -> str:
         loader=jinja2.PackageLoader("mixflight.reports", "."), autoescape=True, undefined=jinja2.StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters |= {"number": number, "share": share, "bytes": _bytes, "parameter": _parameter}
+    environment.filters |= {"number": number, "share": share, "given": _given, "parameter": _parameter}
     return environment.get_template("page.html").render(
         d=document, headline=headline(document), findings=findings(document), figures=_figures(document),
         resources=_resources(document), tiles=_tiles(document), limits=_limits(document.machines),
@@ -89,12 +90,9 @@ def _parameters(machines: tuple[Machine, ...]) -> list[tuple[str, str, str, str,
     ]  # fmt: skip
 
 
-def _bytes(count: float) -> str:
-    """A number of bytes in a unit that suits it."""
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= size:
-            return f"{number(count / size)} {unit}"
-    return f"{count:,.0f} B"
+def _given(value: float) -> str:
+    """A given number as it was given, without trailing zeros."""
+    return f"{value:.12g}"
 
 
 def _parameter(value: Any) -> str:

@@ -8,7 +8,7 @@ import typer
 
 from mixflight.arch.errors import InputError
 
-COMMANDS = ("fetch", "presets", "trace", "simulate", "compare", "rtl", "synth", "verify", "generate")
+COMMANDS = ("fetch", "presets", "trace", "simulate", "compare", "rtl", "synth", "verify", "generate", "demo", "report")
 
 INTERRUPTED = 130  # what typer returns for Ctrl-C
 

