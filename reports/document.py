@@ -279,10 +279,9 @@ def _value_of(accelerator: Accelerator, key: str) -> str:
 
 def basis_of(source: str) -> str:
     """What kind of source a parameter's source text names: it begins with the word unless it is a quotation."""
-    if source.startswith("assumed") or "provisional" in source:
+    if source.startswith(("assumed", "as ")) or "provisional" in source:
         return "assumed"
-    first = source.split(maxsplit=1)[0].rstrip(":,") if source else ""
-    return "derived" if first in ("derived", "as") else "quoted"
+    return "derived" if source.startswith("derived") else "quoted"
 
 
 def prices_of(accelerators: Iterable[Accelerator]) -> tuple[tuple[Price, ...], dict[str, str]]:

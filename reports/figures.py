@@ -6,6 +6,7 @@
     resources_figure   what the emitted array takes on an FPGA, by module
     energy_picture     decode's energy with and without DRAM, for a README
     FIGURES            name -> figure, as a report exports them
+    with_ids           an SVG for a page that holds several
     standalone         an SVG as a file of its own, legible on light and dark
 
 All text and axes are in ``currentColor``: inside a page a figure takes the page's ink. The fill colours are
@@ -19,6 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mixflight.reports.document import Component, Document, Machine, Phase
+from mixflight.reports.findings import number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,7 +31,7 @@ GREY = "#8a8a8a"
 _INK = "#010203"
 """Stands for the ink while matplotlib draws; no figure has this colour otherwise."""
 
-_STYLE: Mapping[str, Any] = {
+_STYLE: Any = {
     "svg.fonttype": "none", "svg.hashsalt": "mixflight", "font.size": 9, "font.family": "sans-serif",
     "text.color": _INK, "axes.edgecolor": _INK, "axes.labelcolor": _INK, "xtick.color": _INK, "ytick.color": _INK,
     "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.6, "figure.facecolor": "none",
@@ -174,11 +176,11 @@ def _roofline(ax: "Axes", machines: Sequence[Machine]) -> None:
               title="filled: prefill, hollow: decode", title_fontsize=8, alignment="left")
 
 
-def _plain(value: float, _: int) -> str:
+def _plain(value: float, _: float) -> str:
     return f"{value:g}" if value < 1e4 else f"{value:,.0f}"
 
 
-def _nothing(value: float, _: int) -> str:
+def _nothing(value: float, _: float) -> str:
     return ""
 
 
@@ -186,7 +188,11 @@ def resources_figure(document: Document) -> str:
     """LUTs and registers of the emitted array by module, all instances together."""
     assert document.synthesis is not None
     modules = sorted(document.synthesis.modules, key=lambda item: -item.lut * item.instances)
-    names = [f"{item.name} ×{item.instances}" for item in modules]
+    top = document.synthesis.modules[0].name
+    names = [
+        f"{item.name.removeprefix(f'{top}_').replace('_', ' ') if item.name != top else 'the rest'} ×{item.instances}"
+        for item in modules
+    ]
 
     def draw(ax: "Axes") -> None:
         for offset, unit, colour in ((-0.18, "lut", BLUE), (0.18, "ff", ORANGE)):
@@ -215,7 +221,9 @@ def energy_picture(machines: Sequence[Machine]) -> str:
         _energy(right, machines, "decode", dram=False)
         handles, labels = left.get_legend_handles_labels()
         for ax in (left, right):
-            ax.get_legend().remove()  # type: ignore[union-attr]
+            legend = ax.get_legend()
+            if legend is not None:
+                legend.remove()
         left.invert_yaxis()     # each of the two panels inverted the axis that they share
         figure.legend(handles, labels, loc="outside upper left", ncols=7)
 
@@ -243,7 +251,7 @@ def _draw(draw: "Callable[[Figure], None]", size: tuple[float, float]) -> str:
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(dict(_STYLE)):
+    with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=size, layout="constrained")
         FigureCanvasSVG(figure)
         draw(figure)
@@ -269,9 +277,22 @@ def with_ids(svg: str, name: str, label: str) -> str:
     return svg.replace("<svg ", f'<svg role="img" aria-label="{html.escape(label, quote=True)}" ', 1)
 
 
-def standalone(svg: str, label: str) -> str:
+def describe(document: Document) -> str:
+    """What the figures show of decode, in words and numbers."""
+    parts = []
+    for machine in document.machines:
+        decode = machine.simulation.decode
+        parts.append(
+            f"{machine.name}: {number(decode.tokens_per_s)} tokens/s, {number(decode.energy_mj_per_token)} mJ per token "
+            f"({number(decode.energy_mj_per_token_low)} to {number(decode.energy_mj_per_token_high)})"
+        )
+    return f"{document.scenario.model}, decode: {'; '.join(parts)}"
+
+
+def standalone(svg: str, name: str, document: Document) -> str:
     """``svg`` as a file: its ink follows the reader's light or dark preference."""
     style = "<style>svg{color:#24292f}@media(prefers-color-scheme:dark){svg{color:#d0d7de}}</style>"
     start = svg.index(">") + 1
-    named = f'<title>{html.escape(label)}</title>'
-    return f'<?xml version="1.0" encoding="utf-8"?>\n{svg[:start]}\n{named}{style}{svg[start:]}'
+    title = html.escape(f"{name}: {document.scenario.model}")
+    described = f"<title>{title}</title><desc>{html.escape(describe(document))}</desc>"
+    return f'<?xml version="1.0" encoding="utf-8"?>\n{svg[:start]}\n{described}{style}{svg[start:]}'

@@ -39,8 +39,7 @@ def register(app: typer.Typer) -> None:
         if svg is not None:
             if not svg.is_dir():
                 raise InputError(f"--figures must be a folder that exists, not {svg}")
-            title = f"{document.scenario.model} on {', '.join(machine.name for machine in document.machines)}"
-            written |= {svg / f"{name}.svg": standalone(draw(document), f"{name}: {title}")
+            written |= {svg / f"{name}.svg": standalone(draw(document), name, document)
                         for name, draw in FIGURES.items()}  # fmt: skip
         for target, text in written.items():
             with whole_file(target) as part:
