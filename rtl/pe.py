@@ -36,7 +36,7 @@ class ProcessingElement(wiring.Component):
         self.w_bits = w_bits
         self.a_bits = a_bits
         self.two_pass = two_pass
-        self.sum_bits = sum_bits(group_max=group_max, w_bits=w_bits, a_bits=a_bits, passes=1 + two_pass)
+        self.sum_bits = self.bits_of_sum()
         super().__init__({
             "en": In(1),
             "a": In(signed(a_bits)),
@@ -47,6 +47,10 @@ class ProcessingElement(wiring.Component):
             "control_next": Out(CONTROL),
             "sum": Out(signed(self.sum_bits)),
         })
+
+    def bits_of_sum(self) -> int:
+        """Width of accumulator and ``sum``; kinds that take fewer weights may need less."""
+        return sum_bits(group_max=self.group_max, w_bits=self.w_bits, a_bits=self.a_bits, passes=1 + self.two_pass)
 
     def product(self, m: Module) -> Signal:
         """The signed product of ``w_bits + a_bits`` bits of ``a`` and ``w``, for both kinds of weight."""
