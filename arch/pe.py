@@ -37,14 +37,15 @@ def passes(pe: Pe, weight: Format, act: Format, operator: str) -> int:
     """How often ``pe`` must visit each (weight, activation) pair: the promotion table of ``arch/numerics.md``.
 
     Integer PEs: weights wider than the PE run as ``ceil(bits / weight_bits)`` passes, low part first; narrower operands
-    are extended at full cost. The FP16 PE takes FP16 and any integer of at most 11 bits (exact in FP16) in one pass.
-    Everything else is an error that names the operator and the formats.
+    are extended at full cost. A code that stands for an integer of a table is looked up before it enters, so the width
+    of the integer counts. The FP16 PE takes in one pass whatever is exact in FP16: FP16, FP8, any integer of at most 11
+    bits. Everything else (BF16, tables of other values) is an error that names the operator and the formats.
     """
     if pe.floating:
-        if all(item.bits == 16 if item.kind == "float" else item.bits <= 11 for item in (weight, act)):
+        if weight.exact_in_f16 and act.exact_in_f16:
             return 1
-    elif weight.kind == act.kind == "int" and act.bits <= pe.act_bits:
-        return -(-weight.bits // pe.weight_bits)
+    elif weight.kind == act.kind == "int" and act.operand_bits <= pe.act_bits:
+        return -(-weight.operand_bits // pe.weight_bits)
     raise InputError(
         f"a {pe.kind} PE must get operands it can promote, not {weight.name} weights with {act.name} activations, "
         f"in operator {operator!r}"

@@ -4,10 +4,13 @@ from mixflight.workloads.llama_gguf import LINEARS, LlamaWeights
 from mixflight.workloads.recipe import Kv, Recipe
 from mixflight.workloads.tensor import Tensor
 
+LEAST_GROUP = 32  # of activations
+
 
 def recipe_of(name: str, weights: LlamaWeights) -> Recipe:
     """Formats of ``weights``; a linear's input is INT8 in the groups of its weight, per token where that has none.
 
+    Weights in groups of 16 and of 32 may share an input, so both take it in groups of 32.
     Keys, values, queries and probabilities are INT8 per token and head.
     """
     linears: dict[str, Tensor] = {"head": weights.head}
@@ -24,4 +27,5 @@ def recipe_of(name: str, weights: LlamaWeights) -> Recipe:
 
 
 def _activation(tensor: Tensor) -> str:
-    return f"int8-g{tensor.format.group}" if tensor.format.group else "int8"
+    group = tensor.format.group
+    return f"int8-g{max(group, LEAST_GROUP)}" if group else "int8"

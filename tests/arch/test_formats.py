@@ -1,7 +1,7 @@
 import pytest
 
 from mixflight.arch.errors import InputError
-from mixflight.arch.formats import FORMATS, Format, format_named
+from mixflight.arch.formats import FORMATS, Format, TwoLevel, format_named
 
 
 @pytest.mark.parametrize(
@@ -33,3 +33,36 @@ def test_impossible_formats_are_refused(fields):
 def test_an_unknown_format_names_the_known_ones():
     with pytest.raises(InputError, match=r"format must be one of .*q4_1.*, not 'q9', in here"):
         format_named("q9", "here")
+
+
+@pytest.mark.parametrize(
+    ("name", "bits_per_code"),
+    [("bf16", 16), ("q5_0", 5.5), ("q5_1", 6), ("q2_k", 2.625), ("q3_k", 3.4375), ("q4_k", 4.5), ("q5_k", 5.5),
+     ("q6_k", 6.5625), ("iq4_nl", 4.5), ("iq4_xs", 4.25), ("tq1_0", 1.6875), ("tq2_0", 2.0625), ("mxfp4", 4.25)],
+)  # fmt: skip
+def test_stored_bits_of_blocks(name, bits_per_code):
+    assert FORMATS[name].row_bits(4096) == bits_per_code * 4096  # ggml block bytes * 8 / codes
+
+
+def test_a_block_that_does_not_divide_k_is_refused():
+    with pytest.raises(InputError, match="block must divide K: 256 does not divide 576 in 'q4_k'"):
+        FORMATS["q4_k"].row_bits(576)
+
+
+@pytest.mark.parametrize(
+    ("name", "bits", "exact"),
+    [("q6_k", 6, True), ("iq4_nl", 8, True), ("mxfp4", 5, True), ("f16", 16, True), ("bf16", 16, False),
+     ("f32", 32, False)],
+)  # fmt: skip
+def test_operands_of_a_pe(name, bits, exact):
+    # IQ4_NL's table is int8; the FP4 values, doubled, lie in -12..12.
+    assert (FORMATS[name].operand_bits, FORMATS[name].exact_in_f16) == (bits, exact)
+
+
+@pytest.mark.parametrize("fields", [
+    {"bits": 2, "table": (0, 1)}, {"bits": 1, "table": (0, 0.5)}, {"bits": 8, "exponent_bits": 4},
+    {"bits": 8, "kind": "float", "exponent_bits": 8}, {"bits": 4, "two_level": TwoLevel(block=256, scale_bits=6)},
+])
+def test_impossible_tables_and_levels_are_refused(fields):
+    with pytest.raises(InputError):
+        Format(name="x", **fields)

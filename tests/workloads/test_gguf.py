@@ -13,9 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mixflight.arch.errors import InputError
-from mixflight.workloads.gguf import DEFAULT_ALIGNMENT, GGML_TYPES, open_gguf
+from mixflight.workloads.gguf import DEFAULT_ALIGNMENT, GGML_TYPES, SUPPORTED, open_gguf
+from mixflight.workloads.tensor import LAYOUTS
 
 QUANTISED = {"q4_0": Type.Q4_0, "q4_1": Type.Q4_1, "q8_0": Type.Q8_0}
+# What the reference package can write; of the others it only reads blocks, which are random here.
+WRITTEN = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "TQ1_0", "TQ2_0", "MXFP4", "BF16")
+RANDOM = ("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS")
 TOKENS = ["a", "é", "", "日本"]
 
 
@@ -43,6 +47,9 @@ def weights():
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory, weights):
     tensors = [(name, gguf.quants.quantize(weights, kind), kind) for name, kind in QUANTISED.items()]
+    rng = np.random.default_rng(4)
+    wide = rng.normal(size=(2, 256)).astype(np.float32)
+    tensors += [(name, _stored(Type[name], wide, rng), Type[name]) for name in (*WRITTEN, *RANDOM)]
     tensors += [("f16", weights.astype(np.float16), None), ("norm", weights[0], None)]
     keys = {
         "x.tokens": ("array", TOKENS), "x.types": ("array", [1, 3, 4]), "x.flag": ("bool", True),
@@ -82,6 +89,38 @@ def test_codes_and_values_equal_the_reference(sample):
         assert (mine.dequantise() == values).all()
         if theirs.name in QUANTISED:
             assert mine.codes().tolist() == _reference_codes(theirs.name, theirs.data)
+
+
+def _stored(kind, values, rng):
+    """``values`` quantised by the reference package, or random blocks with small finite scales."""
+    if kind.name in WRITTEN:
+        return gguf.quants.quantize(values, kind)
+    codes, size = gguf.GGML_QUANT_SIZES[kind]
+    raw = rng.integers(0, 256, (len(values), values.shape[1] // codes, size), dtype=np.uint8)
+    layout = LAYOUTS[kind.name.lower()]
+    for at in (layout.scale_at, layout.minimum_at):
+        if at is not None:
+            raw[..., at : at + 2] = rng.normal(size=(*raw.shape[:2], 1)).astype("<f2").view(np.uint8)
+    return raw.reshape(len(values), -1)
+
+
+def test_every_type_that_is_read_is_compared():
+    assert {*WRITTEN, *RANDOM, "F32", "F16"} == set(SUPPORTED.values())
+
+
+@pytest.mark.parametrize("name", [*WRITTEN, *RANDOM])
+def test_every_type_gives_the_bits_of_the_reference(name, tmp_path):
+    rng, kind = np.random.default_rng(11), Type[name]
+    values = rng.normal(size=(33, 768)).astype(np.float32) * np.exp2(rng.integers(-14, 10, (33, 1))).astype(np.float32)
+    values[3] = 0
+    path = _write(tmp_path / "x.gguf", [("w", _stored(kind, values, rng), kind)])
+    mine, theirs = open_gguf(path).tensors["w"], gguf.GGUFReader(path).tensors[0]
+    assert mine.shape == (33, 768)
+    assert mine.raw.tobytes() == theirs.data.tobytes()
+    expected = gguf.quants.dequantize(theirs.data, kind).reshape(33, 768)
+    assert mine.dequantise().tobytes() == expected.astype(np.float32).tobytes()
+    assert mine.dequantise([32, 0, 5]).tobytes() == expected[[32, 0, 5]].astype(np.float32).tobytes()
+    assert mine.nbytes * 8 == 33 * mine.format.row_bits(768)
 
 
 def test_metadata_equals_the_reference(sample):
@@ -211,7 +250,7 @@ FORGED = {
     "product": ({"infos": [_info("w", [2**32, 2**32])]}, r"'w' must have less than 2\^63 elements"),
     "large": ({"infos": [_info("w", [2**30, 2**30])]}, "tensor 'w' needs .* but the file ends at"),
     "k": ({"infos": [_info("w", [48], 3)]}, "K must be a multiple of 32 for q4_1, not 48, in tensor 'w'"),
-    "type": ({"infos": [_info("w", [256], 12)]}, "'w' has type Q4_K, supported: F32, F16, Q4_0, Q4_1, Q8_0"),
+    "type": ({"infos": [_info("w", [256], 16)]}, "'w' has type IQ2_XXS, supported: F32, F16, Q4_0, Q4_1, Q5_0"),
     "type number": ({"infos": [_info("w", [256], 99)]}, "'w' has type number 99, supported"),
     "offset": ({"infos": [_info("w", [8], offset=HUGE // 32 * 32)]}, "tensor 'w' needs 32 bytes at byte"),
     "misaligned": ({"infos": [_info("w", [8], offset=16)]}, "'w' must start at a multiple of 32, not 16"),
