@@ -283,7 +283,8 @@ def describe(document: Document) -> str:
     for machine in document.machines:
         decode = machine.simulation.decode
         parts.append(
-            f"{machine.name}: {number(decode.tokens_per_s)} tokens/s, {number(decode.energy_mj_per_token)} mJ per token "
+            f"{machine.name}: {number(decode.tokens_per_s)} tokens/s, "
+            f"{number(decode.energy_mj_per_token)} mJ per token "
             f"({number(decode.energy_mj_per_token_low)} to {number(decode.energy_mj_per_token_high)})"
         )
     return f"{document.scenario.model}, decode: {'; '.join(parts)}"

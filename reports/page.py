@@ -140,4 +140,4 @@ def _inline(text: str) -> Markup:
     escaped = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", escaped)
     escaped = re.sub(r"`([^`]*)`", r"<code>\1</code>", escaped)
     escaped = re.sub(r"\*\*([^*]+)\*\*", r"<strong>\1</strong>", escaped)
-    return Markup(re.sub(r"(?<![\w*])\*([^*]+)\*(?!\w)", r"<em>\1</em>", escaped))
+    return Markup(re.sub(r"(?<![\w*])\*(?=\S)([^*]+)(?<=\S)\*(?!\w)", r"<em>\1</em>", escaped))

@@ -1,0 +1,111 @@
+"""The page stands alone and shows the document's numbers."""
+
+import html.parser
+import re
+
+import msgspec
+import pytest
+from reports.results_small import small_document
+
+from mixflight.reports.page import markdown, render
+
+
+class Reader(html.parser.HTMLParser):
+    """Collects tags with their attributes, the text, and checks that tags close."""
+
+    VOID = frozenset({"meta", "link", "br", "img", "hr", "input"})
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.words, self.open = [], [], []
+        self.feed(text)
+        self.text = " ".join(" ".join(self.words).split())
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+@pytest.fixture(scope="module")
+def page():
+    return render(small_document())
+
+
+def test_the_page_needs_nothing_else(page):
+    reader = Reader(page)
+    assert reader.open == []
+    for tag, attributes in reader.tags:
+        assert tag not in ("script", "iframe", "img", "object", "embed")
+        for name, value in attributes.items():
+            assert not name.startswith("on"), f"{name} on {tag}"
+            if name in ("src", "href", "xlink:href"):
+                assert value.startswith("#") or value == "data:,"
+    assert not re.search(r"@import|url\((?!#)", page)
+
+
+def test_anchors_have_targets_and_ids_are_unique(page):
+    tags = Reader(page).tags
+    ids = [attributes["id"] for _, attributes in tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    for _, attributes in tags:
+        for name in ("href", "xlink:href"):
+            if attributes.get(name, "").startswith("#"):
+                assert attributes[name][1:] in ids
+
+
+def test_the_page_shows_the_documents_numbers(page):
+    text = Reader(page).text
+    for shown in (
+        "tiny <model> on 2 machines", "verified <somehow>", "125 tokens/s", "4.50 mJ/token", "98.8", "1.5 %", "21 %",
+        "627", "7,317 LUTs, 4,129 registers, 10 DSPs", "2 modules, 2 ports, 4,129 register bits and 2,560 memory bits",
+        "7,654,321", "act__payload", "0.203 pJ", "0.12 to 0.32", "BitFusion's synthesis table", "two_pass no",
+    ):
+        assert shown in text, shown
+    assert page.count("<svg") == 7
+
+
+def test_the_same_document_gives_the_same_page(page):
+    assert render(small_document()) == page
+
+
+def test_a_page_without_hardware_and_with_a_note():
+    scenario = msgspec.structs.replace(small_document().scenario, note="the real model could not be had")
+    document = small_document(verilog=None, synthesis=None, verification=None, scenario=scenario)
+    text = Reader(render(document)).text
+    assert "The array in hardware" not in text
+    assert "the real model could not be had" in text
+
+
+def test_a_failed_run_shows():
+    document = small_document()
+    runs = tuple(msgspec.structs.replace(run, wrong=True) for run in document.verification.runs)
+    checked = msgspec.structs.replace(
+        document.verification, runs=runs, failures=2, messages=("blk.0: 3 of 64 values differ",))
+    text = Reader(render(small_document(verification=checked))).text
+    assert "0 of 2 runs exact" in text
+    assert "3 of 64 values differ" in text
+
+
+@pytest.mark.parametrize(("text", "shown"), [
+    ("# Title\n\ntext", "<h3>Title</h3>\n<p>text</p>"),
+    ("1. one\n   more\n2. two", '<ol start="1"><li>one more</li><li>two</li></ol>'),
+    ("3. third", '<ol start="3"><li>third</li></ol>'),
+    ("| a | b |\n|---|--:|\n| 1 | `x` |",
+     ('<div class="wide"><table class="text"><tr><th>a</th><th>b</th></tr>'
+      "<tr><td>1</td><td><code>x</code></td></tr></table></div>")),
+    ("**bold** and *soft*, 2 * 3 * 4", "<p><strong>bold</strong> and <em>soft</em>, 2 * 3 * 4</p>"),
+    ("[text](http://x) <b>", "<p>text &lt;b&gt;</p>"),
+    ("", ""),
+])
+def test_markdown(text, shown):
+    assert markdown(text) == shown
