@@ -1,0 +1,124 @@
+"""The README is true: its commands parse, its example runs, its numbers are what the code gives."""
+
+import contextlib
+import io
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+
+from mixflight.arch.accelerator import accelerators
+from mixflight.arch.synthesis_counts import counts_named
+from mixflight.cli import app as cli
+from mixflight.machines import Machine, run
+from mixflight.reports import document as doc
+from mixflight.reports.figures import describe
+from mixflight.reports.findings import findings, headline, number
+from mixflight.results import simulation_document
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text()
+TEXT = " ".join(README.split())
+
+
+def _blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+COMMANDS = [line.split(" #")[0].strip() for block in _blocks("sh") for line in block.splitlines()
+            if line.startswith("mixflight ")]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def demo(smollm2_path):
+    """What ``mixflight demo`` simulates."""
+    machines = [Machine.parse(name) for name in ("mixpe-w4a8", "mul4x8", "int8", "fp16")]
+    prices, technologies = doc.prices_of([machine.accelerator for machine in machines])
+    simulations = [simulation_document(run(machine, str(smollm2_path), 128, 128)) for machine in machines]
+    return doc.Document(
+        version=doc.VERSION, mixflight="", trace=(), prices=prices, technologies=technologies,
+        scenario=doc.Scenario(model=simulations[0]["model"], recipe=simulations[0]["recipe"], prefill=128, decode=128,
+                              batch=1),
+        machines=tuple(doc.machine_of(machine.accelerator, item, "")
+                       for machine, item in zip(machines, simulations, strict=True)),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_every_command_parses(line):
+    group = typer.Typer()
+    for name in cli.COMMANDS:
+        cli.importlib.import_module(f"mixflight.cli.{name}").register(group)
+    _, name, *arguments = shlex.split(line)
+    command = typer.main.get_command(group).commands[name]
+    command.make_context(name, arguments)
+    with contextlib.redirect_stdout(io.StringIO()) as shown, pytest.raises(SystemExit):
+        command.main(["--help"], prog_name=name)
+    assert name in shown.getvalue()
+
+
+def test_every_make_target_exists():
+    makefile = (ROOT / "Makefile").read_text()
+    targets = re.findall(r"\bmake ([a-z-]+)", "\n".join(_blocks("sh")))
+    assert {"demo", "test"} <= set(targets)
+    for target in targets:
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE)
+
+
+def test_every_linked_file_exists():
+    for target in re.findall(r"\]\(([^)]+)\)", README):
+        assert (ROOT / target).is_file(), target
+    for name in re.findall(r"`(arch/[^`]+)`", README):
+        assert (ROOT / name).exists(), name
+
+
+def test_the_python_example_runs(smollm2_path, capsys):
+    [example] = _blocks("python")
+    assert len([line for line in example.splitlines() if line]) == 5
+    exec(compile(example, "README.md", "exec"), {})
+    said = capsys.readouterr().out
+    assert "mixpe-w4a8" in said
+    assert "tokens/s" in said
+
+
+def test_the_table_is_what_the_code_gives(demo):
+    for machine in demo.machines:
+        prefill, decode = machine.simulation.prefill, machine.simulation.decode
+        row = (
+            f"| {machine.name} | {number(prefill.time_ms)} | {number(decode.tokens_per_s)} "
+            f"| {number(decode.energy_mj_per_token)} "
+            f"| {number(decode.energy_mj_per_token_low)} to {number(decode.energy_mj_per_token_high)} "
+            f"| {decode.bound_by} |"
+        )
+        assert row in README
+        assert f"({number(machine.dram_gb_s)} GB/s)" in README
+
+
+def test_the_findings_are_what_the_code_gives(demo):
+    used = re.search(r"useful work (.*?) of the time while DRAM is busy (.*?)\.$", headline(demo))
+    assert f"PEs do useful work {used[1]} of the time while DRAM is busy {used[2]}." in TEXT
+    memory, shift_add = findings(demo)
+    assert f"DRAM is {re.search(r'is (.*?) of decode', memory)[1]} of decode's energy" in TEXT
+    assert "take the same time" in shift_add
+    assert re.search(r"and (\S+ % more) energy", shift_add)[1] + " energy" in TEXT
+    widths = [machine.simulation.decode.energy_mj_per_token_high / machine.simulation.decode.energy_mj_per_token_low
+              for machine in demo.machines]  # fmt: skip
+    assert f"a factor of {min(widths):.0f} to {max(widths):.0f}" in TEXT
+
+
+def test_the_picture_shows_what_the_code_gives(demo):
+    assert f"<desc>{describe(demo)}</desc>" in (ROOT / "docs" / "energy-per-token.svg").read_text()
+
+
+def test_the_synthesis_counts_are_the_recorded_ones():
+    shift_add, multiply = counts_named("mixpe-array-lut"), counts_named("mul4x8-array-lut")
+    assert shift_add.dsp == multiply.dsp == 0
+    assert f"{shift_add.lut:,} LUTs against {multiply.lut:,}" in TEXT
+
+
+@pytest.mark.parametrize("name", ["mixpe-w4a8", "mul4x8", "int8", "fp16"])
+def test_the_presets_are_as_described(name):
+    array = accelerators()[name].array
+    assert re.search(rf"\| `{name}` \| {array.rows}x{array.cols} ", README)
