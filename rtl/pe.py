@@ -46,11 +46,16 @@ class ProcessingElement(wiring.Component):
             "w_next": Out(unsigned(w_bits)),
             "control_next": Out(CONTROL),
             "sum": Out(signed(self.sum_bits)),
+            **self.further_ports(),
         })
 
     def bits_of_sum(self) -> int:
         """Width of accumulator and ``sum``; kinds that take fewer weights may need less."""
         return sum_bits(group_max=self.group_max, w_bits=self.w_bits, a_bits=self.a_bits, passes=1 + self.two_pass)
+
+    def further_ports(self) -> dict:
+        """Ports of one kind only."""
+        return {}
 
     def product(self, m: Module) -> Signal:
         """The signed product of ``w_bits + a_bits`` bits of ``a`` and ``w``, for both kinds of weight."""
