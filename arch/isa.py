@@ -237,7 +237,8 @@ def encode(stream: Stream, encoding: Encoding | None = None) -> Words:
     words = np.zeros(int(sizes.sum()), np.uint32)
     for index, item in enumerate(instructions):
         rows = starts[stream.kinds == index]
-        words[rows] |= np.uint32(item.opcode << item.fields["opcode"].parts[0].low)
+        block = np.zeros((item.words, len(rows)), np.uint32)
+        block[0] = item.opcode << item.fields["opcode"].parts[0].low
         for field in item.fields.values():
             if field.name == "opcode":
                 continue
@@ -245,9 +246,11 @@ def encode(stream: Stream, encoding: Encoding | None = None) -> Words:
             _check_values(column, field, item.name)
             shift = 0
             for part in field.parts:
-                piece = (column >> shift) & ((1 << part.bits) - 1)
-                words[rows + part.word] |= (piece << part.low).astype(np.uint32)
+                piece = column >> shift & (1 << part.bits) - 1
+                block[part.word] |= (piece << part.low).astype(np.uint32)
                 shift += part.bits
+        for word in range(item.words):
+            words[rows + word] = block[word]
     return words
 
 
@@ -269,8 +272,9 @@ def decode(words: Words, where: str = "program", encoding: Encoding | None = Non
     for index, kind in enumerate(CLASSES):
         item = encoding.instructions[kind]
         rows = starts[kinds == index]
+        block = [words[rows + word] for word in range(item.words)]
         for word, mask in enumerate(item.reserved):
-            bad = (words[rows + word] & np.uint32(mask)) != 0
+            bad = (block[word] & np.uint32(mask)) != 0
             if bad.any():
                 at = int(rows[bad.argmax()]) + word
                 found = int(words[at]) & mask
@@ -282,7 +286,7 @@ def decode(words: Words, where: str = "program", encoding: Encoding | None = Non
             column = np.zeros(len(rows), np.int64)
             shift = 0
             for part in field.parts:
-                piece = (words[rows + part.word].astype(np.int64) >> part.low) & ((1 << part.bits) - 1)
+                piece = (block[part.word].astype(np.int64) >> part.low) & ((1 << part.bits) - 1)
                 column |= piece << shift
                 shift += part.bits
             bad = column >= field.limit
