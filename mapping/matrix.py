@@ -83,14 +83,9 @@ def _blockings(command: MatrixCommand, accelerator: Accelerator) -> Iterator[Mat
             longest = int(weight_half / (cols * bytes_per_weight))
             if command.acts_from_dram:
                 longest = min(longest, int(act_half / (rows * bytes_per_act)))
-            k_slab = min(command.k, longest)
-            if k_slab < command.k:
-                if not single_tile:
-                    k_slab -= k_slab % command.group
-                    if rows * cols * FP32_BYTES > output_half:
-                        continue
-                elif k_slab > command.group:
-                    k_slab -= k_slab % command.group
+            if longest < command.k and not single_tile and rows * cols * FP32_BYTES > output_half:
+                continue
+            k_slab = _slab(command, longest, whole_groups=not single_tile)
             if k_slab < 1:
                 continue
             changes = {
@@ -99,6 +94,22 @@ def _blockings(command: MatrixCommand, accelerator: Accelerator) -> Iterator[Mat
                 "acts_held": k_slab == command.k,
             }  # fmt: skip
             yield _replace(command, changes)
+
+
+def _slab(command: MatrixCommand, longest: int, whole_groups: bool) -> int:
+    """The slab of k: as few as fit ``longest``, of nearly equal length, so that none is too short to hide a load.
+
+    A slab ends with a group; only a tile that stays in the array (not ``whole_groups``) may stop within one. 0: no
+    slab fits.
+    """
+    if longest >= command.k:
+        return command.k
+    step = command.group if whole_groups or longest >= command.group else 1
+    longest -= longest % step
+    if longest < 1:
+        return 0
+    even = -(-command.k // -(-command.k // longest))
+    return -(-even // step) * step
 
 
 def _replace(command: MatrixCommand, changes: dict[str, int]) -> MatrixCommand:

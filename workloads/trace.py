@@ -66,17 +66,15 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """One flat record an operator and layer, in order of execution, for tables and Parquet."""
+        return (self._row(op, layer) for op, layer in self.in_order())
+
+    def in_order(self) -> Iterator[tuple[Operator, int]]:
+        """The operators with their layers (-1: outside the blocks), as they run."""
         blocks = [op for op in self.operators if op.layers[0] >= 0]
-        before = [op for op in self.operators if op.layers[0] < 0 and op.name == "embed"]
-        after = [op for op in self.operators if op.layers[0] < 0 and op.name != "embed"]
-        for op in before:
-            yield self._row(op, -1)
+        yield from ((op, -1) for op in self.operators if op.layers[0] < 0 and op.kind == "embed")
         for layer in sorted({layer for op in blocks for layer in op.layers}):
-            for op in blocks:
-                if layer in op.layers:
-                    yield self._row(op, layer)
-        for op in after:
-            yield self._row(op, -1)
+            yield from ((op, layer) for op in blocks if layer in op.layers)
+        yield from ((op, -1) for op in self.operators if op.layers[0] < 0 and op.kind != "embed")
 
     def _row(self, op: Operator, layer: int) -> dict[str, Any]:
         return {
