@@ -29,9 +29,9 @@ from mixflight.rtl.project import Project, write_project
 from mixflight.rtl.synthesis import TARGETS, Synthesis, synthesise
 from mixflight.rtl.toolchain import find_toolchain, stop_running_tools
 from mixflight.sim.simulate import Simulation
-from mixflight.verify import Check, compare, random_tile, real_source, real_tiles
+from mixflight.verify import Check, compare, random_tile, real_tiles
 from mixflight.workload import load_workload
-from mixflight.workloads.fetch import source_named
+from mixflight.workloads.fetch import Progress, fetch_model, source_named
 from mixflight.workloads.trace import Trace, decode_traces, prefill_trace
 
 MODEL = "smollm2"
@@ -67,24 +67,25 @@ class Demo(msgspec.Struct, frozen=True, kw_only=True):
     simulations: list[Simulation]
 
 
-def run_demo(folder: Path, step: Step = lambda _: None) -> Demo:
-    """Run everything and write it into ``folder``; ``step`` is told what begins, ``STEPS`` times.
+def run_demo(folder: Path, step: Step = lambda _: None, fetching: Progress | None = None) -> Demo:
+    """Run everything and write it into ``folder``.
 
+    ``step`` is told what begins, ``STEPS`` times; ``fetching`` bytes done and in all, if the model must be fetched.
     Raises InputError before any work when ``folder`` cannot be written or a program is missing.
     """
     find_toolchain()
     with _staging(folder) as staging, ThreadPoolExecutor(2) as pool:
         try:
-            return _run(folder, staging, pool, step)
+            return _run(folder, staging, pool, step, fetching)
         except BaseException:     # else leaving the pool would wait for results that nobody wants
             pool.shutdown(wait=False, cancel_futures=True)
             stop_running_tools()
             raise
 
 
-def _run(folder: Path, staging: Path, pool: ThreadPoolExecutor, step: Step) -> Demo:
+def _run(folder: Path, staging: Path, pool: ThreadPoolExecutor, step: Step, fetching: Progress | None) -> Demo:
     step("finding the model")
-    path, absent = real_source(MODEL)
+    path, absent = _real_model(fetching)
     model, recipe = (str(path), None) if path is not None else FALLBACK
     step("emitting the array")
     chosen = choose_top(TOP, zero="f16-min")
@@ -127,6 +128,14 @@ def _run(folder: Path, staging: Path, pool: ThreadPoolExecutor, step: Step) -> D
     (staging / PAGE).write_text(render(document))
     _publish(staging, folder)
     return Demo(page=folder / PAGE, document=document, simulations=simulations)
+
+
+def _real_model(fetching: Progress | None) -> tuple[Path | None, str | None]:
+    """The real model's file, or why it cannot be had."""
+    try:
+        return fetch_model(MODEL, fetching), None
+    except InputError as error:
+        return None, str(error)
 
 
 def _note(absent: str | None) -> str | None:

@@ -41,7 +41,10 @@ def register(app: typer.Typer) -> None:
                     print(f"[{begun + 1}/{STEPS}] {description}", file=sys.stderr, flush=True)
                 begun += 1
 
-            done = run_demo(output, step)
+            def fetching(so_far: int, whole: int) -> None:
+                bars.update(bar, description=f"fetching the model: {so_far / 1e6:.0f} of {whole / 1e6:.0f} MB")
+
+            done = run_demo(output, step, fetching)
         document, checked = done.document, done.document.verification
         if document.scenario.note:
             print(f"mixflight: {document.scenario.note}", file=sys.stderr)
