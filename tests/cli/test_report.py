@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from reports.results_small import small_document
+from small_results import small_document
 
 from mixflight.reports.document import DOCUMENT, encode_document, read_document
 

@@ -1,7 +1,7 @@
 """results.json: read as written, and refused in one line."""
 
 import pytest
-from reports.results_small import small_document
+from small_results import small_document
 
 from mixflight.arch.accelerator import accelerators
 from mixflight.arch.errors import InputError

@@ -3,7 +3,7 @@
 import xml.etree.ElementTree as ElementTree
 
 import pytest
-from reports.results_small import small_document
+from small_results import small_document
 
 from mixflight.reports import figures
 

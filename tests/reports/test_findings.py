@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from reports.results_small import small_document
+from small_results import small_document
 
 from mixflight.reports.findings import findings, headline, number, share
 

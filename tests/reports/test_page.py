@@ -5,7 +5,7 @@ import re
 
 import msgspec
 import pytest
-from reports.results_small import small_document
+from small_results import small_document
 
 from mixflight.reports.page import markdown, render
 
