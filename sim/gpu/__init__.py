@@ -1,0 +1,1 @@
+"""GPUs: an analytical model fitted on measurements, its validation, and scenarios run on it."""
