@@ -1,4 +1,4 @@
-"""A machine with its recipe, and one scenario run on it."""
+"""A machine or a GPU with its recipe, and one scenario run on it."""
 
 import msgspec
 
@@ -35,3 +35,15 @@ def run(
     return simulate(
         machine.accelerator, workload.model, workload.recipe, workload.recipe.name, prefill, decode, batch
     )
+
+
+def run_gpu(
+    gpu: str, model: str, prefill: int, decode: int, recipe: str | None = None, batch: int = 1, mode: str = "corrected"
+) -> Simulation:
+    """The same on ``GPU`` or ``GPU:RECIPE``, by the GPU model."""
+    from mixflight.sim.gpu.scenario import GpuRun, simulate_gpu
+
+    found = GpuRun.parse(gpu, recipe)
+    if mode not in MODES:
+        raise InputError(f"mode must be one of {', '.join(MODES)}, not {mode!r}, for {found.gpu.name}")
+    return simulate_gpu(found, load_workload(model, "fp16").model, prefill, decode, batch)

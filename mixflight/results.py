@@ -3,6 +3,7 @@
 from typing import Any
 
 from mixflight.sim.cost import Energy
+from mixflight.sim.gpu.phase import GpuPhase
 from mixflight.sim.simulate import Phase, Simulation
 
 
@@ -34,6 +35,7 @@ def _phase_document(phase: Phase) -> dict[str, Any]:
         "tokens_per_joule": phase.tokens / (phase.energy.pj * 1e-12),
         "macs": phase.macs,
         "bound_by": phase.bound_by,
+        **({"source": phase.source} if isinstance(phase, GpuPhase) else {}),
         "components": [
             {"component": name, **_banded("energy_mj_per_token", energy, 1e-9 / phase.tokens)}
             for name, energy in phase.components.items()

@@ -8,7 +8,10 @@ import typer
 
 from mixflight.arch.errors import InputError
 
-COMMANDS = ("fetch", "presets", "trace", "simulate", "compare", "rtl", "synth", "verify", "generate", "demo", "report")
+COMMANDS = (
+    "fetch", "presets", "trace", "simulate", "compare", "gpu", "rtl", "synth", "verify", "generate", "demo", "report",
+    "reproduce",
+)  # fmt: skip
 
 INTERRUPTED = 130  # what typer returns for Ctrl-C
 

@@ -22,10 +22,15 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def compare(
-        arch: Annotated[
-            list[str], typer.Option("--arch", help="Preset or TOML file; may be repeated.", metavar="ARCH[:RECIPE]")
-        ],
         model: ModelOption,
+        arch: Annotated[
+            list[str] | None,
+            typer.Option("--arch", help="Preset or TOML file; may be repeated.", metavar="ARCH[:RECIPE]"),
+        ] = None,
+        gpu: Annotated[
+            list[str] | None,
+            typer.Option("--gpu", help="Preset, at fp16 or w4a16g128; may be repeated.", metavar="GPU[:RECIPE]"),
+        ] = None,
         prefill: PrefillOption = 128,
         decode: DecodeOption = 128,
         recipe: RecipeOption = None,
@@ -33,16 +38,17 @@ def register(app: typer.Typer) -> None:
         mode: ModeOption = "corrected",
         json: JsonOption = False,
     ) -> None:
-        """Machines side by side on one model and scenario.
+        """Machines and GPUs side by side on one model and scenario.
 
         Example: mixflight compare --arch mixpe-w4a8 --arch mul4x8 --arch int8 --arch fp16 --model smollm2
         """
-        from mixflight.machines import Machine, run
+        from mixflight.machines import Machine, run, run_gpu
         from mixflight.results import COMPARE_COLUMNS, compare_rows, scenario_title, simulation_document
 
-        if not arch:
-            raise InputError("at least one --arch must be given")
-        results = [run(Machine.parse(item, recipe), model, prefill, decode, batch, mode) for item in arch]
+        if not arch and not gpu:
+            raise InputError("at least one --arch or --gpu must be given")
+        results = [run(Machine.parse(item, recipe), model, prefill, decode, batch, mode) for item in arch or ()]
+        results += [run_gpu(item, model, prefill, decode, recipe, batch, mode) for item in gpu or ()]
         if json:
             print_json({"rows": [{"name": item.accelerator, **simulation_document(item)} for item in results]})
             return
