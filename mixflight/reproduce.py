@@ -3,12 +3,14 @@
 from collections.abc import Callable
 
 from mixflight.arch.errors import InputError
+from mixflight.reproduce_flightllm import rows as flightllm_rows
 from mixflight.sim.published_mixpe.reproduce import rows as mixpe_rows
 from mixflight.sim.reproduction import Row
 
 # A study refuses a mode that it does not have.
 STUDIES: dict[str, Callable[[str], list[Row]]] = {
     "mixpe": mixpe_rows,
+    "flightllm": flightllm_rows,
 }
 
 
