@@ -7,6 +7,7 @@ Nothing is placed: there is no timing, and LUTs that a placer would pair in one 
 """
 
 import json
+import math
 import re
 import sys
 import tempfile
@@ -17,12 +18,14 @@ from pathlib import Path
 
 from mixflight.arch.errors import InputError
 from mixflight.rtl.cache import cache_folder, digest, write_atomically
+from mixflight.rtl.cell_libraries import LIBRARIES
 from mixflight.rtl.toolchain import last_lines, package_version, run_tool
 
 TARGETS: Mapping[str, str] = {
     "xcup": "AMD UltraScale+ (synth_xilinx -family xcup)",
+    "ecp5": "Lattice ECP5 (synth_ecp5)",
 }
-"""Supported targets and what each means."""
+"""Supported FPGA targets and what each means."""
 
 _RUNNER = """
 import sys
@@ -36,22 +39,24 @@ _LUTRAM_SITES = {
     "RAM16X1S": 1, "RAM32X1S": 1, "RAM64X1S": 1, "RAM128X1S": 2, "RAM256X1S": 4, "RAM512X1S": 8,
     "RAM16X1D": 2, "RAM32X1D": 2, "RAM64X1D": 2, "RAM128X1D": 4, "RAM256X1D": 8,
     "RAM32M": 4, "RAM64M": 4, "RAM32M16": 8, "RAM64M8": 8, "RAM32X16DR8": 8, "RAM64X8SW": 8,
+    "TRELLIS_DPR16X4": 6,
 }
-"""LUTs that one distributed-memory primitive occupies (UG574, table of LUTRAM configurations)."""
+"""LUTs that one distributed-memory primitive occupies (UG574, table of LUTRAM configurations; on ECP5 the two
+slices that store and the one that serves as their write port)."""
 
 _UNITS: Mapping[str, Mapping[str, float]] = {
     "ff": {"FDRE": 1, "FDSE": 1, "FDCE": 1, "FDPE": 1, "FDRE_1": 1, "FDSE_1": 1, "FDCE_1": 1, "FDPE_1": 1,
-           "LDCE": 1, "LDPE": 1},
-    "dsp": {"DSP48E2": 1, "DSP48E1": 1},
-    "bram": {"RAMB36E2": 1, "RAMB18E2": 0.5, "RAMB36E1": 1, "RAMB18E1": 0.5},
+           "LDCE": 1, "LDPE": 1, "TRELLIS_FF": 1},
+    "dsp": {"DSP48E2": 1, "DSP48E1": 1, "MULT18X18D": 1},
+    "bram": {"RAMB36E2": 1, "RAMB18E2": 0.5, "RAMB36E1": 1, "RAMB18E1": 0.5, "DP16KD": 0.5},
     "uram": {"URAM288": 1, "URAM288_BASE": 1},
-    "carry": {"CARRY4": 1, "CARRY8": 2},
-    "muxf": {"MUXF7": 1, "MUXF8": 1, "MUXF9": 1},
+    "carry": {"CARRY4": 1, "CARRY8": 2, "CCU2C": 0.5},
+    "muxf": {"MUXF7": 1, "MUXF8": 1, "MUXF9": 1, "PFUMX": 1, "L6MUX21": 1},
     "lutram": _LUTRAM_SITES,
     "logic_lut": {"LUT1": 1, "LUT2": 1, "LUT3": 1, "LUT4": 1, "LUT5": 1, "LUT6": 1, "LUT6_2": 1, "INV": 1,
-                  "SRL16": 1, "SRL16E": 1, "SRLC16": 1, "SRLC16E": 1, "SRLC32E": 1},
+                  "SRL16": 1, "SRL16E": 1, "SRLC16": 1, "SRLC16E": 1, "SRLC32E": 1, "CCU2C": 2},
 }
-_FREE = frozenset({"GND", "VCC", "BUFG", "BUFGCTRL", "IBUF", "OBUF", "IBUFG", "$scopeinfo"})
+_FREE = frozenset({"GND", "VCC", "BUFG", "BUFGCTRL", "IBUF", "OBUF", "IBUFG", "$scopeinfo", "VHI", "VLO", "GSR", "PUR"})
 
 
 class SynthesisError(RuntimeError):
@@ -69,12 +74,12 @@ class Synthesis:
     ff: int
     dsp: int
     bram: float
-    """In blocks of 36 Kib; an 18 Kib half counts 0.5."""
+    """In blocks of 36 Kib; an 18 Kib half, or a block of ECP5, counts 0.5."""
     uram: int
     lutram: int
     """The part of ``lut`` that is distributed memory."""
     carry: int
-    """Carry chains in units of 4 bits."""
+    """Carry chains in units of 4 bits; on ECP5 the LUTs they are made of count in ``lut`` too."""
     muxf: int
     cells: Mapping[str, int]
     modules: Mapping[str, Mapping[str, float]]
@@ -100,8 +105,7 @@ def synthesise(text: str, *, top: str, target: str = "xcup", dsp: bool = True,
         Yosys refused the text.
     """
     check_target(target)
-    options = f"{'' if dsp else ' -nodsp'}{' -flatten' if flatten else ''}"
-    script = f"synth_xilinx -family {target} -noiopad -noclkbuf{options} -top {top}"
+    script = _script(target, top, dsp=dsp, flatten=flatten)
     tools = {"pyosys": package_version("pyosys")}
     text_sha256 = digest_text(text)
     entry = cache_folder("synth") / f"{digest(text, script, json.dumps(tools), _counting())}.json"
@@ -115,10 +119,18 @@ def synthesise(text: str, *, top: str, target: str = "xcup", dsp: bool = True,
     return result
 
 
+def _script(target: str, top: str, *, dsp: bool, flatten: bool) -> str:
+    without = "" if dsp else " -nodsp"
+    if target == "ecp5":
+        return f"synth_ecp5{without}{'' if flatten else ' -noflatten'} -top {top}"
+    return f"synth_xilinx -family {target} -noiopad -noclkbuf{without}{' -flatten' if flatten else ''} -top {top}"
+
+
 def check_target(target: str) -> None:
     """Refuse a target that is not supported."""
     if target not in TARGETS:
-        raise InputError(f"--target must be one of {', '.join(TARGETS)}, not {target!r}")
+        raise InputError(f"--target must be one of {', '.join(TARGETS)} or a Liberty file or one of "
+                         f"{', '.join(LIBRARIES)}, not {target!r}")
 
 
 def digest_text(text: str) -> str:
@@ -164,7 +176,7 @@ def _count(statistics: dict, *, top: str, **facts) -> Synthesis:
     total = _units(cells)
     return Synthesis(top=top, cells=dict(sorted(cells.items())), modules=modules,
                      lut=int(total["lut"]), ff=int(total["ff"]), dsp=int(total["dsp"]), bram=float(total["bram"]),
-                     uram=int(total["uram"]), lutram=int(total["lutram"]), carry=int(total["carry"]),
+                     uram=int(total["uram"]), lutram=int(total["lutram"]), carry=math.ceil(total["carry"]),
                      muxf=int(total["muxf"]), **facts)
 
 

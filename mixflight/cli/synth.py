@@ -1,4 +1,4 @@
-"""``mixflight synth TOP``: what a top takes on an FPGA, through Yosys."""
+"""``mixflight synth TOP``: what a top takes on an FPGA or in the cells of a Liberty file, through Yosys."""
 
 from typing import Annotated, Any
 
@@ -13,7 +13,8 @@ def register(app: typer.Typer) -> None:
     @app.command()
     def synth(
         top: option.Top,
-        target: Annotated[str, typer.Option("--target", metavar="T", help="xcup (AMD UltraScale+)")] = "xcup",
+        target: Annotated[str, typer.Option("--target", metavar="T", help=(
+            "xcup (AMD UltraScale+), ecp5, osu018 or any Liberty file FILE.lib"))] = "xcup",
         arch: option.Arch = None,
         rows: option.Rows = None,
         cols: option.Cols = None,
@@ -26,21 +27,33 @@ def register(app: typer.Typer) -> None:
         flatten: Annotated[bool, typer.Option("--flatten", help="Optimise across modules (slower).")] = False,
         json: option.Json = False,
     ) -> None:
-        """Count LUTs, registers, DSPs and memory blocks of a top; results are cached by content."""
+        """LUTs, registers, DSPs and memory blocks of a top, or its area and delay; cached by content."""
         from mixflight.cli.output import print_json, print_table, progress
+        from mixflight.rtl.cell_synthesis import is_liberty
         from mixflight.rtl.design import choose_top
+        from mixflight.rtl.place_ecp5 import place_ecp5
         from mixflight.rtl.synthesis import check_target, synthesise
 
-        check_target(target)
+        cells = is_liberty(target)
+        if not cells:
+            check_target(target)
         chosen = choose_top(top, arch=arch, rows=rows, cols=cols, lanes=lanes, pe=pe, zero=zero,
                             group_max=group_max, two_pass=two_pass)
+        if cells:
+            _cells(chosen, target, json=json)
+            return
+        fmax, fmax_basis = None, "nothing is placed on this target"
         with progress() as bars:
             bars.add_task(f"synthesising {top} for {target}", total=None)
             counts = synthesise(chosen.emit(), top=chosen.module, target=target, dsp=dsp, flatten=flatten)
+            if target == "ecp5":
+                placed = place_ecp5(chosen.emit(), top=chosen.module)
+                fmax, fmax_basis = placed.fmax_mhz, f"{placed.tool} {placed.reason}".strip()
         document: dict[str, Any] = {
             "top": top, "target": target, "parameters": dict(chosen.parameters),
             **{name: getattr(counts, name)
                for name in ("lut", "ff", "dsp", "bram", "uram", "lutram", "carry", "muxf")},
+            "area_um2": None, "delay_ns": None, "fmax_mhz": fmax, "fmax_basis": fmax_basis,
             "energy_pj_per_mac": None,      # an FPGA count has no energy
             "sha256": counts.text_sha256, "tools": dict(counts.tools), "script": counts.script,
             "seconds": counts.seconds, "cells": dict(counts.cells),
@@ -54,3 +67,35 @@ def register(app: typer.Typer) -> None:
         rows_.append(("total", 1, *(document[unit] for unit in units[1:])))
         print_table(f"{top} on {target} (one instance of each module; mapped, not placed)",
                     ("module", *units), rows_)
+        if target == "ecp5":
+            print(f"Fmax {'not known' if fmax is None else f'{fmax} MHz'}: {fmax_basis}")
+
+
+def _cells(chosen: Any, target: str, *, json: bool) -> None:
+    """Area, delay and energy in the cells of a library."""
+    from mixflight.cli.output import print_json, print_table, progress
+    from mixflight.rtl.cell_synthesis import AREA_UNIT, DELAY_BASIS, liberty_of, synthesise_cells
+
+    with progress() as bars:
+        bars.add_task(f"mapping {chosen.top} to {target}", total=None)
+        text = chosen.emit()
+        mapped = synthesise_cells(text, top=chosen.module, liberty=liberty_of(target))
+    document: dict[str, Any] = {
+        "top": chosen.top, "target": target, "parameters": dict(chosen.parameters),
+        **dict.fromkeys(("lut", "ff", "dsp", "bram", "uram", "lutram", "carry", "muxf")),
+        "area_um2": mapped.area_um2, "sequential_area_um2": mapped.sequential_area_um2, "area_unit": AREA_UNIT,
+        "flip_flops": mapped.flip_flops, "delay_ns": round(mapped.delay_ns, 4), "delay_basis": DELAY_BASIS,
+        "delay_ends_at": mapped.timing.ends_at, "overloaded_nets": mapped.overloaded, "fmax_mhz": None,
+        "energy_pj_per_mac": None,
+        "library": {"name": mapped.library.name, "sha256": mapped.library.sha256,
+                    "voltage_v": mapped.library.voltage_v, "temperature_c": mapped.library.temperature_c},
+        "sha256": mapped.netlist.text_sha256, "tools": dict(mapped.netlist.tools), "script": mapped.script,
+        "cells": dict(mapped.cells),
+    }
+    if json:
+        print_json(document)
+        return
+    rows = [(name, number, number * mapped.library.cells[name].area) for name, number in mapped.cells.items()]
+    rows.append(("total", sum(mapped.cells.values()), mapped.area_um2))
+    print_table(f"{chosen.top} in {mapped.library.name} (mapped, not placed)", ("cell", "cells", "area um2"), rows)
+    print(f"longest path {mapped.delay_ns:.2f} ns: {DELAY_BASIS}")

