@@ -129,6 +129,8 @@ def _point(row: dict[str, str], gpu: Gpu, where: str) -> Point:
             raise InputError(f"{column} must be above 0, not {row[column]!r}, in {where}")
         return value
 
+    if None in row:
+        raise InputError(f"a row must have {len(COLUMNS)} cells, and there are more in {where}")
     for column, known in (("phase", PHASES), ("precision", PRECISIONS)):
         if row[column] not in known:
             raise InputError(f"{column} must be one of {', '.join(known)}, not {row[column]!r}, in {where}")

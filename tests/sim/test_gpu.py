@@ -258,6 +258,7 @@ def _with(column, value):
         (_with("precision", "fp8"), "precision must be one of"),
         (lambda lines: [lines[0].replace("latency_ms", "latency_s"), *lines[1:]], "latency_ms missing; latency_s unknown"),
         (lambda lines: [line + ",1" for line in lines], "not 34 (1 unknown)"),
+        (lambda lines: [lines[0], lines[4] + ",,"], "a row must have 33 cells, and there are more in h100.csv line 2"),
         (lambda lines: lines[:1], "must have rows of decode, prefill or gemm"),
         (lambda lines: [], "not 0 ("),
         (lambda lines: [lines[0], lines[4].rsplit(",", 20)[0]], "must be"),
