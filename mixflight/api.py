@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mixflight.machines import Machine, run
+from mixflight.machines import Machine, run, run_gpu
 from mixflight.sim.simulate import Simulation
 
 if TYPE_CHECKING:
@@ -22,13 +22,16 @@ def simulate(
 
 def compare(
     archs: Sequence[str], model: str, *, recipe: str | None = None, prefill: int = 128, decode: int = 128,
-    batch: int = 1,
+    batch: int = 1, gpus: Sequence[str] = (),
 ) -> "pd.DataFrame":  # fmt: skip
-    """One row a machine: time, energy with its band, bytes and what binds; units are in the column names."""
+    """One row a machine, then one a GPU (``GPU[:RECIPE]``): time, energy with its band, bytes and what binds.
+
+    Units are in the column names.
+    """
     import pandas as pd
 
     from mixflight.results import flat_row
 
-    return pd.DataFrame(
-        [flat_row(simulate(a, model, recipe=recipe, prefill=prefill, decode=decode, batch=batch)) for a in archs]
-    )
+    found = [simulate(a, model, recipe=recipe, prefill=prefill, decode=decode, batch=batch) for a in archs]
+    found += [run_gpu(gpu, model, prefill, decode, recipe, batch) for gpu in gpus]
+    return pd.DataFrame([flat_row(item) for item in found])

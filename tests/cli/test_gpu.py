@@ -58,3 +58,12 @@ def test_a_gpu_takes_the_recipe_of_the_comparison_or_its_own():
 def test_nothing_to_compare_is_one_line():
     assert "at least one --arch or --gpu must be given" in refusal(*RUN)
     assert "mode must be one of" in refusal(*RUN, "--gpu", "h100", "--mode", "fast")
+
+
+def test_the_python_interface_takes_gpus():
+    import mixflight as package
+
+    table = package.compare(["int8:w8a8"], "llama2-7b", prefill=16, decode=4, gpus=["h100:w4a16g128", "a100"])
+    assert list(table["arch"]) == ["int8", "h100", "a100"]
+    assert list(table["recipe"]) == ["w8a8", "w4a16g128", "fp16"]
+    assert table["decode_source"].notna().tolist() == [False, True, True]
