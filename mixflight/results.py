@@ -72,12 +72,16 @@ def compare_rows(simulations: list[Simulation]) -> list[tuple[object, ...]]:
     return [_compare_row(item, several) for item in simulations]
 
 
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def _compare_row(simulation: Simulation, name_recipe: bool) -> tuple[object, ...]:
     decode = _phase_document(simulation.decode)
     return (
         f"{simulation.accelerator}:{simulation.formats}" if name_recipe else simulation.accelerator,
         simulation.prefill.time_ms, decode["tokens_per_s"], decode["energy_mj_per_token"],
-        f"{decode['energy_mj_per_token_low']:,.3g}-{decode['energy_mj_per_token_high']:,.4g}",
+        f"{_short(decode['energy_mj_per_token_low'])} - {_short(decode['energy_mj_per_token_high'])}",
         decode["hbm_bytes_per_token"] / 1e6, decode["bound_by"],
     )  # fmt: skip
 

@@ -10,6 +10,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 
+NOT_A_NUMBER = (None, "", "-")
+"""Cells that may stand in a column of numbers without making it one of text."""
+
+
 def print_json(document: Any) -> None:
     """Write ``document`` as one JSON document on stdout, and nothing else."""
     print(msgspec.json.format(msgspec.json.encode(document), indent=2).decode())
@@ -21,8 +25,8 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
                   collapse_padding=True)  # fmt: skip
     materialised = [list(row) for row in rows]
     for index, name in enumerate(columns):
-        numeric = all(isinstance(row[index], int | float) for row in materialised)
-        table.add_column(name, justify="right" if numeric else "left", no_wrap=index == 0)
+        numeric = all(isinstance(row[index], int | float) or row[index] in NOT_A_NUMBER for row in materialised)
+        table.add_column(name, justify="right" if numeric else "left", no_wrap=numeric, overflow="fold")
     for row in materialised:
         table.add_row(*(_cell(value) for value in row))
     Console().print(table)
@@ -33,7 +37,7 @@ def _cell(value: object) -> str:
         return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
     if isinstance(value, int):
         return f"{value:,}"
-    return str(value)
+    return "-" if value is None else str(value)
 
 
 def progress() -> Progress:
