@@ -1,11 +1,13 @@
 """``mixflight reproduce``: published numbers beside ours."""
 
+from collections.abc import Iterable
 from typing import Annotated
 
 import typer
 
 from mixflight.cli.options import JsonOption
 from mixflight.cli.output import print_json, print_table
+from mixflight.sim.reproduction import Row
 
 
 def register(app: typer.Typer) -> None:
@@ -13,9 +15,10 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def reproduce(
-        what: Annotated[str, typer.Argument(help="The study: mixpe.", metavar="WHAT")],
+        what: Annotated[str, typer.Argument(help="The study; an unknown name lists them.", metavar="WHAT")],
         mode: Annotated[
-            str, typer.Option("--mode", help="published: the study's own model and assumptions.", metavar="MODE")
+            str,
+            typer.Option("--mode", help="published: the study's own assumptions; corrected: equal ones.", metavar="MODE"),
         ] = "published",
         json: JsonOption = False,
     ) -> None:
@@ -29,18 +32,32 @@ def register(app: typer.Typer) -> None:
         if json:
             print_json({"study": what, "mode": mode, "rows": rows})
             return
-        print_table(
-            f"{what}, {mode}", ("row", "published", "ours", "error %", "within"),
-            [
-                (
-                    row.id, "-" if row.published is None else row.published, "-" if row.ours is None else row.ours,
-                    "-" if row.rel_error is None else f"{100 * row.rel_error:+.2f}",
-                    {None: "-", True: "yes", False: "no"}[row.within],
-                )
-                for row in rows
-            ],
-        )  # fmt: skip
+        families: dict[str, list[Row]] = {}
+        for row in rows:
+            families.setdefault(row.id.partition("/")[0], []).append(row)
+        for family, members in families.items():
+            _print_family(f"{what}, {mode}: {family}", members)
         compared = [row for row in rows if row.within is not None]
         print(f"{sum(bool(row.within) for row in compared)} of {len(compared)} compared rows are within.")
-        for note in dict.fromkeys(row.note for row in rows if row.note):
-            print(f"* {note}")
+
+
+def _print_family(title: str, rows: list[Row]) -> None:
+    names = [row.id.partition("/")[2] for row in rows]
+    published, ours = _column(row.published for row in rows), _column(row.ours for row in rows)
+    errors = ["" if row.rel_error is None else f"{100 * row.rel_error:+.2f}" for row in rows]
+    within = [{None: "", True: "yes", False: "no"}[row.within] for row in rows]
+    columns = ("row", "published", "ours", "error %", "ok")
+    print_table(title, columns, zip(names, published, ours, errors, within, strict=True))
+    by_note: dict[str, list[str]] = {}
+    for name, row in zip(names, rows, strict=True):
+        by_note.setdefault(row.note, []).append(name)
+    for note, where in by_note.items():
+        if note:
+            print(f"* {where[0] + ': ' if len(where) == 1 else ''}{note}")
+    print()
+
+
+def _column(values: Iterable[float | None]) -> list[str]:
+    texts = ["-" if value is None else f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}" for value in values]
+    width = max(map(len, texts))
+    return [text.rjust(width) for text in texts]
