@@ -18,7 +18,7 @@ def register(app: typer.Typer) -> None:
         what: Annotated[str, typer.Argument(help="The study; an unknown name lists them.", metavar="WHAT")],
         mode: Annotated[
             str,
-            typer.Option("--mode", help="published: the study's own assumptions; corrected: equal ones.", metavar="MODE"),
+            typer.Option("--mode", help="published: the study's assumptions; corrected: equal ones.", metavar="MODE"),
         ] = "published",
         json: JsonOption = False,
     ) -> None:
