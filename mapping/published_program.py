@@ -39,6 +39,11 @@ class PublishedProgram(msgspec.Struct, frozen=True, kw_only=True):
         return join([self.layers[index].stream for index in self.order])
 
 
+def _first_equal(masks: tuple[Mask, ...], index: int) -> int:
+    """The first of ``masks`` that equals the one at ``index``."""
+    return next(i for i, mask in enumerate(masks) if mask is masks[index] or np.array_equal(mask, masks[index]))
+
+
 class Generator:
     """Builds the programs of one machine and recipe; layers that do not depend on the length are built once."""
 
@@ -51,26 +56,29 @@ class Generator:
         fused = fuse(trace, self.recipe)
         if trace.phase == "prefill":
             self._check_masks(masks, fused.blocks, trace.context)
+        elif masks:
+            raise InputError("attention masks must be given for a prefill only")
         layers: list[Emitted] = []
-        order: list[int] = []
-        index_of: dict[int, int] = {}
-        by_mask: dict[tuple[bytes, FusedLayer], Emitted] = {}
-        last = fused.barriers - 1
-        items = [(layer, block) for block in range(fused.blocks) for layer in fused.block]
-        items += [(layer, -1) for layer in fused.after]
-        for number, (layer, block) in enumerate(items):
-            if layer.kind in ("qk", "av") and trace.phase == "prefill":
-                mask = masks[block % len(masks)]
-                key = mask.tobytes(), layer
-                if key not in by_mask:
-                    by_mask[key] = self._build(layer, True, False, mask)
-                built = by_mask[key]
-            else:
-                built = self._shared(layer, number > 0, number == last)
-            if id(built) not in index_of:
-                index_of[id(built)] = len(layers)
-                layers.append(built)
-            order.append(index_of[id(built)])
+        places: dict[tuple[FusedLayer, bool, bool, int], int] = {}
+
+        def place(layer: FusedLayer, *, first: bool = False, last: bool = False, mask: int = -1) -> int:
+            """Where the built ``layer`` stands among the distinct ones."""
+            key = layer, first, last, mask
+            if key not in places:
+                places[key] = len(layers)
+                layers.append(
+                    self._shared(layer, not first, last) if mask < 0 else self._build(layer, True, False, masks[mask])
+                )
+            return places[key]
+
+        masked = {block: _first_equal(masks, block % len(masks)) if masks else -1 for block in range(fused.blocks)}
+        rows = {
+            mask: [place(layer, mask=mask if layer.kind in ("qk", "av") else -1) for layer in fused.block]
+            for mask in dict.fromkeys(masked.values())
+        }
+        order = [index for block in range(fused.blocks) for index in rows[masked[block]]]
+        order[0] = place(fused.block[0], first=True)
+        order += [place(layer, last=layer is fused.after[-1]) for layer in fused.after]
         return PublishedProgram(layers=tuple(layers), order=np.array(order, np.int64))
 
     def _check_masks(self, masks: tuple[Mask, ...], blocks: int, context: int) -> None:

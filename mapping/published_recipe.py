@@ -31,16 +31,21 @@ class PublishedRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
     def weight_format(self, operator: str) -> Format:
         """Stored format of a weight."""
-        return Format(name=f"int{self.weight_bits}-packed", bits=self.weight_bits)
+        return _packed(self.weight_bits)
 
     def act_format(self, operator: str) -> Format:
         """Format of a linear's input, of queries and probabilities."""
-        return Format(name=f"int{self.act_bits}-packed", bits=self.act_bits)
+        return _packed(self.act_bits)
 
     def kv_formats(self) -> tuple[Format, Format]:
         """Formats of cached keys and values."""
-        cached = Format(name=f"int{self.kv_bits}-packed", bits=self.kv_bits)
-        return cached, cached
+        return _packed(self.kv_bits), _packed(self.kv_bits)
+
+
+@functools.cache
+def _packed(bits: int) -> Format:
+    """Codes without scales."""
+    return Format(name=f"int{bits}-packed", bits=bits)
 
 
 @functools.cache

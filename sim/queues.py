@@ -2,7 +2,8 @@
 
 An instruction starts when its queue is free and every token it waits for has been released; it takes its duration;
 then it releases its tokens. Tokens between two classes are first in, first out. With these rules the times do not
-depend on the order in which the simulator visits the queues, so each queue runs as far as its tokens allow.
+depend on the order in which the simulator visits the queues, so each queue runs as far as its tokens allow, and a
+program may be run piece by piece as long as no piece waits for a token of a later one.
 """
 
 from typing import Any
@@ -17,7 +18,8 @@ from mixflight.arch.isa import CLASSES, Ints
 
 Floats = NDArray[np.float64]
 
-_RING = 1 << 12
+_RING = 1 << 10
+_DIGITS = 12
 _DONE, _STUCK, _FULL = -1, 0, 1
 
 
@@ -49,53 +51,154 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def execute(layers: tuple[Layer, ...], order: Ints, with_starts: bool = False) -> Execution:
-    """Run ``layers`` in ``order``; a program that cannot finish, or leaves tokens over, is an InputError."""
+    """Run ``layers`` in ``order``; a program that cannot finish, or leaves tokens over, is an InputError.
+
+    A piece that starts in a state seen before (queues and tokens alike, relative to the latest queue) takes what it
+    took then: 32 equal blocks cost little more than one. ``execute_fully`` runs every instruction.
+    """
+    if not with_starts:
+        found = _execute_by_state(layers, order)
+        if found is not None:
+            return found
+    return execute_fully(layers, order, with_starts)
+
+
+def execute_fully(layers: tuple[Layer, ...], order: Ints, with_starts: bool = False) -> Execution:
+    """As ``execute``, every instruction of every piece run."""
     classes = len(CLASSES)
     counts = np.array([[len(layer.wait[c]) for layer in layers] for c in range(classes)], np.int64)
     firsts = np.cumsum(counts.ravel()).reshape(counts.shape) - counts
-    wait, release, duration = (
-        np.concatenate([getattr(layer, name)[c] for c in range(classes) for layer in layers] or [np.zeros(0)])
+    columns = [
+        np.concatenate([getattr(layer, name)[c] for c in range(classes) for layer in layers])
         for name in ("wait", "release", "duration")
-    )
+    ]
     totals = counts[:, order].sum(axis=1)
     starts = np.zeros(int(totals.sum()) if with_starts else 0)
     starts_at = np.cumsum(totals) - totals
-    free, busy, ends, left, stuck, done, reason = _run(
-        wait, release, duration, firsts, counts, order, starts, starts_at, with_starts
+    state = _State.empty()
+    ends, stuck, done, reason = _run(
+        *columns, firsts, counts, order, starts, starts_at, with_starts, state.free, state.ring, state.put, state.taken
     )
     if stuck >= 0:
         number, kind = int(done[stuck]), CLASSES[stuck]
         why = "waits for a token that never comes" if reason == _STUCK else f"releases more than {_RING} tokens ahead"
         raise InputError(f"a program must run to its end, but {kind} number {number} {why}")
+    by_class = {
+        kind: starts[at : at + n] for kind, at, n in zip(CLASSES, starts_at, totals, strict=True) if with_starts
+    }
+    return _result(layers, order, state, ends, by_class)
+
+
+def _result(
+    layers: tuple[Layer, ...], order: Ints, state: "_State", ends: Floats, starts: dict[str, Floats]
+) -> Execution:  # fmt: skip
+    left = state.put - state.taken
     if left.any():
         one, other = (int(index) for index in np.argwhere(left)[0])
         text = f"{left[one, other]} from {CLASSES[one]} to {CLASSES[other]}"
         raise InputError(f"every released token must be awaited, but a program leaves {text}")
-    return Execution(
-        total=float(free.max()), ends=ends,
-        busy=dict(zip(CLASSES, busy.tolist(), strict=True)), count=dict(zip(CLASSES, totals.tolist(), strict=True)),
-        starts={kind: starts[at : at + n] for kind, at, n in zip(CLASSES, starts_at, totals, strict=True)}
-        if with_starts else {},
+    uses = np.bincount(order, minlength=len(layers))
+    busy = {kind: sum(int(n) * float(layer.duration[c].sum()) for n, layer in zip(uses, layers, strict=True) if n)
+            for c, kind in enumerate(CLASSES)}  # fmt: skip
+    count = {kind: sum(int(n) * len(layer.wait[c]) for n, layer in zip(uses, layers, strict=True))
+             for c, kind in enumerate(CLASSES)}  # fmt: skip
+    return Execution(total=float(state.free.max()), busy=busy, count=count, ends=ends, starts=starts)
+
+
+class _State(msgspec.Struct):
+    """When each queue is free, and the tokens between two classes: a ring, how many were put and how many taken."""
+
+    free: Floats
+    ring: Floats
+    put: Ints
+    taken: Ints
+
+    @staticmethod
+    def empty() -> "_State":
+        n = len(CLASSES)
+        return _State(np.zeros(n), np.zeros((n, n, _RING)), np.zeros((n, n), np.int64), np.zeros((n, n), np.int64))
+
+    def relative(self, reference: float) -> tuple[Floats, tuple[tuple[int, int, tuple[float, ...]], ...]]:
+        """Queues and tokens relative to ``reference``."""
+        pairs = []
+        for one, other in np.argwhere(self.put > self.taken).tolist():
+            at = np.arange(self.taken[one, other], self.put[one, other]) % _RING
+            pairs.append((one, other, tuple((self.ring[one, other, at] - reference).tolist())))
+        return self.free - reference, tuple(pairs)
+
+    @staticmethod
+    def of(free: Floats, pairs: tuple[tuple[int, int, tuple[float, ...]], ...]) -> "_State":
+        state = _State.empty()
+        state.free[:] = free
+        for one, other, times in pairs:
+            state.ring[one, other, : len(times)] = times
+            state.put[one, other] = len(times)
+        return state
+
+
+def _execute_by_state(layers: tuple[Layer, ...], order: Ints) -> Execution | None:
+    """Piece by piece, each pair of piece and starting state once; None if a piece needs a token of a later one."""
+    states: list[tuple[Floats, tuple[tuple[int, int, tuple[float, ...]], ...]]] = [(np.zeros(len(CLASSES)), ())]
+    known: dict[object, int] = {_key(*states[0]): 0}
+    steps: dict[tuple[int, int], tuple[float, float, int]] = {}
+    state, now = 0, 0.0
+    ends = np.zeros(len(order))
+    lengths = np.array([[len(column) for column in layer.wait] for layer in layers])
+    unused = lengths[order].sum(axis=0) == 0
+    for position, index in enumerate(order.tolist()):
+        step = steps.get((index, state))
+        if step is None:
+            run = _State.of(*states[state])
+            end = _run_piece(layers[index], run)
+            if end is None:
+                return None
+            latest = float(run.free.max())
+            run.free[unused] = latest  # says nothing, but would make equal states differ
+            after = run.relative(latest)
+            number = known.setdefault(_key(*after), len(states))
+            if number == len(states):
+                states.append(after)
+            step = steps[index, state] = end, latest, number
+        ends[position] = now + step[0]
+        now += step[1]
+        state = step[2]
+    final = _State.of(*states[state])
+    final.free += now
+    return _result(layers, order, final, ends, {})
+
+
+def _key(free: Floats, pairs: tuple[tuple[int, int, tuple[float, ...]], ...]) -> object:
+    """``free`` and ``pairs`` to 12 digits, so that rounding does not make equal states differ."""
+    return (
+        tuple(round(value, _DIGITS) for value in free.tolist()),
+        tuple((one, other, tuple(round(value, _DIGITS) for value in times)) for one, other, times in pairs),
+    )
+
+
+def _run_piece(layer: Layer, state: _State) -> float | None:
+    """Run one piece from ``state``, which becomes the state after it; when its last instruction ends, or None."""
+    counts = np.array([[len(column)] for column in layer.wait], np.int64)
+    firsts = np.cumsum(counts).reshape(counts.shape) - counts
+    columns = (np.concatenate(getattr(layer, name)) for name in ("wait", "release", "duration"))
+    ends, stuck, _, _ = _run(
+        *columns, firsts, counts, np.zeros(1, np.int64), np.zeros(0), np.zeros(len(CLASSES), np.int64), False,
+        state.free, state.ring, state.put, state.taken,
     )  # fmt: skip
+    return None if stuck >= 0 else float(ends[0])
 
 
 @njit(cache=True)
 def _run(
     wait: Any, release: Any, duration: Any, firsts: Any, counts: Any, order: Any, starts: Any, starts_at: Any,
-    with_starts: bool,
+    with_starts: bool, free: Any, ring: Any, put: Any, taken: Any,
 ) -> Any:  # fmt: skip
     """The loop over queues. Bit 4 - p of a mask is the p-th of the other classes."""
     classes = firsts.shape[0]
     pieces = order.shape[0]
-    ring = np.zeros((classes, classes, _RING))
-    put = np.zeros((classes, classes), np.int64)
-    taken = np.zeros((classes, classes), np.int64)
     piece = np.zeros(classes, np.int64)
     at = np.zeros(classes, np.int64)
     done = np.zeros(classes, np.int64)
-    free = np.zeros(classes)
-    busy = np.zeros(classes)
-    ends = np.zeros(pieces)
+    ends = np.full(pieces, -np.inf)
     reason = _DONE
     progress = True
     while progress:
@@ -143,7 +246,6 @@ def _run(
                 if with_starts:
                     starts[starts_at[c] + done[c]] = start
                 free[c] = end
-                busy[c] += duration[index]
                 ends[piece[c]] = max(ends[piece[c]], end)
                 at[c] += 1
                 done[c] += 1
@@ -152,4 +254,4 @@ def _run(
     for c in range(classes):
         if piece[c] < pieces and stuck < 0:
             stuck = c
-    return free, busy, ends, put - taken, stuck, done, reason
+    return ends, stuck, done, reason

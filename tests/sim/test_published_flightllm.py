@@ -70,6 +70,16 @@ def test_decode_programs_have_the_published_instructions(published, length):
             assert (len(program) if kind == "total" else program.count(kind)) == value, name
 
 
+@pytest.mark.parametrize("phase", ["decode", "prefill"])
+def test_known_states_give_what_full_execution_gives(published, phase):
+    program = published.decode_program(2048) if phase == "decode" else published.prefill_program(128)
+    short, full = published.execute(program), published.execute(program, with_starts=True)
+    assert short.total == pytest.approx(full.total, rel=1e-10)
+    assert np.allclose(short.ends, full.ends, rtol=1e-10)
+    assert short.busy == full.busy
+    assert sum(len(times) for times in full.starts.values()) == len(program)
+
+
 def test_busy_shares_of_a_decode_step(published):
     shares = published.execute(published.decode_program(512)).shares
     assert {kind: round(100 * share, 1) for kind, share in shares.items()} == {
