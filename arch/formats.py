@@ -1,8 +1,10 @@
 """Number formats as data: what a stored code means, and what it costs to store one."""
 
+import functools
 import math
+import re
 import struct
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -10,9 +12,9 @@ from mixflight.arch.errors import InputError
 
 Kind = Literal["int", "float"]
 Zero = Literal["none", "int2", "int3", "int4", "int8", "f16-min"]
-Scale = Literal["none", "f16", "bf16", "f32", "e8m0-half"]
+Scale = Literal["none", "f16", "bf16", "f32", "u8", "e8m0-half"]
 
-SCALE_BITS = {"none": 0, "f16": 16, "bf16": 16, "f32": 32, "e8m0-half": 8}
+SCALE_BITS = {"none": 0, "f16": 16, "bf16": 16, "f32": 32, "u8": 8, "e8m0-half": 8}
 ZERO_BITS = {"none": 0, "int2": 2, "int3": 3, "int4": 4, "int8": 8, "f16-min": 16}
 EXPONENT_BITS = {16: 5, 32: 8}
 
@@ -46,14 +48,15 @@ class Format(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ``group``         codes along K that share scale and zero point; 0: one scale for the whole row (per output channel
                       for a weight, per token for an activation, per token and head for a cached key or value).
     ``scale``         how the scale is stored; ``e8m0-half`` is a byte e that stands for 2^(e - 128), half of the OCP
-                      microscaling scale, which makes the FP4 values of a table integers.
+                      microscaling scale, which makes the FP4 values of a table integers; ``u8`` a code of a scale that
+                      is quantised itself, whose own scale (32 bits for 256 groups, across rows) is not counted.
     ``zero``          ``none``; ``int4`` and the like, an integer zero point per group; ``f16-min``, an FP16 minimum
                       added after scaling (GGUF Q4_1), which is not an integer zero point.
     ``table``         the value of each code, for formats that are no grid; integers where ``kind`` is ``int``.
     ``exponent_bits`` of a float that is not IEEE (8 of 16 bits: BF16; 4 of 8 bits: FP8 E4M3), else 0.
     ``two_level``     scales of groups within blocks (the K-quants of GGUF), else None.
-    ``packed_bits``   stored bits of the codes of a group where several codes share a byte that is no multiple of their
-                      bits (five ternary digits a byte), else 0.
+    ``packed_bits``   stored bits of ``packed_codes`` codes (0: of a group) that are stored in other than their bits:
+                      five ternary digits a byte, or two values of four and a mask of four bits; else 0.
     """
 
     name: str
@@ -68,6 +71,7 @@ class Format(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     exponent_bits: int = 0
     two_level: TwoLevel | None = None
     packed_bits: int = 0
+    packed_codes: int = 0
 
     def __post_init__(self) -> None:
         plain = not self.table and not self.exponent_bits
@@ -134,9 +138,15 @@ class Format(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     def row_bits(self, k: int) -> int:
         """Stored bits of a row of ``k`` codes, scales and zero points included."""
-        groups = self.groups(k)
-        codes = groups * self.packed_bits if self.packed_bits else k * self.bits
-        return codes + groups * self.overhead_bits_per_group + self._block_bits(k)
+        return self._code_bits(k) + self.groups(k) * self.overhead_bits_per_group + self._block_bits(k)
+
+    def _code_bits(self, k: int) -> int:
+        if not self.packed_bits:
+            return k * self.bits
+        together = self.packed_codes or self.group
+        if k % together:
+            raise InputError(f"K must be a multiple of {together}, not {k}, in format {self.name!r}")
+        return k // together * self.packed_bits
 
     def _block_bits(self, k: int) -> int:
         """Bits of the scales and minima that blocks of groups share in a row of ``k`` codes."""
@@ -207,12 +217,50 @@ FORMATS: dict[str, Format] = _table(
     Format(name="int8", bits=8, scale="f16"),
     *(Format(name=f"int8-g{group}", bits=8, group=group, scale="f16") for group in GROUPS),
     Format(name="uint4-g128-z4", bits=4, signed=False, group=128, scale="f16", zero="int4"),
+    Format(name="f8_e4m3", bits=8, kind="float", exponent_bits=4),
+    Format(name="f16-2of4", bits=16, kind="float", packed_codes=4, packed_bits=36),
+    Format(name="bf16-2of4", bits=16, kind="float", exponent_bits=8, packed_codes=4, packed_bits=36),
+    Format(name="f32-2of4", bits=32, kind="float", packed_codes=4, packed_bits=68),
     Format(name="uint4-asym", bits=4, signed=False, scale="f16", zero="f16-min"),
 )  # fmt: skip
 
 
+PATTERN = "intB, uintB, nf4, fp4 or f8_e4m3, then -gGROUP, -zB, -bf16 or -f32 or -u8"
+_SYSTEMATIC = re.compile(
+    r"(?P<code>u?int(?P<bits>[1-8])|nf4|fp4|f8_e4m3)(-g(?P<group>[1-9]\d{0,4}))?(-z(?P<zero>[2348]))?"
+    r"(-(?P<scale>bf16|f32|u8))?"
+)
+
+
 def format_named(name: str, where: str) -> Format:
-    """The preset format ``name``; ``where`` names the place for the error message."""
-    if name not in FORMATS:
-        raise InputError(f"format must be one of {', '.join(FORMATS)}, not {name!r}, in {where}")
-    return FORMATS[name]
+    """The format ``name``: a preset, or a systematic name; ``where`` names the place for the error message.
+
+    A systematic name is the code (``int4``, ``uint3``, ``nf4``, ``fp4``, ``f8_e4m3``), the group if it is not the row
+    (``-g128``), the bits of an integer zero point if there is one (``-z4``) and how the scale is stored if not in FP16
+    (``-bf16``, ``-f32``, ``-u8``): ``uint4-g128-z4``, ``int4-g64-bf16``, ``nf4-g64-f32``.
+    """
+    if name in FORMATS:
+        return FORMATS[name]
+    found = _systematic(name)
+    if found is None:
+        raise InputError(f"format must be one of {', '.join(FORMATS)}, or {PATTERN}, not {name!r}, in {where}")
+    return found
+
+
+@functools.cache
+def _systematic(name: str) -> Format | None:
+    match = _SYSTEMATIC.fullmatch(name)
+    if match is None:
+        return None
+    code, group = match["code"], int(match["group"] or 0)
+    scale: Any = match["scale"] or "f16"
+    zero: Any = f"int{match['zero']}" if match["zero"] else "none"
+    if match["bits"] is None and match["zero"]:
+        return None
+    if match["bits"]:
+        signed = code[0] == "i"
+        return Format(name=name, bits=int(match["bits"]), signed=signed, group=group, scale=scale, zero=zero)
+    if code == "f8_e4m3":
+        return Format(name=name, bits=8, kind="float", exponent_bits=4, group=group, scale=scale)
+    table = NF4_TABLE if code == "nf4" else FP4_TABLE
+    return Format(name=name, bits=4, kind="float", signed=False, group=group, scale=scale, table=table)
