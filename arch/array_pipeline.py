@@ -32,6 +32,9 @@ WRITE_BACK_STAGES = 1
 EXACT_FP32_INTEGER_BITS = 24
 """Integers of smaller magnitude than two to this power are FP32 values."""
 
+LANE_ZEROS: tuple[Zero, ...] = ("none", "int4", "f16-min")
+"""The kinds of zero points that a dequantisation lane corrects."""
+
 ZERO_CODE_MAX = 15
 """Largest 4-bit zero point."""
 
@@ -41,6 +44,18 @@ def columns_per_lane(*, cols: int, lanes: int) -> int:
     if lanes < 1 or cols % lanes:
         raise InputError(f"lanes must divide the array's columns: {lanes} does not divide {cols}")
     return cols // lanes
+
+
+def tile_shape(*, rows: int, cols: int, split: int) -> tuple[int, int]:
+    """(Tokens, output channels) of a tile: ``rows`` x ``cols``, or with ``split`` blocks of rows that each have
+    their own columns ``rows / split`` x ``cols * split``.
+
+    ``split`` must be a power of two and divide ``rows``. A tile has ``rows * cols`` outputs either way, and
+    every number of this module is the same for both.
+    """
+    if split < 1 or split & (split - 1) or rows % split:
+        raise InputError(f"split must be a power of two that divides the array's rows: not {split} for {rows} rows")
+    return rows // split, cols * split
 
 
 def add_latency(zero: Zero) -> int:

@@ -15,6 +15,11 @@ from mixflight.rtl.harness import Job, Result
 INPUTS = ("act", "wgt", "params")
 
 
+def below_names(array) -> tuple[str, ...]:
+    """The weight streams of the blocks below the first, of an array that can split its rows."""
+    return tuple(f"wgt_below__{i}" for i in range(array.split - 1))
+
+
 def output_names(array) -> tuple[str, ...]:
     """The array's output streams, lane by lane."""
     return tuple(f"out__{lane}" for lane in range(array.lanes))
@@ -24,21 +29,27 @@ def array_job(array, tiles: Sequence[Any], *, stall: Mapping[str, float] | None 
     """The job that sends ``tiles`` back to back.
 
     Each tile has ``act``, ``wgt`` and ``params``: a sequence of beats each. A beat of ``act`` or ``params``
-    has the payload's fields as attributes, one of ``wgt`` is the columns' codes. ``stall`` has a probability
-    for each of ``act``, ``wgt``, ``params`` and ``out`` (every lane).
+    has the payload's fields as attributes (``split`` is the tile's own), one of ``wgt`` is the columns' codes.
+    ``wgt_below`` has such sequences for the other blocks of a split tile. ``stall`` has a probability for each
+    of ``act``, ``wgt`` (every feed), ``params`` and ``out`` (every lane).
     """
     layouts = {name: getattr(array, name).payload.shape() for name in INPUTS}
     act, params = packer(layouts["act"]), packer(layouts["params"])
     wgt = packer(layouts["wgt"])
-    beats: dict[str, list[int]] = {name: [] for name in INPUTS}
+    below = below_names(array)
+    beats: dict[str, list[int]] = {name: [] for name in (*INPUTS, *below)}
     for tile in tiles:
-        beats["act"] += [act(beat._asdict()) for beat in tile.act]
+        split = {"split": int(tile.split)}
+        beats["act"] += [act(beat._asdict() | split) for beat in tile.act]
         beats["wgt"] += [wgt({"w": codes}) for codes in tile.wgt]
         beats["params"] += [params(beat._asdict()) for beat in tile.params]
+        for name, feed in zip(below, tile.wgt_below, strict=bool(tile.split)):
+            beats[name] += [wgt({"w": codes}) for codes in feed]
     outputs = output_names(array)
     wanted = dict(stall or {})
     probabilities = {name: wanted[name] for name in INPUTS if name in wanted}
     probabilities.update({name: wanted["out"] for name in outputs if "out" in wanted})
+    probabilities.update({name: wanted["wgt"] for name in below if "wgt" in wanted})
     each = len(tiles) * array.rows * array.cols // array.lanes
     return Job(beats=beats, counts=dict.fromkeys(outputs, each), stall=probabilities, seed=seed)
 

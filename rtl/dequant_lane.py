@@ -5,6 +5,7 @@ from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from mixflight.arch.array_pipeline import (
+    LANE_ZEROS,
     SELECT_TO_PRODUCT,
     lane_latency,
     loop_latency,
@@ -45,8 +46,8 @@ class DequantLane(wiring.Component):
 
     def __init__(self, *, elements: int, group_max: int = 128, zero: str = "none", two_pass: bool = False,
                  w_bits: int = 4, a_bits: int = 8):
-        if zero not in ZERO_BITS:
-            raise InputError(f"zero must be one of {', '.join(ZERO_BITS)}, not {zero!r}, in a lane")
+        if zero not in LANE_ZEROS:
+            raise InputError(f"zero must be one of {', '.join(LANE_ZEROS)}, not {zero!r}, in a lane")
         if elements < 1:
             raise InputError(f"elements must be at least 1, not {elements}, in a lane")
         codes = {"group_max": group_max, "w_bits": w_bits, "a_bits": a_bits, "passes": 1 + two_pass}

@@ -8,11 +8,13 @@ from amaranth.utils import ceil_log2
 from mixflight.arch.array_pipeline import (
     GROUP_SUM_STAGES,
     INPUT_STAGES,
+    LANE_ZEROS,
     columns_per_lane,
     group_gap,
     params_depth,
     row_sum_bits,
     scaled_bits,
+    tile_shape,
 )
 from mixflight.arch.errors import InputError
 from mixflight.arch.formats import ZERO_BITS
@@ -31,22 +33,27 @@ class SystolicArray(wiring.Component):
     """R x C PEs: output (r, c) of a tile is the dequantised sum over k of ``a[r, k] * w[c, k]``.
 
     Values are those of ``mixflight.sim.golden.array``, unstalled cycles those of
-    ``mixflight.sim.array_timing``, both exactly.
+    ``mixflight.sim.array_timing``, both exactly. With ``split`` > 1 a step can instead give each of ``split``
+    blocks of rows its own weights: see *Split steps* below.
 
     **Parameters.** ``rows`` R, ``cols`` C, ``lanes`` L dequantisation lanes (L divides C; w = C / L columns
     and S = R * w PEs each), ``pe`` ``shift-add`` or ``multiply``, ``group_max`` largest group, ``zero`` kind
     of zero point (``none``, ``int4``, ``f16-min``), ``two_pass`` whether 8-bit weights can be sent as two
-    passes. Derived, not given: ``params_depth`` and ``group_gap``, by :mod:`mixflight.arch.array_pipeline`.
+    passes, ``split`` p, a power of two that divides R (with 1 there are no split steps, nor anything of them).
+    Derived, not given: ``params_depth`` and ``group_gap``, by :mod:`mixflight.arch.array_pipeline`.
 
     **Streams.** Payloads as they appear in Verilog, first field at bit 0:
 
     ========  ==========================================================================================
-    act       ``a``: R x 8 signed; ``last_in_group``, ``last_in_tile``, ``high``, ``signed``: 1 bit each
+    act       ``a``: R x 8 signed; ``last_in_group``, ``last_in_tile``, ``high``, ``signed``: 1 bit each;
+              with p > 1 ``split``: 1 bit
     wgt       ``w``: C x 4
     params    ``d``: C x 16 (FP16); ``z``: C x 4 (``int4``) or C x 16 (FP16, ``f16-min``), absent for
               ``none``; ``s_a``: R x 16 (FP16)
     out[l]    FP32, lane l's outputs in column-major order: column l * w rows 0..R-1, then the next column
     ========  ==========================================================================================
+
+    With p > 1 also ``wgt_below[i - 1]``, the weights of block i = 1..p-1, each like ``wgt``.
 
     A step takes one beat of ``act`` and one of ``wgt``: activations and weights of one k. The step with
     ``last_in_group`` also takes the group's beat of ``params``; ``last_in_tile`` (looked at only there) makes
@@ -79,14 +86,29 @@ class SystolicArray(wiring.Component):
     later, just when it reads the PE. The front's registers are replaced at T + P or later, after the token S
     - 1 has left them. Lane l has d and z of its columns in a memory of ``params_depth`` groups, written when
     the beat is taken.
+
+    **Split steps.** A step with ``split`` (all steps of a tile have it, or none) makes the array p arrays of B
+    = R / p rows that see the same tokens and p * C different output channels: PE(i * B + m, c) computes token
+    m's channel i * C + c, and the sender repeats the activations and s_a of the B tokens in every block. Rows
+    of block i take weights not from the row above but from ``wgt_below[i - 1]``, through a multiplexer above
+    row i * B whose select travels with the step. Nothing delays a beat by i * B steps: block i's beat is
+    *taken* i * B steps after ``act``'s, in the step in which the same step's activations reach row i * B, and
+    then passes the same registers as one of ``wgt``. A group has p beats of ``params``: block 0's with the
+    group's end in step T, with s_a, then block i's in step T + i (``s_a`` ignored), before lane 0 can need it
+    at T + 2 + i * B; since p <= S <= P it is before the next group's. A memory of p * ``params_depth`` places
+    holds them. A beat that is due i * B or i steps after its step and missing stops the whole array, so
+    here what was accepted drains only when the blocks' beats follow. Lanes visit all R * w elements as ever:
+    period, drain and cycles are those of the array, with or without split, and tiles of both kinds follow
+    each other without a gap.
     """
 
     def __init__(self, *, rows: int = 8, cols: int = 8, lanes: int = 2, pe: str = "shift-add",
-                 group_max: int = 128, zero: str = "none", two_pass: bool = False):
-        for name, value in (("rows", rows), ("cols", cols), ("lanes", lanes), ("group_max", group_max)):
+                 group_max: int = 128, zero: str = "none", two_pass: bool = False, split: int = 1):
+        for name, value in (("rows", rows), ("cols", cols), ("lanes", lanes), ("group_max", group_max),
+                            ("split", split)):
             if not isinstance(value, int) or value < 1:
                 raise InputError(f"{name} must be a positive integer, not {value!r}, in a systolic array")
-        for name, value, names in (("pe", pe, PES), ("zero", zero, ZERO_BITS)):
+        for name, value, names in (("pe", pe, PES), ("zero", zero, LANE_ZEROS)):
             if value not in names:
                 raise InputError(
                     f"{name} must be one of {', '.join(names)}, not {value!r}, in a systolic array")
@@ -99,6 +121,8 @@ class SystolicArray(wiring.Component):
         self.group_max = group_max
         self.zero = zero
         self.two_pass = two_pass
+        self.split = split
+        self.block_rows, _ = tile_shape(rows=rows, cols=cols, split=split)
         self.group_gap = group_gap(rows=rows, cols=cols, lanes=lanes, zero=zero)
         self.params_depth = params_depth(rows=rows, cols=cols, lanes=lanes, zero=zero)
 
@@ -106,11 +130,17 @@ class SystolicArray(wiring.Component):
         if zero != "none":
             params["z"] = data.ArrayLayout(ZERO_BITS[zero], cols)
         params["s_a"] = data.ArrayLayout(16, rows)
+        act = {"a": data.ArrayLayout(signed(A_BITS), rows),
+               "last_in_group": 1, "last_in_tile": 1, "high": 1, "signed": 1}
+        wgt = stream.Signature(data.StructLayout({"w": data.ArrayLayout(W_BITS, cols)}))
+        below = {}
+        if split > 1:
+            act["split"] = 1
+            below["wgt_below"] = In(wgt).array(split - 1)
         super().__init__({
-            "act": In(stream.Signature(data.StructLayout({
-                "a": data.ArrayLayout(signed(A_BITS), rows),
-                "last_in_group": 1, "last_in_tile": 1, "high": 1, "signed": 1}))),
-            "wgt": In(stream.Signature(data.StructLayout({"w": data.ArrayLayout(W_BITS, cols)}))),
+            "act": In(stream.Signature(data.StructLayout(act))),
+            "wgt": In(wgt),
+            **below,
             "params": In(stream.Signature(data.StructLayout(params))),
             "out": Out(stream.Signature(unsigned(32))).array(lanes),
         })
@@ -123,20 +153,31 @@ class SystolicArray(wiring.Component):
         ends_group = Signal()
         m.d.comb += ends_group.eq(accept & self.act.p.last_in_group)
 
-        self._accept(m, advance, accept)
-        sums = self._pes(m, advance, accept)
+        late = Signal() if self.split > 1 else None
+        self._accept(m, advance, accept, late)
+        due = self._due(m, advance, accept)
+        sums = self._pes(m, advance, accept, due)
         slot = self._slot(m, ends_group)
-        token = self._tokens(m, advance, accept, ends_group, slot)
+        front, token = self._tokens(m, advance, accept, ends_group, slot)
+        scales = self._scales(m, advance, ends_group, slot, front, late)
         lanes = []
         for number in range(self.lanes):
             hops = self.lane_cols if number else INPUT_STAGES + GROUP_SUM_STAGES - 1
             token = delayed(m, advance, token, hops, f"token_{number}", reset=True)
-            lanes.append(self._lane(m, number, advance, ends_group, slot, token, sums))
-        m.d.comb += advance.eq(~Cat(lane.out.valid & ~lane.out.ready for lane in lanes).any())
+            lanes.append(self._lane(m, number, advance, scales, token, sums))
+        held = Cat(lane.out.valid & ~lane.out.ready for lane in lanes).any()
+        if late is not None:
+            feeds = list(zip(due[1:], self.wgt_below, strict=True))
+            held = held | Cat(late & ~self.params.valid, [block & ~feed.valid for block, feed in feeds]).any()
+            m.d.comb += [feed.ready.eq(block & advance) for block, feed in feeds]
+        m.d.comb += advance.eq(~held)
         return m
 
-    def _accept(self, m, advance, accept):
-        """The handshakes of the three inputs and the least distance of groups."""
+    def _accept(self, m, advance, accept, late):
+        """The handshakes of ``act``, ``wgt`` and ``params`` and the least distance of groups.
+
+        ``late`` (None without split steps): a beat of ``params`` is due for a block below the first.
+        """
         wait = Signal(range(self.group_gap))
         complete = Signal()
         last = self.act.p.last_in_group
@@ -146,15 +187,25 @@ class SystolicArray(wiring.Component):
             with m.Elif(wait != 0):
                 m.d.sync += wait.eq(wait - 1)
         may_end = advance & (wait == 0)
+        ends = self.act.valid & self.wgt.valid & last & may_end     # never when ``late``: ``wait`` is not 0 then
         m.d.comb += [
             complete.eq(~last | self.params.valid),
             accept.eq(self.act.ready & self.act.valid),
             self.act.ready.eq(self.wgt.valid & complete & Mux(last, may_end, advance)),
             self.wgt.ready.eq(self.act.valid & complete & Mux(last, may_end, advance)),
-            self.params.ready.eq(self.act.valid & self.wgt.valid & last & may_end),
+            self.params.ready.eq(ends if late is None else ends | late & advance),
         ]
 
-    def _pes(self, m, advance, accept):
+    def _due(self, m, advance, accept):
+        """For each block whether its weights enter in this step; the first is the step's own acceptance."""
+        if self.split == 1:
+            return [accept]
+        due = [accept & self.act.p.split]
+        for block in range(1, self.split):
+            due.append(delayed(m, advance, due[-1], self.block_rows, f"due_{block}", reset=True))
+        return due
+
+    def _pes(self, m, advance, accept, due):
         """The skew registers and the PEs; returns their group sums as ``sums[r][c]``."""
         control = Signal(CONTROL)
         m.d.comb += [
@@ -169,6 +220,8 @@ class SystolicArray(wiring.Component):
             control = delayed(m, advance, control, INPUT_STAGES if r == 0 else 1, f"control_{r}", reset=True)
             right = delayed(m, advance, self.act.p.a[r], INPUT_STAGES + r, f"a_{r}"), control
             row = []
+            if r and r % self.block_rows == 0:
+                down = self._own_weights(m, advance, r // self.block_rows, due, down)
             for c in range(self.cols):
                 pe = PES[self.pe](group_max=self.group_max, w_bits=W_BITS, a_bits=A_BITS,
                                   two_pass=self.two_pass)
@@ -183,6 +236,18 @@ class SystolicArray(wiring.Component):
             sums.append(row)
         return sums
 
+    def _own_weights(self, m, advance, block, due, above):
+        """The weights that enter the first row of ``block``: its own in split steps, else those from above."""
+        feed, select = self.wgt_below[block - 1].p.w, due[block]
+        entering = []
+        for c in range(self.cols):
+            own = delayed(m, advance, feed[c], INPUT_STAGES + c, f"w_{block}_{c}")
+            select = delayed(m, advance, select, INPUT_STAGES if c == 0 else 1, f"split_{block}_{c}")
+            weight = Signal(W_BITS, name=f"w_in_{block}_{c}")
+            m.d.comb += weight.eq(Mux(select, own, above[c]))
+            entering.append(weight)
+        return entering
+
     def _slot(self, m, ends_group):
         """Where the scales of the group that ends next are kept."""
         slot = Signal(range(self.params_depth))
@@ -196,6 +261,8 @@ class SystolicArray(wiring.Component):
         row_bits = row_sum_bits(group_max=self.group_max, a_bits=A_BITS)
         fields = {"valid": 1, "first": 1, "last": 1, "row": range(self.rows), "column": range(self.lane_cols),
                   "slot": range(self.params_depth), "scale_a": 16}
+        if self.split > 1:
+            fields["block"] = range(self.split)
         if self.zero != "none":
             fields["row_sum"] = signed(row_bits)
         token = Signal(data.StructLayout(fields))
@@ -223,6 +290,12 @@ class SystolicArray(wiring.Component):
                 first_group.eq(self.act.p.last_in_tile),
             ]
         m.d.comb += [token[name].eq(value) for name, value in front.items()]
+        if self.split > 1:
+            front["split"] = Signal(name="front_split")
+            with m.If(ends_group):
+                m.d.sync += front["split"].eq(self.act.p.split)
+            blocks = Array(Const(r // self.block_rows, token.block.shape()) for r in range(self.rows))
+            m.d.comb += token.block.eq(Mux(front["split"], blocks[token.row], 0))
 
         scales_a, row_sums = [], []
         for r in range(self.rows):
@@ -235,7 +308,19 @@ class SystolicArray(wiring.Component):
         m.d.comb += token.scale_a.eq(Array(scales_a)[token.row])
         if self.zero != "none":
             m.d.comb += token.row_sum.eq(Array(row_sums)[token.row])
-        return token
+        return front, token
+
+    def _scales(self, m, advance, ends_group, slot, front, late):
+        """Place and write enable of d and z in the lanes' memories; a group's blocks lie side by side."""
+        if late is None:
+            return slot, ends_group
+        block = Signal(range(self.split))
+        m.d.comb += late.eq(block != 0)
+        with m.If(ends_group):
+            m.d.sync += block.eq(self.act.p.split)
+        with m.Elif(late & advance):
+            m.d.sync += block.eq(block + 1)     # past the last it is 0
+        return Cat(block, Mux(late, front["slot"], slot)), ends_group | late & advance
 
     def _row_sum(self, m, r, row_bits, accept):
         """The sum of row ``r``'s activations over the group that ended last."""
@@ -250,17 +335,19 @@ class SystolicArray(wiring.Component):
                 m.d.sync += [running.eq(0), row_sum.eq(following)]
         return row_sum
 
-    def _lane(self, m, number, advance, ends_group, slot, token, sums):
+    def _lane(self, m, number, advance, scales, token, sums):
         """Lane ``number``: the scales of its columns, the multiplexer over its PEs, its output."""
         columns = range(number * self.lane_cols, (number + 1) * self.lane_cols)
         layout = {"d": data.ArrayLayout(16, self.lane_cols)}
         if self.zero != "none":
             layout["z"] = data.ArrayLayout(ZERO_BITS[self.zero], self.lane_cols)
-        params = memory.Memory(shape=data.StructLayout(layout), depth=self.params_depth, init=[])
+        params = memory.Memory(shape=data.StructLayout(layout), depth=self.params_depth * self.split,
+                               init=[])
         m.submodules[f"params_{number}"] = params
         write = params.write_port()
         read = params.read_port(domain="comb")
-        m.d.comb += [write.addr.eq(slot), write.en.eq(ends_group), read.addr.eq(token.slot)]
+        m.d.comb += [write.addr.eq(scales[0]), write.en.eq(scales[1]),
+                     read.addr.eq(token.slot if self.split == 1 else Cat(token.block, token.slot))]
         for field in layout:
             m.d.comb += [write.data[field][j].eq(self.params.p[field][c]) for j, c in enumerate(columns)]
 

@@ -42,6 +42,8 @@ def array_cycles(*, rows: int, cols: int, lanes: int, k: int, group: int, passes
         cycles = (N - 1) * P + passes * group + R + C - 2 + drain
 
     which is ``N * max(...) + R + C - 2 + drain`` wherever the PEs and not the lanes set the period.
+
+    A split tile (``array_pipeline.tile_shape``) takes the same: its lanes visit the same ``R * C`` elements a group.
     """
     if group < 1 or k < group or k % group:
         raise InputError(f"group must divide K: {group} does not divide {k}, in the array's timing")

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from mixflight.arch.array_pipeline import columns_per_lane
+from mixflight.arch.array_pipeline import columns_per_lane, tile_shape
 from mixflight.arch.errors import InputError
 from mixflight.arch.formats import Zero
 
@@ -81,11 +81,21 @@ class ParamsBeat(NamedTuple):
 
 
 class TileBeats(NamedTuple):
-    """The beats of one tile: ``act`` and ``wgt`` one a step, ``params`` one a group."""
+    """The beats of one tile: ``act`` and ``wgt`` one a step, ``params`` one a group.
+
+    Of a split tile ``wgt_below[i - 1]`` holds block i's weights, one a step, and ``params`` has a beat a group
+    and block.
+    """
 
     act: list[ActBeat]
     wgt: list[list[int]]
     params: list[ParamsBeat]
+    wgt_below: list[list[list[int]]]
+
+    @property
+    def split(self) -> bool:
+        """The value of ``act``'s field ``split`` in every step, for an array that has it."""
+        return bool(self.wgt_below)
 
 
 def _bits(values: Array) -> list[int]:
@@ -94,34 +104,47 @@ def _bits(values: Array) -> list[int]:
 
 
 def tile_beats(*, a: Array, w: Array, s_a: Array, d: Array, z: Array | None, group: int, zero: Zero,
-               passes: int, signed: bool) -> TileBeats:
+               passes: int, signed: bool, split: int = 1) -> TileBeats:
     """The beats of a tile of M = rows activation rows and N = columns weights.
 
     ``signed``: weight codes are two's complement. With two passes the steps of a group are the low nibbles
-    (unsigned), then the high nibbles (signed if the codes are), with the activations repeated.
+    (unsigned), then the high nibbles (signed if the codes are), with the activations repeated. ``split`` > 1:
+    a split tile of M = rows / split and N = columns * split, whose block i has the i-th ``split``-th of the N.
     """
     groups = _group_count(a, w, s_a, d, z, group, zero)
-    beats = TileBeats([], [], [])
+    if len(w) % split:
+        raise InputError(f"split must divide N: {split} does not divide {len(w)}, in the array's operands")
+    cols = len(w) // split
+    blocks = [slice(i * cols, (i + 1) * cols) for i in range(split)]
+    wgt: list[list[list[int]]] = [[] for _ in blocks]
+    beats = TileBeats([], wgt[0], [], wgt[1:])
     for g in range(groups):
         for high in range(passes):
             for k in range(g * group, (g + 1) * group):
                 last = high == passes - 1 and k == (g + 1) * group - 1
                 beats.act.append(ActBeat(
-                    a=[int(v) for v in a[:, k]], last_in_group=int(last),
+                    a=split * [int(v) for v in a[:, k]], last_in_group=int(last),
                     last_in_tile=int(last and g == groups - 1), high=high,
                     signed=int(signed and high == passes - 1)))
-                beats.wgt.append([int(v) >> (4 * high) & 15 for v in w[:, k]])
-        beats.params.append(ParamsBeat(
-            d=_bits(np.ascontiguousarray(d[:, g])), s_a=_bits(np.ascontiguousarray(s_a[:, g])),
-            z=[] if z is None else _bits(np.ascontiguousarray(z[:, g]))))
+                for block, own in zip(blocks, wgt, strict=True):
+                    own.append([int(v) >> (4 * high) & 15 for v in w[block, k]])
+        beats.params.extend(ParamsBeat(
+            d=_bits(np.ascontiguousarray(d[block, g])), s_a=split * _bits(np.ascontiguousarray(s_a[:, g])),
+            z=[] if z is None else _bits(np.ascontiguousarray(z[block, g]))) for block in blocks)
     return beats
 
 
-def lane_values(outputs: Array, *, lanes: int) -> Array:
+def lane_values(outputs: Array, *, lanes: int, split: int = 1) -> Array:
     """A tile's outputs [rows, cols] as [lanes, rows * cols / lanes], each lane in the order in which it emits
     them.
 
-    Lane ``l`` has the columns from ``l * cols / lanes`` on, rows ascending, then the next column.
+    Lane ``l`` has the columns from ``l * cols / lanes`` on, rows ascending, then the next column. A split
+    tile's outputs are [rows / split, cols * split]: row ``i * rows / split + m`` has token m's channels from
+    ``i * cols`` on.
     """
+    tokens, channels = outputs.shape
+    if split > 1:
+        tile_shape(rows=tokens * split, cols=channels // split, split=split)
+        outputs = outputs.reshape(tokens, split, -1).transpose(1, 0, 2).reshape(tokens * split, -1)
     columns_per_lane(cols=outputs.shape[1], lanes=lanes)
     return np.ascontiguousarray(outputs.T).reshape(lanes, -1)

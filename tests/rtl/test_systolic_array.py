@@ -30,25 +30,38 @@ def random_operands(rng, *, rows, cols, k, group, passes, signed, zero, extreme=
             "group": group, "zero": zero}
 
 
-def run(dut, tiles, *, passes, signed, stalls=None):
-    """Send the tiles through ``dut``; returns the lanes' FP32 bits and the cycles from first to last beat."""
-    beats = [tile_beats(**tile, passes=passes, signed=signed) for tile in tiles]
-    act = [beat._asdict() for tile in beats for beat in tile.act]
+def splits_of(dut, tiles):
+    """How many blocks of rows each tile is made for."""
+    return [len(tile["w"]) // dut.cols for tile in tiles]
+
+
+def run(dut, tiles, *, passes, signed, stalls=None, starve=None):
+    """Send the tiles through ``dut``; returns the lanes' FP32 bits and the cycles from first to last beat.
+
+    ``starve`` names a stream whose beats come late, one in ten cycles.
+    """
+    beats = [tile_beats(**tile, passes=passes, signed=signed, split=split)
+             for tile, split in zip(tiles, splits_of(dut, tiles), strict=True)]
+    act = [beat._asdict() | ({"split": tile.split} if dut.split > 1 else {}) for tile in beats for beat in tile.act]
     wgt = [{"w": beat} for tile in beats for beat in tile.wgt]
+    below = [[{"w": beat} for tile in beats if tile.split for beat in tile.wgt_below[i]] for i in range(dut.split - 1)]
     params = [{key: value for key, value in beat._asdict().items() if value}
               for tile in beats for beat in tile.params]
     outputs = [[] for _ in range(dut.lanes)]
     expected = len(tiles) * dut.rows * dut.lane_cols
     span = Span()
 
-    def pause(number):
+    def pause(number, name=None):
+        if starve is not None and starve == name:
+            return sometimes(number, 0.9)
         return never if stalls is None else sometimes(stalls + number, (0.1, 0.5)[(stalls + number) % 2])
 
     outs = [dut.out[lane] for lane in range(dut.lanes)]
     benches = [
-        (feed, dut.act, act, pause(0)),
-        (feed, dut.wgt, wgt, pause(1)),
-        (feed, dut.params, params, pause(2)),
+        (feed, dut.act, act, pause(0, "act")),
+        (feed, dut.wgt, wgt, pause(1, "wgt")),
+        (feed, dut.params, params, pause(2, "params")),
+        *((feed, dut.wgt_below[i], own, pause(50 + i, f"wgt_below_{i}")) for i, own in enumerate(below)),
         *((drain, out, expected, outputs[lane], pause(3 + lane)) for lane, out in enumerate(outs)),
     ]
     watchers = [(span.watch, dut.act, outs), *((hold_until_taken, out) for out in outs)]
@@ -56,9 +69,10 @@ def run(dut, tiles, *, passes, signed, stalls=None):
     return np.array(outputs, np.uint32), span.cycles
 
 
-def expected_bits(tiles, lanes):
+def expected_bits(tiles, lanes, splits=None):
     """What the lanes must emit, by the golden model."""
-    values = [lane_values(array_outputs(**tile), lanes=lanes) for tile in tiles]
+    values = [lane_values(array_outputs(**tile), lanes=lanes, split=split)
+              for tile, split in zip(tiles, splits or [1] * len(tiles), strict=True)]
     return np.concatenate(values, axis=1).view(np.uint32)
 
 
@@ -95,6 +109,63 @@ def test_values_and_cycles(case, stalls):
     if stalls is None:
         assert cycles == array_cycles(rows=rows, cols=cols, lanes=lanes, k=k, group=group, passes=passes,
                                       tiles=tile_count, zero=zero)
+
+
+# rows, cols, lanes, split, pe, zero, two_pass, signed, group, groups, kinds of the tiles (s split, n not)
+SPLIT_CASES = [
+    (4, 4, 2, 2, "shift-add", "none", False, True, 16, 3, "ss"),
+    (4, 4, 4, 4, "shift-add", "int4", False, False, 16, 2, "snnss"),
+    (8, 4, 1, 4, "multiply", "f16-min", False, False, 8, 2, "nsn"),     # the lane's 32 elements set the period
+    (8, 4, 4, 2, "shift-add", "f16-min", True, True, 8, 2, "sns"),
+    (4, 2, 2, 4, "multiply", "int4", True, False, 1, 5, "ssn"),         # the accumulators' loop sets the period
+    (12, 3, 3, 4, "multiply", "none", False, True, 4, 4, "sns"),        # blocks of three rows
+    (2, 5, 5, 2, "shift-add", "f16-min", False, True, 2, 5, "nss"),     # p close to the period
+    (8, 1, 1, 8, "multiply", "none", False, False, 2, 4, "ssn"),        # p equals the lane's elements and the rows
+]
+
+
+def split_tiles(case, seed=11):
+    """The operands of a case's tiles."""
+    rows, cols, _, split, _, zero, two_pass, signed, group, groups, kinds = case
+    rng = np.random.default_rng(seed)
+    shapes = {"n": (rows, cols), "s": (rows // split, cols * split)}
+    return [random_operands(rng, rows=shapes[kind][0], cols=shapes[kind][1], k=group * groups, group=group,
+                            passes=1 + two_pass, signed=signed, zero=zero) for kind in kinds]
+
+
+@pytest.mark.parametrize("stalls", [None, 5])
+@pytest.mark.parametrize("case", SPLIT_CASES, ids=lambda case: "-".join(map(str, case)))
+def test_split_tiles_among_others(case, stalls):
+    """Values bit for bit, and the cycles of the array without split, for both kinds back to back."""
+    rows, cols, lanes, split, pe, zero, two_pass, signed, group, groups, kinds = case
+    tiles = split_tiles(case)
+    dut = SystolicArray(rows=rows, cols=cols, lanes=lanes, pe=pe, zero=zero, two_pass=two_pass, group_max=32,
+                        split=split)
+    got, cycles = run(dut, tiles, passes=1 + two_pass, signed=signed, stalls=stalls)
+    np.testing.assert_array_equal(got, expected_bits(tiles, lanes, splits_of(dut, tiles)))
+    if stalls is None:
+        assert cycles == array_cycles(rows=rows, cols=cols, lanes=lanes, k=group * groups, group=group,
+                                      passes=1 + two_pass, tiles=len(kinds), zero=zero)
+
+
+@pytest.mark.parametrize("name", ["act", "wgt", "params", "wgt_below_0", "wgt_below_2"])
+def test_a_starving_feed_only_delays(name):
+    case = (4, 4, 2, 4, "shift-add", "int4", False, False, 8, 3, "snsn")
+    tiles = split_tiles(case)
+    dut = SystolicArray(rows=4, cols=4, lanes=2, zero="int4", group_max=8, split=4)
+    got, _ = run(dut, tiles, passes=1, signed=False, starve=name)
+    np.testing.assert_array_equal(got, expected_bits(tiles, 2, splits_of(dut, tiles)))
+
+
+def test_split_tiles_are_the_tile_of_more_columns():
+    """One token on 4 x (2 columns a block) gives the bits of an array of 1 x 8."""
+    tile = random_operands(np.random.default_rng(2), rows=1, cols=8, k=32, group=8, passes=1, signed=False,
+                           zero="f16-min")
+    split, _ = run(SystolicArray(rows=4, cols=2, lanes=2, zero="f16-min", group_max=8, split=4), [tile],
+                   passes=1, signed=False)
+    wide, _ = run(SystolicArray(rows=1, cols=8, lanes=8, zero="f16-min", group_max=8), [tile], passes=1,
+                  signed=False)
+    np.testing.assert_array_equal(split.T.ravel(), wide.ravel())
 
 
 @pytest.mark.parametrize("signed", [False, True])
@@ -174,5 +245,8 @@ def test_refusals():
         SystolicArray(rows=8, cols=8, lanes=1, pe="lut")
     with pytest.raises(InputError, match="zero must be one of none, int4, f16-min, not 'int8'"):
         SystolicArray(rows=8, cols=8, lanes=1, zero="int8")
+    for split in (3, 16):
+        with pytest.raises(InputError, match=f"split must be a power of two that divides the array's rows: not {split}"):
+            SystolicArray(rows=12, cols=8, lanes=1, split=split)
     with pytest.raises(InputError, match=r"group sums must stay below 2\*\*24"):
         SystolicArray(rows=8, cols=8, lanes=1, group_max=1024, two_pass=True)

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from mixflight.arch.array_pipeline import group_gap, lane_latency, params_depth, sum_bits
+from mixflight.arch.array_pipeline import group_gap, lane_latency, params_depth, sum_bits, tile_shape
 from mixflight.arch.errors import InputError
 from mixflight.sim.array_timing import array_cycles, drain, group_period
 
@@ -44,6 +44,14 @@ def test_pipeline_numbers():
     assert params_depth(rows=8, cols=8, lanes=2, zero="none") == 2
     assert params_depth(rows=1, cols=64, lanes=64, zero="none") == 16
     assert sum_bits(group_max=128, w_bits=4, a_bits=8, passes=1) == 19
+
+
+def test_a_split_tile_is_wider_and_as_large():
+    assert tile_shape(rows=32, cols=64, split=1) == (32, 64)
+    assert tile_shape(rows=32, cols=64, split=4) == (8, 256)
+    for split in (0, 3, 64):
+        with pytest.raises(InputError, match=f"split must be a power of two that divides the array's rows: not {split}"):
+            tile_shape(rows=32, cols=64, split=split)
 
 
 def test_refusals():
