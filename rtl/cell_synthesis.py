@@ -73,5 +73,5 @@ def _overloaded(netlist: Netlist, library: Library, timing: Timing) -> int:
             bit = item.pins.get(pin.name)
             tables = [arc.rise for arc in pin.timing if arc.rise]
             if isinstance(bit, int) and tables:
-                found += timing.loads[bit] > max(table.loads[-1] for table in tables)
+                found += timing.loads[bit] > max(float(table.loads[-1]) for table in tables)
     return found

@@ -24,8 +24,8 @@ def register(app: typer.Typer) -> None:
         if list_ == (name is not None):
             raise InputError("fetch must have either NAME or --list")
         if name is None:
-            rows = [{"name": source.name, "summary": source.summary}
-                    for source in (*SOURCES.values(), *LIBRARIES.values())]
+            rows = [{"name": source.name, "summary": source.summary} for source in SOURCES.values()]
+            rows += [{"name": library.name, "summary": library.summary} for library in LIBRARIES.values()]
             if json:
                 print_json({"rows": rows})
             else:
@@ -35,11 +35,11 @@ def register(app: typer.Typer) -> None:
         if name not in SOURCES and name not in LIBRARIES:
             raise InputError(f"NAME must be one of {', '.join((*SOURCES, *LIBRARIES))}, not {name!r}")
         if name in LIBRARIES:
-            path, sha256 = library_path(name), library_named(name).sha256
+            file = library_path(name)
             if json:
-                print_json({"path": str(path), "sha256": sha256})
+                print_json({"path": str(file), "sha256": library_named(name).sha256})
             else:
-                print(path)
+                print(file)
             return
         path = cached_model(name)
         if path is None:
