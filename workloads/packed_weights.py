@@ -5,9 +5,10 @@
     SparseWeight   the values and the mask of a 2:4 sparse matrix
 
 All give a matrix (N outputs, K inputs); ``rows`` arguments choose outputs. The layout of each packing stands at its
-function.
+function. Only shapes are looked at when a weight is found; its numbers are read, and checked, when asked for.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -119,12 +120,12 @@ class SparseWeight:
     shape: tuple[int, int]
     format: Format
     nbytes: int
-    stored: NDArray[Any]
+    stored: StoredArray
     bitmask: NDArray[np.uint8]
 
     def values(self, rows: Rows = ALL) -> NDArray[Any]:
-        """The stored values [N, K/2]."""
-        return self.stored[rows]
+        """The stored values [N, K/2], BF16 widened to FP32; one that is not finite is an InputError."""
+        return self.stored.floats()[rows]
 
     def mask(self, rows: Rows = ALL) -> NDArray[np.bool_]:
         """Which elements have a value [N, K]."""
@@ -218,7 +219,7 @@ def _gptq(arrays: _Arrays, shape: tuple[int, int], quantiser: Quantiser) -> Pack
     groups = _groups(arrays, scales.shape, k, n)
     qzeros = arrays.numbers(".qzeros", ("I32",), (groups, n * bits // WORD_BITS))
     group_of = _group_order(arrays, ".g_idx", k, groups)
-    stored, widened = qweight.numbers(), scales.floats()
+    stored, widened = qweight.numbers(), functools.cache(scales.floats)
 
     def codes(rows: Index) -> Codes:
         return unpack_codes(stored[:, rows].T, bits, k)
@@ -232,7 +233,7 @@ def _gptq(arrays: _Arrays, shape: tuple[int, int], quantiser: Quantiser) -> Pack
     return PackedWeight(
         name=arrays.prefix, shape=shape, method="gptq", nbytes=arrays.nbytes, group_of=group_of,
         format=_format(f"uint{bits}", k, groups, f"-z{bits}", scales.dtype),
-        read_codes=codes, read_scales=lambda rows: widened[:, rows].T.astype(np.float32), read_zeros=zeros,
+        read_codes=codes, read_scales=lambda rows: widened()[:, rows].T.astype(np.float32), read_zeros=zeros,
     )  # fmt: skip
 
 
@@ -246,7 +247,7 @@ def _awq(arrays: _Arrays, shape: tuple[int, int]) -> PackedWeight:
     scales = arrays.take(".scales", tuple(SCALE_SUFFIXES))
     groups = _groups(arrays, scales.shape, k, n)
     qzeros = arrays.numbers(".qzeros", ("I32",), (groups, n // 8))
-    widened = scales.floats()
+    widened = functools.cache(scales.floats)
     nibble_of = np.argsort(AWQ_ORDER).astype(np.uint32)
 
     def columns(words: NDArray[Any], rows: Index) -> NDArray[np.uint8]:
@@ -257,7 +258,7 @@ def _awq(arrays: _Arrays, shape: tuple[int, int]) -> PackedWeight:
         name=arrays.prefix, shape=shape, method="awq", nbytes=arrays.nbytes,
         format=_format("uint4", k, groups, "-z4", scales.dtype),
         read_codes=lambda rows: columns(qweight, rows),
-        read_scales=lambda rows: widened[:, rows].T.astype(np.float32),
+        read_scales=lambda rows: widened()[:, rows].T.astype(np.float32),
         read_zeros=lambda rows: columns(qzeros, rows),
     )  # fmt: skip
 
@@ -277,7 +278,7 @@ def _packed_integers(arrays: _Arrays, shape: tuple[int, int], quantiser: Quantis
         raise arrays.wrong(f"weight_shape must be {[n, k]}, not {told.tolist()}")
     scales = arrays.take(".weight_scale", tuple(SCALE_SUFFIXES))
     groups = _groups(arrays, scales.shape[::-1], k, n)
-    widened, stored = scales.floats(), packed.numbers()
+    widened, stored = functools.cache(scales.floats), packed.numbers()
     group_of = _group_order(arrays, ".weight_g_idx", k, groups)
     zeros: Callable[[Index], Codes] | None = None
     half = np.uint8(1 << (bits - 1))
@@ -298,7 +299,7 @@ def _packed_integers(arrays: _Arrays, shape: tuple[int, int], quantiser: Quantis
     return PackedWeight(
         name=arrays.prefix, shape=shape, method="compressed-tensors", nbytes=arrays.nbytes, group_of=group_of,
         format=_format(code, k, groups, f"-z{bits}" if zeros is not None else "", scales.dtype),
-        read_codes=codes, read_scales=lambda rows: widened[rows].astype(np.float32), read_zeros=zeros,
+        read_codes=codes, read_scales=lambda rows: widened()[rows].astype(np.float32), read_zeros=zeros,
     )  # fmt: skip
 
 
@@ -314,7 +315,7 @@ def _sparse(arrays: _Arrays, shape: tuple[int, int]) -> SparseWeight:
     values = arrays.take(".weight.compressed", tuple(VALUE_FORMATS), (n, k // 2))
     return SparseWeight(
         name=arrays.prefix, shape=shape, nbytes=arrays.nbytes,
-        format=FORMATS[f"{VALUE_FORMATS[values.dtype]}-2of4"], stored=values.floats(), bitmask=bitmask,
+        format=FORMATS[f"{VALUE_FORMATS[values.dtype]}-2of4"], stored=values, bitmask=bitmask,
     )  # fmt: skip
 
 
@@ -366,10 +367,10 @@ def _four_bits(arrays: _Arrays, shape: tuple[int, int]) -> PackedWeight:
             return found
 
     else:
-        absmax = arrays.take(".weight.absmax", ("F32",), (count,)).floats().reshape(n, k // block)
+        absmax = functools.cache(arrays.take(".weight.absmax", ("F32",), (count,)).floats)
 
         def scales(rows: Index) -> F32:
-            found: F32 = absmax[rows].astype(np.float32)
+            found: F32 = absmax().reshape(n, k // block)[rows].astype(np.float32)
             return found
 
     suffix = "-u8" if state.nested_blocksize else "-f32"

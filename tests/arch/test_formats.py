@@ -1,7 +1,7 @@
 import pytest
 
 from mixflight.arch.errors import InputError
-from mixflight.arch.formats import FORMATS, Format, TwoLevel, format_named
+from mixflight.arch.formats import FORMATS, Format, TwoLevel, _systematic, format_named
 
 
 @pytest.mark.parametrize(
@@ -66,3 +66,26 @@ def test_operands_of_a_pe(name, bits, exact):
 def test_impossible_tables_and_levels_are_refused(fields):
     with pytest.raises(InputError):
         Format(name="x", **fields)
+
+
+@pytest.mark.parametrize(
+    ("name", "bits_per_code"),
+    [("int4-g128", 4.125), ("uint4-g64-z4", 4 + 20 / 64), ("uint3-g128-z3", 3 + 19 / 128), ("int4-g32-f32", 5),
+     ("nf4-g64-f32", 4.5), ("nf4-g64-u8", 4.125), ("int8-bf16", 8 + 16 / 4096), ("f8_e4m3-f32", 8 + 32 / 4096),
+     ("f8_e4m3", 8), ("f16-2of4", 9)],
+)  # fmt: skip
+def test_systematic_names_say_what_is_stored(name, bits_per_code):
+    found = format_named(name, "here")
+    assert found.name == name
+    assert found.row_bits(4096) == bits_per_code * 4096
+
+
+@pytest.mark.parametrize("name", ["int9", "int4-g0", "nf4-g64-z4", "int4-z5", "int4-g128-f64", "int4-G128", "float4"])
+def test_names_that_are_not_systematic_are_refused(name):
+    with pytest.raises(InputError, match="or intB, uintB, nf4, fp4 or f8_e4m3"):
+        format_named(name, "here")
+
+
+def test_a_preset_is_what_its_systematic_name_says():
+    for name in ("int8", "int8-g32", "uint4-g128-z4"):
+        assert FORMATS[name] == _systematic(name)

@@ -1,0 +1,134 @@
+"""Models larger than memory are traced from their headers."""
+
+import json
+import os
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import gguf
+import pytest
+
+from mixflight.workloads.model import model_named
+
+MODEL = model_named("llama2-7b")
+SECONDS, KILOBYTES = 2.0, 500_000
+# Opens the file that it is given, traces a prefill and a decode step, prints what they say and what they took.
+PROGRAM = """
+import json, resource, sys, time
+start = time.perf_counter()
+from mixflight.workloads.file_recipe import recipe_of
+from mixflight.workloads.model_file import open_model
+from mixflight.workloads.trace import decode_traces, prefill_trace
+stored = open_model(sys.argv[1])
+recipe = recipe_of("as-stored", stored.linears)
+(step,) = decode_traces(stored.model, recipe, 128, 1)
+macs = prefill_trace(stored.model, recipe, 128).macs
+print(json.dumps({
+    "seconds": time.perf_counter() - start, "kilobytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+    "weight_bytes": step.weight_bytes, "macs": step.macs, "prefill": macs,
+}))
+"""
+
+
+def _traced(path):
+    finished = subprocess.run([sys.executable, "-c", PROGRAM, str(path)], capture_output=True, text=True, check=True)
+    return json.loads(finished.stdout)
+
+
+def _gguf(path, kind):
+    """A llama2-7b whose data is a hole in the file."""
+    codes, size = gguf.GGML_QUANT_SIZES[kind]
+    writer = gguf.GGUFWriter(path, "llama")
+    for key, value in {
+        "block_count": MODEL.layers, "context_length": MODEL.context_length, "embedding_length": MODEL.hidden,
+        "feed_forward_length": MODEL.ffn, "attention.head_count": MODEL.heads,
+        "attention.head_count_kv": MODEL.kv_heads,
+    }.items():
+        writer.add_uint32(f"llama.{key}", value)
+    writer.add_float32("llama.attention.layer_norm_rms_epsilon", 1e-5)
+    writer.add_array("tokenizer.ggml.tokens", [f"token {i}" for i in range(MODEL.vocab)])
+    names = {"q": "attn_q", "k": "attn_k", "v": "attn_v", "o": "attn_output",
+             "gate": "ffn_gate", "up": "ffn_up", "down": "ffn_down"}  # fmt: skip
+    shapes = {"token_embd": (MODEL.vocab, MODEL.hidden), "output": (MODEL.vocab, MODEL.hidden)}
+    for layer in range(MODEL.layers):
+        shapes |= {f"blk.{layer}.{names[role]}": shape for role, shape in MODEL.block_linears().items()}
+    norms = ["output_norm", *(f"blk.{layer}.{name}" for layer in range(MODEL.layers) for name in ("attn_norm", "ffn_norm"))]
+    total = 0
+
+    def add(name, shape, kind, nbytes):
+        nonlocal total
+        writer.add_tensor_info(f"{name}.weight", shape, "float32", nbytes, raw_dtype=kind)
+        total += -(-nbytes // 32) * 32
+
+    for name, (n, k) in shapes.items():
+        add(name, (n, k), kind, n * k // codes * size)
+    for name in norms:
+        add(name, (MODEL.hidden,), gguf.GGMLQuantizationType.F32, 4 * MODEL.hidden)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    writer.close()
+    os.truncate(path, (path.stat().st_size + 31) // 32 * 32 + total)
+    return path
+
+
+def _gptq_folder(folder):
+    """A llama2-7b of GPTQ with groups of 128 in two shards whose data are holes."""
+    config = {
+        "model_type": "llama", "hidden_size": MODEL.hidden, "num_attention_heads": MODEL.heads,
+        "num_key_value_heads": MODEL.kv_heads, "num_hidden_layers": MODEL.layers, "intermediate_size": MODEL.ffn,
+        "vocab_size": MODEL.vocab, "max_position_embeddings": MODEL.context_length, "rms_norm_eps": 1e-5,
+        "quantization_config": {"quant_method": "gptq", "bits": 4, "group_size": 128},
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    names = {"q": "self_attn.q_proj", "k": "self_attn.k_proj", "v": "self_attn.v_proj", "o": "self_attn.o_proj",
+             "gate": "mlp.gate_proj", "up": "mlp.up_proj", "down": "mlp.down_proj"}  # fmt: skip
+    arrays = dict.fromkeys(("model.embed_tokens.weight", "lm_head.weight"), ("F16", (MODEL.vocab, MODEL.hidden)))
+    arrays["model.norm.weight"] = "F16", (MODEL.hidden,)
+    for layer in range(MODEL.layers):
+        block = f"model.layers.{layer}."
+        arrays |= {f"{block}{name}.weight": ("F16", (MODEL.hidden,)) for name in ("input_layernorm", "post_attention_layernorm")}
+        for role, (n, k) in MODEL.block_linears().items():
+            arrays |= {
+                f"{block}{names[role]}.qweight": ("I32", (k // 8, n)), f"{block}{names[role]}.scales": ("F16", (k // 128, n)),
+                f"{block}{names[role]}.qzeros": ("I32", (k // 128, n // 8)),
+            }
+    index = {}
+    for shard in range(2):
+        name, header, at = f"model-{shard}.safetensors", {}, 0
+        for array, (dtype, shape) in [*arrays.items()][shard::2]:
+            size = (2 if dtype == "F16" else 4) * shape[0] * (shape[1] if len(shape) > 1 else 1)
+            header[array] = {"dtype": dtype, "shape": shape, "data_offsets": [at, at + size]}
+            index[array], at = name, at + size
+        text = json.dumps(header).encode()
+        (folder / name).write_bytes(struct.pack("<Q", len(text)) + text)
+        os.truncate(folder / name, 8 + len(text) + at)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
+    return folder
+
+
+LINEAR = MODEL.linear_weights()
+HEAD = MODEL.vocab * MODEL.hidden
+
+
+@pytest.mark.parametrize(("kind", "bits"), [("Q4_0", 4.5), ("Q4_K", 4.5)])
+def test_a_7b_gguf_file_traces_without_being_loaded(kind, bits, tmp_path):
+    path = _gguf(tmp_path / "7b.gguf", gguf.GGMLQuantizationType[kind])
+    assert path.stat().st_size > 3.5e9
+    assert path.stat().st_blocks * 512 < 10e6
+    found = _traced(path)
+    assert found["weight_bytes"] * 8 == bits * LINEAR
+    assert found["prefill"] > 100 * found["macs"] > 100 * LINEAR
+    assert found["seconds"] < SECONDS
+    assert found["kilobytes"] < KILOBYTES
+
+
+def test_a_7b_gptq_folder_traces_without_being_loaded(tmp_path):
+    folder = _gptq_folder(tmp_path)
+    assert sum(Path(file).stat().st_size for file in folder.iterdir()) > 3.5e9
+    found = _traced(folder)
+    assert found["weight_bytes"] * 8 == 4.15625 * (LINEAR - HEAD) + 16 * HEAD
+    assert found["seconds"] < SECONDS
+    assert found["kilobytes"] < KILOBYTES
