@@ -148,7 +148,8 @@ class FlightLlmMachine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
     ``block`` is the edge of a weight block and the unit of K, ``mask_block`` that of the attention mask. All times are
     divided by ``correction_factor``. ``infeasible`` says why the machine does not fit its device; without it a machine
-    with more DSP blocks than its device is refused. ``sources`` says where values come from, by table or table.key.
+    with more DSP blocks than its device is refused. ``power_w`` is 0 where it is not reported. ``sources`` says where
+    values come from, by table or table.key.
     """
 
     name: str
@@ -166,6 +167,7 @@ class FlightLlmMachine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     device: Device
     sources: dict[str, str]
     infeasible: str = ""
+    power_w: float = 0.0
     utilisation: dict[str, Resources] = {}
 
     def __post_init__(self) -> None:

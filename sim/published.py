@@ -18,7 +18,7 @@ from mixflight.mapping.published_linear import OPERATIONS
 from mixflight.mapping.published_program import Generator, PublishedProgram
 from mixflight.mapping.published_recipe import PublishedRecipe
 from mixflight.mapping.stream_builder import Emitted
-from mixflight.sim.queues import Execution, Floats, Layer, execute
+from mixflight.sim.queues import Execution, Floats, Layer, execute, execute_fully
 from mixflight.workloads.model import Model
 from mixflight.workloads.trace import decode_traces, prefill_trace
 
@@ -95,6 +95,22 @@ class PublishedSimulator:
             store = item.stream.tables["ST"]
             moved.append(float(read.sum() + (store["length"] * store["loop"]).sum()))
         return float(np.array(moved)[program.order].sum())
+
+    def decode_bytes(self, prefill: int, decode: int) -> float:
+        """Bytes moved by all decode steps of a request."""
+        buckets = [round_up(context, DECODE_BUCKET) for context in range(prefill + 1, prefill + decode + 1)]
+        moved = {bucket: self.hbm_bytes(self.decode_program(bucket)) for bucket in dict.fromkeys(buckets)}
+        return sum(moved[bucket] for bucket in buckets)
+
+    def trace(self, program: PublishedProgram) -> tuple[dict[str, Floats], dict[str, Floats]]:
+        """Start and duration of every instruction of ``program``, which may be cut after any fused layer."""
+        timed = tuple(self._timed(item) for item in program.layers)
+        starts = execute_fully(timed, program.order, with_starts=True, whole=False).starts
+        durations = {
+            kind: np.concatenate([timed[index].duration[c] for index in program.order])
+            for c, kind in enumerate(CLASSES)
+        }
+        return starts, durations
 
     def _fits(self, context: int) -> None:
         limit = self.machine.max_context

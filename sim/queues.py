@@ -63,8 +63,10 @@ def execute(layers: tuple[Layer, ...], order: Ints, with_starts: bool = False) -
     return execute_fully(layers, order, with_starts)
 
 
-def execute_fully(layers: tuple[Layer, ...], order: Ints, with_starts: bool = False) -> Execution:
-    """As ``execute``, every instruction of every piece run."""
+def execute_fully(
+    layers: tuple[Layer, ...], order: Ints, with_starts: bool = False, whole: bool = True
+) -> Execution:  # fmt: skip
+    """As ``execute``, every instruction of every piece run; unless ``whole``, tokens may be left over."""
     classes = len(CLASSES)
     counts = np.array([[len(layer.wait[c]) for layer in layers] for c in range(classes)], np.int64)
     firsts = np.cumsum(counts.ravel()).reshape(counts.shape) - counts
@@ -86,6 +88,8 @@ def execute_fully(layers: tuple[Layer, ...], order: Ints, with_starts: bool = Fa
     by_class = {
         kind: starts[at : at + n] for kind, at, n in zip(CLASSES, starts_at, totals, strict=True) if with_starts
     }
+    if not whole:
+        state.taken[:] = state.put
     return _result(layers, order, state, ends, by_class)
 
 

@@ -107,7 +107,7 @@ def programs(draw):
     return stream
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 @given(programs())
 def test_against_the_rules_said_again(stream):
     assert once(*stream).total == slow(stream)
