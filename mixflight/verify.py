@@ -1,14 +1,13 @@
 """RTL against golden: the emitted Verilog runs under Verilator, its values must be exact, its cycles as computed.
 
-    verify_top     one top in one configuration verify_array   a systolic array: random, extreme and real
-    tiles, alone and back to back, with and without stalls verify_pe      a processing element: every operand
-    pair, then random groups with gaps
+    verify_top      one top in one configuration
+    verify_array    a systolic array: random, extreme and real tiles, alone and back to back, with and without stalls
+    verify_pe       a processing element: its operands alone, then random groups with gaps
 
 All return a :class:`Row`. A failed check is a line of the row, not an exception.
 """
 
 import dataclasses
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,13 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mixflight.arch.array_pipeline import GROUP_SUM_STAGES
 from mixflight.arch.errors import InputError
 from mixflight.rtl.bench_systolic_array import array_job, array_span, array_values
 from mixflight.rtl.design import ChosenTop, choose_top
-from mixflight.rtl.harness import Build, Result, build_model, run_jobs, run_vectors
+from mixflight.rtl.harness import Build, Result, build_model, run_jobs
 from mixflight.sim.array_timing import array_cycles
 from mixflight.sim.golden.array import TileBeats, array_outputs, lane_values, tile_beats
+from mixflight.verify_pe import build_element, check_element
 
 Mutate = Callable[[str], str]
 """Changes the emitted text: how the tests make sure that wrong hardware is found."""
@@ -103,7 +102,7 @@ class Row:
         """The configuration in a few words."""
         array = self.configuration
         if "rows" not in array:
-            return f"{array['w_bits']}x{array['a_bits']}"
+            return ", ".join(f"{name} {value}" for name, value in array.items())
         return (f"{array['rows']}x{array['cols']}, {array['lanes']} lanes, {array['pe']}, zero {array['zero']}"
                 f"{', two-pass' if array['two_pass'] else ''}")
 
@@ -287,84 +286,20 @@ def compare(chosen: ChosenTop, check: Check, result: Result) -> tuple[list[str],
     return found, taken, computed
 
 
-def verify_pe(chosen: ChosenTop, *, seed: int = 0, mutate: Mutate | None = None) -> Row:
-    """Run a PE over every activation, weight and signedness as a group of one, then over random groups with gaps."""
-    build = _build(chosen, mutate)
-    element = chosen.component
-    random = np.random.default_rng(seed)
-    everything = _every_product(element.w_bits, element.a_bits)
-    checks = {"every operand pair": everything, "random groups": _random_groups(element, random, gaps=False),
-              "random groups with gaps": _random_groups(element, random, gaps=True)}
-    vectors = {pin: np.concatenate([part[pin] for part in checks.values()]) for pin in everything}
-    golden = _pe_sums(element, vectors)
-    started = time.perf_counter()
-    sums = _drive_pe(build, vectors).astype(np.int64)
-    run_s = time.perf_counter() - started
-    sums[sums >= 1 << (element.sum_bits - 1)] -= 1 << element.sum_bits
-    messages, failures, end = [], 0, 0
-    for name, part in checks.items():
-        begin, end = end, end + len(part["a"])
-        wrong = begin + np.flatnonzero(sums[begin:end] != golden[begin:end])
-        if len(wrong):
-            failures += 1
-            messages.append(f"{name}: {len(wrong)} of {end - begin} sums differ; first in step {wrong[0]}: "
-                            f"golden {golden[wrong[0]]}, RTL {sums[wrong[0]]}")
-    # The first product that is not zero tells the latency: it changes the sum from its value after reset.
-    changed = np.flatnonzero(sums)
-    latency = int(changed[0]) - int(np.flatnonzero(vectors["a"] * vectors["w"])[0]) if len(changed) else -1
-    if latency != GROUP_SUM_STAGES:
-        failures += 1
-        messages.append(f"a sum came {latency} steps after its operands, computed {GROUP_SUM_STAGES}")
-    return Row(top=chosen.top, configuration=dict(chosen.parameters), tests=len(checks) + 1, failures=failures,
-               cycles_rtl=latency, cycles_sim=GROUP_SUM_STAGES, real_tiles=0, values=len(golden),
-               messages=tuple(messages), build_s=round(build.seconds, 2), run_s=round(run_s, 2))
-
-
-Vectors = dict[str, NDArray[Any]]
-
-
-def _every_product(w_bits: int, a_bits: int) -> Vectors:
-    a, w, signed = (axis.ravel() for axis in np.meshgrid(
-        np.arange(-(1 << a_bits - 1), 1 << a_bits - 1), np.arange(1 << w_bits), np.arange(2), indexing="ij"))
-    ones = np.ones_like(a)
-    return {"en": ones, "a": a, "w": w, "valid": ones, "last": ones, "signed": signed, "high": 0 * ones}
-
-
-def _random_groups(element: Any, random: np.random.Generator, *, gaps: bool, steps: int = 6000) -> Vectors:
-    def chance(probability: float) -> NDArray[Any]:
-        return (random.random(steps) < probability).astype(np.int64)
-
-    last = chance(0.03)
-    longest = np.arange(steps) % element.group_max == element.group_max - 1     # no group beyond what fits
-    extreme = random.random(steps) < 0.3
-    a = random.integers(-(1 << element.a_bits - 1), 1 << element.a_bits - 1, steps)
-    return {"en": 1 - chance(0.3) * gaps, "valid": 1 - chance(0.3) * gaps, "last": last | longest,
-            "a": np.where(extreme, -(1 << element.a_bits - 1), a),
-            "w": random.integers(0, 1 << element.w_bits, steps), "signed": chance(0.5),
-            "high": chance(0.5) * element.two_pass}
-
-
-def _pe_sums(element: Any, vectors: Vectors) -> NDArray[Any]:
-    """Golden: the ``sum`` output before each clock edge."""
-    total = shown = 0
-    sums = []
-    rows = zip(*(vectors[name].tolist() for name in ("en", "a", "w", "valid", "last", "signed", "high")), strict=True)
-    for en, a, w, valid, last, signed, high in rows:
-        sums.append(shown)
-        if en and valid:
-            weight = w - (1 << element.w_bits) if signed and w >> (element.w_bits - 1) else w
-            total += a * weight << (element.w_bits if high and element.two_pass else 0)
-            if last:
-                shown, total = total, 0
-    return np.array(sums, np.int64)
-
-
-def _drive_pe(build: Build, vectors: Vectors) -> NDArray[Any]:
-    control = vectors["valid"] | vectors["last"] << 1 | vectors["signed"] << 2 | vectors["high"] << 3
-    pins = {"en": vectors["en"], "a": vectors["a"] & 255, "w": vectors["w"], "control": control}
-    return run_vectors(build, pins, ["sum"])["sum"]
+def verify_pe(chosen: ChosenTop, *, seed: int = 0, mutate: Mutate | None = None, sample: int = 1) -> Row:
+    """Run a PE over its operands as groups of one, every ``sample``-th of them, then over random groups with gaps."""
+    build = build_element(chosen.component, _text(chosen, mutate), top=chosen.module)
+    outcome = check_element(chosen.component, build, seed=seed, sample=sample)
+    return Row(top=chosen.top, configuration=dict(chosen.parameters), tests=outcome.tests,
+               failures=len(outcome.messages), cycles_rtl=outcome.latency, cycles_sim=outcome.expected_latency,
+               real_tiles=0, values=outcome.values, messages=outcome.messages, build_s=round(build.seconds, 2),
+               run_s=round(outcome.run_s, 2))
 
 
 def _build(chosen: ChosenTop, mutate: Mutate | None) -> Build:
+    return build_model(_text(chosen, mutate), top=chosen.module)
+
+
+def _text(chosen: ChosenTop, mutate: Mutate | None) -> str:
     text = chosen.emit()
-    return build_model(mutate(text) if mutate else text, top=chosen.module)
+    return mutate(text) if mutate else text

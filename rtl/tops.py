@@ -1,6 +1,12 @@
 """The designs that can be emitted, by name."""
 
 from mixflight.arch.errors import InputError
+from mixflight.rtl.pe_align import GroupAlign
+from mixflight.rtl.pe_centred import CentredShiftAddPE
+from mixflight.rtl.pe_dequantise import DequantisePE
+from mixflight.rtl.pe_float import FloatShiftAddPE, Fp16PE
+from mixflight.rtl.pe_fusible import FusiblePE
+from mixflight.rtl.pe_int8 import Int8PE
 from mixflight.rtl.pe_multiply import MultiplyPE
 from mixflight.rtl.pe_shift_add import ShiftAddPE
 from mixflight.rtl.systolic_array import SystolicArray
@@ -18,17 +24,30 @@ def balanced_lanes(*, rows: int, cols: int, group: int) -> int:
 
 def mixpe_array(*, rows: int = 8, cols: int = 8, group: int = 32, lanes: int | None = None,
                 pe: str = "shift-add", group_max: int = 128, zero: str = "none",
-                two_pass: bool = False) -> SystolicArray:
+                two_pass: bool = False, split: int = 1) -> SystolicArray:
     """The systolic array; without ``lanes`` it has those that groups of ``group`` codes keep busy."""
     if lanes is None:
         lanes = balanced_lanes(rows=rows, cols=cols, group=group)
     return SystolicArray(rows=rows, cols=cols, lanes=lanes, pe=pe, group_max=group_max, zero=zero,
-                         two_pass=two_pass)
+                         two_pass=two_pass, split=split)
+
+
+def aligned_pe(*, group_max: int = 128, extra_bits: int = 2) -> ShiftAddPE:
+    """The shift-add PE of 4-bit codes and FP16 activations that ``fp16-align`` made integers."""
+    return ShiftAddPE(group_max=group_max, a_bits=12 + extra_bits)
 
 
 TOPS = {
     "mixpe-array": mixpe_array,
     "mixpe-w4a8-pe": ShiftAddPE,
+    "mixpe-w4a8-centred-pe": CentredShiftAddPE,
     "mul4x8-pe": MultiplyPE,
+    "int8-pe": Int8PE,
+    "dequantise-pe": DequantisePE,
+    "fusible-pe": FusiblePE,
+    "mixpe-w4a16-pe": FloatShiftAddPE,
+    "mixpe-w4a16-aligned-pe": aligned_pe,
+    "fp16-align": GroupAlign,
+    "fp16-pe": Fp16PE,
 }
 """Top name -> what builds the component from keyword parameters, each with a default."""

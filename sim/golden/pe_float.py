@@ -74,12 +74,14 @@ def aligned_integers(bits: Array, exponent: Array | int, *, extra_bits: int = 2)
     half = (1 << distance) >> 1
     up = (rest > half) | ((rest == half) & (half > 0) & (floor & 1 == 1))
     magnitude = floor + up
-    return np.where(words >> 15, -magnitude, magnitude)
+    signed: NDArray[np.int64] = np.where(words >> 15, -magnitude, magnitude)
+    return signed
 
 
 def group_exponent(bits: Array) -> NDArray[np.int64]:
     """The largest exponent field along the last axis, a subnormal's or zero's counted as 1."""
-    return np.maximum((bits.astype(np.int64) >> 10 & 31).max(axis=-1), 1)
+    largest: NDArray[np.int64] = np.maximum((bits.astype(np.int64) >> 10 & 31).max(axis=-1), 1)
+    return largest
 
 
 def aligned_group(codes: Array, bits: Array, *, extra_bits: int = 2) -> F32:
@@ -91,4 +93,5 @@ def aligned_group(codes: Array, bits: Array, *, extra_bits: int = 2) -> F32:
     """
     exponent = group_exponent(bits)
     total = (codes.astype(np.int64) * aligned_integers(bits, exponent[..., None], extra_bits=extra_bits)).sum(axis=-1)
-    return np.ldexp(total.astype(np.float64), exponent - 25 - extra_bits).astype(np.float32)
+    value: F32 = np.ldexp(total.astype(np.float64), exponent - 25 - extra_bits).astype(np.float32)
+    return value

@@ -1,0 +1,149 @@
+"""Emitted Verilog of small parts driven by a compiled loop: millions of vectors where a cocotb bench has thousands.
+
+What :func:`mixflight.rtl.harness.run_vectors` does, without an interpreter in the loop: for a processing element whose
+operands are all to be tried. The model is built once and kept by content.
+"""
+
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mixflight.rtl.cache import cache_folder, digest, folder_once
+from mixflight.rtl.harness import MAKE, HarnessError
+from mixflight.rtl.toolchain import find_toolchain, last_lines, run_tool
+
+VERILATE = ("-cc", "--exe", "--prefix", "Vtop", "-o", "simulation", "-Wno-fatal", "-Wno-WIDTH", "--output-split", "0")
+_RUNTIME_OBJECTS = ("verilated.o", "verilated_threads.o")
+_RESET_CYCLES = 3
+
+_MAIN = """\
+#include <cstdint>
+#include <cstdio>
+#include <vector>
+#include "Vtop.h"
+
+static void edge(Vtop& top) {
+    top.clk = 1;
+    top.eval();
+    top.clk = 0;
+    top.eval();
+}
+
+int main(int argc, char** argv) {
+    if (argc != 3) return 2;
+    std::FILE* in = std::fopen(argv[1], "rb");
+    std::FILE* out = std::fopen(argv[2], "wb");
+    if (!in || !out) return 3;
+    Vtop top;
+    top.clk = 0;
+@CLEAR@
+    top.rst = 1;
+    for (int i = 0; i < @RESET@; ++i) edge(top);
+    top.rst = 0;
+    uint64_t row[@INPUTS@];
+    uint64_t seen[@OUTPUTS@];
+    while (std::fread(row, sizeof row, 1, in) == 1) {
+@SET@
+        top.eval();
+@GET@
+        if (std::fwrite(seen, sizeof seen, 1, out) != 1) return 4;
+        edge(top);
+    }
+    return std::fclose(out) ? 5 : 0;
+}
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Driver:
+    """A built loop around a top; ``seconds`` is 0 when it came from the cache."""
+
+    top: str
+    executable: Path
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    seconds: float
+
+
+def build_driver(text: str, *, top: str, inputs: Sequence[str], outputs: Sequence[str]) -> Driver:
+    """Compile ``text`` with a loop over its pins ``inputs`` and ``outputs``, each at most 64 bits wide.
+
+    The top has ``clk`` and ``rst``; no pin name holds two underscores in a row, which Verilator would rewrite.
+
+    Raises
+    ------
+    HarnessError
+        With the last lines that Verilator or the compiler said.
+    """
+    tools = find_toolchain()
+    program = _program(inputs, outputs)
+    flavour = repr((sorted(tools.versions.items()), VERILATE, MAKE, str(tools.verilator_root)))
+    folder = cache_folder("verilator") / digest(text, top, program, flavour)
+    start = time.perf_counter()
+
+    def build(working: Path) -> None:
+        source, main, work = working / f"{top}.v", working / "main.cpp", working / "work"
+        source.write_text(text)
+        main.write_text(program)
+        work.mkdir()
+        done = run_tool(["perl", str(tools.verilator), *VERILATE, "-Mdir", str(work), "--top-module", top,
+                         str(main), str(source)], environment=tools.environment)
+        if done.returncode != 0:
+            raise HarnessError(f"Verilator must accept {top}: {last_lines(done.stdout)}")
+        runtime = cache_folder("verilator") / f"runtime-{digest('driver', flavour)}"
+        if runtime.is_dir():
+            for name in _RUNTIME_OBJECTS:       # newer than their sources, so make keeps them
+                shutil.copyfile(runtime / name, work / name)
+        done = run_tool([tools.make, "-s", "-C", str(work), "-f", "Vtop.mk", f"CXX={tools.compiler}",
+                         f"LINK={tools.compiler}", *MAKE], environment=tools.environment)
+        if done.returncode != 0:
+            raise HarnessError(f"the Verilator model of {top} must compile: {last_lines(done.stdout)}")
+        folder_once(runtime, lambda target: _copy(work, target))
+        shutil.move(work / "simulation", working / "simulation")
+        shutil.rmtree(work)
+
+    made = folder_once(folder, build)
+    return Driver(top=top, executable=folder / "simulation", inputs=tuple(inputs), outputs=tuple(outputs),
+                  seconds=time.perf_counter() - start if made else 0.0)
+
+
+def _copy(work: Path, target: Path) -> None:
+    for name in _RUNTIME_OBJECTS:
+        shutil.copyfile(work / name, target / name)
+
+
+def _program(inputs: Sequence[str], outputs: Sequence[str]) -> str:
+    """The loop with the pins' names in it."""
+    return (_MAIN
+            .replace("@CLEAR@", "\n".join(f"    top.{pin} = 0;" for pin in inputs))
+            .replace("@SET@", "\n".join(f"        top.{pin} = row[{i}];" for i, pin in enumerate(inputs)))
+            .replace("@GET@", "\n".join(f"        seen[{i}] = top.{pin};" for i, pin in enumerate(outputs)))
+            .replace("@RESET@", str(_RESET_CYCLES))
+            .replace("@INPUTS@", str(len(inputs))).replace("@OUTPUTS@", str(len(outputs))))
+
+
+def drive(driver: Driver, vectors: Mapping[str, np.ndarray], *, timeout_s: float = 600) -> dict[str, np.ndarray]:
+    """Set the input pins to one row a cycle after a reset; return the output pins' unsigned values.
+
+    Row ``t`` of the result is what the pins showed just before the clock edge that saw row ``t`` of the inputs.
+
+    Raises
+    ------
+    HarnessError
+        The simulation ended without a value for every row.
+    """
+    table = np.stack([np.asarray(vectors[pin], np.uint64) for pin in driver.inputs], axis=1)
+    with tempfile.TemporaryDirectory(prefix="mixflight-run-") as name:
+        rows, seen = Path(name) / "rows", Path(name) / "seen"
+        table.tofile(rows)
+        done = run_tool([str(driver.executable), str(rows), str(seen)], timeout_s=timeout_s)
+        values = np.fromfile(seen, np.uint64) if seen.is_file() else np.empty(0, np.uint64)
+    if done.returncode != 0 or len(values) != len(table) * len(driver.outputs):
+        raise HarnessError(f"the simulation of {driver.top} must give {len(table)} rows: {last_lines(done.stdout)}")
+    columns = values.reshape(len(table), len(driver.outputs))
+    return {pin: columns[:, i].copy() for i, pin in enumerate(driver.outputs)}
