@@ -234,7 +234,11 @@ def flightllm_machines() -> dict[str, FlightLlmMachine]:
 
 
 def flightllm_machine(name: str) -> FlightLlmMachine:
-    """The published machine ``name``."""
-    if name not in flightllm_machines():
-        raise InputError(f"a published machine must be one of {', '.join(flightllm_machines())}, not {name!r}")
-    return flightllm_machines()[name]
+    """The published machine ``name``, or the machine of the TOML file ``name``."""
+    if name in flightllm_machines():
+        return flightllm_machines()[name]
+    if name.endswith(".toml"):
+        path = Path(name)
+        return convert({"name": path.stem, **read_toml(path)}, FlightLlmMachine, name)
+    known = ", ".join(flightllm_machines())
+    raise InputError(f"a published machine must be a .toml file or one of {known}, not {name!r}")

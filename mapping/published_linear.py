@@ -232,7 +232,7 @@ def _slabs(
     meta = machine.buffers["meta"].depth
     count = ceil_div(blocks_k * addresses, depth // 2)
     while True:
-        fit(count <= blocks_k, f"the buffers must hold two slabs of K of {machine.block} x weights", layer)
+        fit(count <= blocks_k, f"the weight and index buffers must hold two slabs of {machine.block} of K", layer)
         size = blocks_k // count
         held = depth // max(1, size * addresses // rounds), meta // max(1, size * meta_addresses // rounds)
         if min(held) >= 2:

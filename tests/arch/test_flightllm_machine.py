@@ -1,6 +1,9 @@
+from pathlib import Path
+
 import msgspec
 import pytest
 
+import mixflight.arch.flightllm_machine
 from mixflight.arch.errors import InputError
 from mixflight.arch.flightllm_machine import FlightLlmMachine, flightllm_machine
 
@@ -51,9 +54,22 @@ def test_every_parameter_has_a_source():
 
 
 def test_bad_machines_are_refused():
-    with pytest.raises(InputError, match="a published machine must be one of u280, vhk158-published, not 'u55'"):
+    with pytest.raises(InputError, match="must be a .toml file or one of u280, vhk158-published, not 'u55'"):
         flightllm_machine("u55")
     with pytest.raises(msgspec.ValidationError, match="chain must be at least 1"):
         changed(U280, matrix={**msgspec.to_builtins(U280.matrix), "chain": 0})
     with pytest.raises(msgspec.ValidationError, match="block must divide mask_block"):
         changed(U280, mask_block=60)
+
+
+def test_a_machine_of_a_file(tmp_path):
+    text = (Path(mixflight.arch.flightllm_machine.__file__).parent / "flightllm" / "u280.toml").read_text()
+    path = tmp_path / "mine.toml"
+    path.write_text(text.replace("mpu = 64", "mpu = 32"))
+    assert flightllm_machine(str(path)).dsp == 3072
+    path.write_text(text.replace("cores = 3", "cores = 5"))
+    with pytest.raises(InputError, match=r"must fit its device: 10240 DSP blocks of 9024, in .*mine.toml"):
+        flightllm_machine(str(path))
+    path.write_text(text.replace("chain = 16", "chian = 16"))
+    with pytest.raises(InputError, match=r"unknown key 'chian' in table \[matrix\]; the nearest valid key is 'chain'"):
+        flightllm_machine(str(path))

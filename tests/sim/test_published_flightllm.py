@@ -3,6 +3,8 @@ import time
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mixflight.arch import isa
 from mixflight.arch.errors import InputError
@@ -212,3 +214,36 @@ def test_bad_requests_are_refused(published):
     small = {**msgspec.to_builtins(VHK158.buffers["bias"]), "depth": 16}
     with pytest.raises(InputError, match=r"the bias buffer must hold 16384 of 1024 bytes, in operator 'q'"):
         simulator(buffers={"bias": small}).decode_program(16)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    hidden=st.integers(1, 24), ffn=st.integers(1, 60), heads=st.sampled_from([1, 2, 8, 32]), vocab=st.integers(1, 90),
+    context=st.integers(2, 128), groups=st.integers(1, 6), depth=st.sampled_from([1024, 2048, 4096]), data=st.data(),
+)  # fmt: skip
+def test_programs_of_any_model_run_to_their_end(hidden, ffn, heads, vocab, context, groups, depth, data):
+    """Tokens balance, no unit beats its own work, weights are delivered whole, and the program encodes."""
+    model = msgspec.structs.replace(
+        LLAMA2, layers=2, hidden=128 * hidden, heads=heads, kv_heads=heads, head_dim=128, ffn=16 * ffn, vocab=16 * vocab
+    )
+    tables = msgspec.to_builtins(VHK158)
+    tables["buffers"]["a"]["depth"] = depth
+    machine = PublishedSimulator(msgspec.convert(tables, FlightLlmMachine), RECIPE, model)
+    edge = 2 * groups
+    random = np.random.default_rng(data.draw(st.integers(0, 99)))
+    masks = tuple(np.tril(random.random((heads, edge, edge)) < 0.4) | np.eye(edge, dtype=bool) for _ in range(2))
+    try:
+        programs = [machine.decode_program(16 * context), machine.prefill_program(128 * groups, masks)]
+    except InputError as error:
+        assert "buffer" in str(error)  # noqa: PT017
+        return
+    for program in programs:
+        full = machine.execute(program, with_starts=True)
+        assert machine.execute(program).total == pytest.approx(full.total, rel=1e-10)
+        assert full.total >= max(full.busy.values()) - 1e-12
+        assert np.array_equal(isa.decode(isa.encode(program.stream())).kinds, program.stream().kinds)
+    weights = {name: n * k for name, (n, k) in model.block_linears().items()}
+    for layer in programs[1].layers:
+        if layer.name in weights:
+            load = layer.stream.tables["LD"]
+            assert load["length"][(load["target"] == 0)].sum() == groups * weights[layer.name]
