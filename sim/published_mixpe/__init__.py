@@ -4,8 +4,9 @@
     workloads    the products that the models' layers are turned into
     tiling       the exhaustive search over loop orders and power-of-two tilings, compiled
     energy       counts to static, DRAM, buffer and core energy
-    run          every model on every accelerator, each distinct product once
+    run          a model on an accelerator, each distinct product searched once
     claims       speed-up and energy ratios, and where the two headline figures come from
+    printed      what was printed, number by number
     corrections  the speed-up that is left after each correction
     reproduce    the rows of ``mixflight reproduce mixpe --mode published``
 

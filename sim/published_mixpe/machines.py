@@ -63,6 +63,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     ``gemm_bits``   bits of both operands of a layer's products; ``wide_bits`` of ``wide_products`` in ``wide_layers``
     ``dequant``     the extra product that stands for dequantisation comes before or after each product, at
                     ``dequant_bits``
+    ``gemm_act_bits``   bits of the products' activations where they are not those of the weights
     ``one_mac_per_pe``  narrow operands save traffic but no cycles (no published machine; for the corrections)
     """
 
@@ -76,6 +77,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     wide_bits: int = 0
     wide_products: tuple[Product, ...] = ()
     wide_layers: dict[str, int] = {}
+    gemm_act_bits: int = 0
     one_mac_per_pe: bool = False
 
     def factor(self, bits: int) -> int:

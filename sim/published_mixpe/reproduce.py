@@ -1,9 +1,6 @@
 """The rows of ``mixflight reproduce mixpe``."""
 
-import csv
-import functools
 from collections.abc import Iterator
-from pathlib import Path
 
 from mixflight.arch.errors import InputError
 from mixflight.sim.published_mixpe.claims import (
@@ -16,19 +13,12 @@ from mixflight.sim.published_mixpe.claims import (
 )
 from mixflight.sim.published_mixpe.corrections import int8_cycles, speedups
 from mixflight.sim.published_mixpe.energy import PARTS
+from mixflight.sim.published_mixpe.printed import SOURCES, published_values
 from mixflight.sim.published_mixpe.run import Search
 from mixflight.sim.reproduction import Row, compare
 
 MODES = ("published",)
 
-SOURCES = {
-    "committed": "final result file of the authors' simulator, two digits",
-    "run": "output of the authors' simulator",
-    "history-5": "result file of the first commit, fifth state of the settings",
-    "history-6": "result file of the first commit, sixth state of the settings",
-    "abstract": "abstract of arXiv 2411.16158",
-    "plot": "plot script of the authors' design-space exploration",
-}
 TOLERANCE = {"cycles": 0.001, "energy": 0.01, "energy-mj": 0.01}  # relative; rounding alone elsewhere
 UNITS = {"cycles": "cycles", "time": "of FP16", "energy": "of FP16", "energy-mj": "mJ"}
 
@@ -46,27 +36,19 @@ def rows(mode: str) -> list[Row]:
     found = []
     for name, ours, note in _ours():
         family = name.split("/")[0]
-        value, rounding, source = printed.get(name, (None, 0.0, ""))
+        known = printed.get(name)
         found.append(
             compare(
-                name, value, ours, mode, unit=UNITS.get(family, ""), rounding=rounding,
-                relative=TOLERANCE.get(family, 0.0), source=SOURCES.get(source, ""), note=note,
+                name, known.value if known else None, ours, mode, unit=UNITS.get(family, ""),
+                rounding=known.rounding if known else 0.0, relative=TOLERANCE.get(family, 0.0),
+                source=SOURCES[known.source] if known else "", note=note,
             )
         )  # fmt: skip
     seen = {row.id for row in found}
-    for name, (value, _, source) in printed.items():
+    for name, known in printed.items():
         if name not in seen:
-            found.append(compare(name, value, None, mode, source=SOURCES[source], note=_PE_UNKNOWN))
+            found.append(compare(name, known.value, None, mode, source=SOURCES[known.source], note=_PE_UNKNOWN))
     return found
-
-
-@functools.cache
-def published_values() -> dict[str, tuple[float, float, str]]:
-    """Id to value, half a unit of its last digit, and key of ``SOURCES``."""
-    with Path(__file__).with_name("published.csv").open() as file:
-        return {
-            line["id"]: (float(line["value"]), float(line["rounding"]), line["source"]) for line in csv.DictReader(file)
-        }
 
 
 def _ours() -> Iterator[Item]:
@@ -87,7 +69,7 @@ def _ours() -> Iterator[Item]:
     plotted = published_values()
     yield (
         "dse/int4xint8-over-int8xint8",
-        plotted["dse/int4xint8-over-fp16xfp16"][0] / plotted["dse/int8xint8-over-fp16xfp16"][0],
+        plotted["dse/int4xint8-over-fp16xfp16"].value / plotted["dse/int8xint8-over-fp16xfp16"].value,
         "quotient of two plotted values, no measurement",
     )  # fmt: skip
     baseline = int8_cycles(search)

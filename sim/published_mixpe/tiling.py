@@ -72,7 +72,8 @@ def search(
     output half-buffers; ``prices`` are in the order of ``COUNTS``, the second price applying to cycles that do not
     stall. A tiling whose compute cycles alone exceed the best total is skipped, which cannot change the result.
     """
-    best = np.full(PRICES, -1, dtype=np.int64)
+    best = np.zeros(PRICES, dtype=np.int64)
+    best[0] = -1
     best_tile = np.zeros(LOOPS, dtype=np.int64)
     best_order = np.zeros(LOOPS, dtype=np.int64)
     best_energy = 0.0
@@ -134,8 +135,10 @@ def search(
                         for item in range(2, PRICES):
                             energy += counts[item] * prices[item]
                         if best[0] < 0 or counts[0] < best[0] or energy < best_energy:
-                            best[:] = counts
-                            best_tile[:] = tile
-                            best_order[:] = order
+                            for item in range(PRICES):
+                                best[item] = counts[item]
+                            for loop in range(LOOPS):
+                                best_tile[loop] = tile[loop]
+                                best_order[loop] = order[loop]
                             best_energy = energy
     return best, best_tile, best_order

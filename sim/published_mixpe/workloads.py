@@ -39,22 +39,21 @@ def model_gemms(model: Model, machine: Machine, workload: Workload) -> Counter[G
         wide_here = wide if name in machine.wide_products else 0
         for bits, uses in ((machine.gemm_bits, model.layers - wide_here), (machine.wide_bits, wide_here)):
             if uses:
-                gemms[_gemm(workload.batch, inputs, outputs, bits)] += uses
+                gemms[_gemm(workload.batch, inputs, outputs, machine.gemm_act_bits or bits, bits)] += uses
         gemms[dequant_gemm(inputs, outputs, machine, workload)] += model.layers
     return gemms
 
 
 def dequant_gemm(inputs: int, outputs: int, machine: Machine, workload: Workload) -> Gemm:
     """The extra product: outputs / divisor before a product, inputs / divisor and outputs / group after it."""
+    bits = machine.dequant_bits
     if machine.dequant == "before":
-        return _gemm(workload.batch, inputs, outputs // workload.dequant_divisor, machine.dequant_bits)
-    return _gemm(
-        workload.batch, inputs // workload.dequant_divisor, outputs // workload.group, machine.dequant_bits
-    )  # fmt: skip
+        return _gemm(workload.batch, inputs, outputs // workload.dequant_divisor, bits, bits)
+    return _gemm(workload.batch, inputs // workload.dequant_divisor, outputs // workload.group, bits, bits)
 
 
-def _gemm(batch: int, inputs: int, outputs: int, bits: int) -> Gemm:
-    return Gemm(batch=batch, inputs=inputs, outputs=outputs, act_bits=bits, weight_bits=bits)
+def _gemm(batch: int, inputs: int, outputs: int, act_bits: int, weight_bits: int) -> Gemm:
+    return Gemm(batch=batch, inputs=inputs, outputs=outputs, act_bits=act_bits, weight_bits=weight_bits)
 
 
 def _patch_embedding(model: Model, machine: Machine, workload: Workload) -> Gemm:
