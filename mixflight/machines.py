@@ -8,6 +8,7 @@ from mixflight.sim.simulate import Simulation, simulate
 from mixflight.workload import load_workload
 
 MODES = ("corrected",)
+PUBLISHED_ONLY = ("flightllm-u280", "flightllm-vhk158")
 
 
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,6 +23,8 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
         arch, _, own = text.partition(":")
         if text.endswith(":"):
             raise InputError(f"ARCH:RECIPE must name a recipe after the colon, not {text!r}")
+        if arch in PUBLISHED_ONLY:
+            raise InputError(f"{arch} must run with --mode published: a corrected model of it does not exist yet")
         return Machine(accelerator=accelerator_named(arch), recipe=own or recipe)
 
 
@@ -30,7 +33,7 @@ def run(
 ) -> Simulation:
     """Simulate ``model`` on ``machine``."""
     if mode not in MODES:
-        raise InputError(f"mode must be one of {', '.join(MODES)}, not {mode!r}, for {machine.accelerator.name}")
+        raise InputError(f"mode must be {' or '.join(MODES)} for {machine.accelerator.name}, not {mode!r}")
     workload = load_workload(model, machine.recipe)
     return simulate(
         machine.accelerator, workload.model, workload.recipe, workload.recipe.name, prefill, decode, batch

@@ -15,6 +15,6 @@ PrefillOption = Annotated[int, typer.Option("--prefill", help="Tokens of the pro
 DecodeOption = Annotated[int, typer.Option("--decode", help="Tokens generated after it.", metavar="D")]
 BatchOption = Annotated[int, typer.Option("--batch", help="Sequences that run together.", metavar="B")]
 ModeOption = Annotated[
-    str, typer.Option("--mode", help="corrected: equal, stated assumptions (the only mode of these machines so far).")
+    str, typer.Option("--mode", help="corrected: equal, stated assumptions. published: those of the publication.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")]

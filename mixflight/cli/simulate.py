@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
+from mixflight.arch.errors import InputError
 from mixflight.cli.options import (
     BatchOption,
     DecodeOption,
@@ -39,12 +40,21 @@ def register(app: typer.Typer) -> None:
         timeline: Annotated[
             Path | None, typer.Option("--timeline", help="Trace events for Perfetto.", metavar="F.json")
         ] = None,
+        attention_mask: Annotated[
+            Path | None, typer.Option("--attention-mask", help="Block masks of the prefill (published).", metavar="F")
+        ] = None,
         json: JsonOption = False,
     ) -> None:
         """Time and energy of a prefill and a decode, and what bound them.
 
         Example: mixflight simulate --arch mixpe-w4a8 --model llama2-7b --recipe w4a8g128 --prefill 128 --decode 128
         """
+        if mode == "published":
+            refuse_beside_published(explain=explain, batch=batch)
+            simulate_published(arch, model, recipe, prefill, decode, attention_mask, timeline, json)
+            return
+        if attention_mask is not None:
+            raise InputError("--attention-mask must come with --mode published")
         from mixflight.explain import explain as why
         from mixflight.machines import Machine, run
         from mixflight.results import COMPARE_COLUMNS, compare_rows, scenario_title, simulation_document
@@ -72,6 +82,42 @@ def register(app: typer.Typer) -> None:
             gains = [(gain.change, gain.speedup) for gain in item.gains]
             print_table(f"{item.phase}: one change at a time", ("change", "times as fast"), gains)
             print(item.sentence)
+
+
+def refuse_beside_published(*, explain: bool, batch: int) -> None:
+    """What the published rules do not know."""
+    if explain or batch != 1:
+        raise InputError("mode published must come without --explain and with a batch of 1: its rules have neither")
+
+
+def simulate_published(
+    arch: str, model: str, recipe: str | None, prefill: int, decode: int, mask: Path | None, timeline: Path | None,
+    json: bool,
+) -> None:  # fmt: skip
+    """Run a scenario under the rules of the machine's publication and print it."""
+    from mixflight.files import whole_file
+    from mixflight.published import published_document, published_simulator, published_timeline
+
+    name, _, own = arch.partition(":")
+    document = published_document(name, model, own or recipe, prefill, decode, mask)
+    if timeline is not None:
+        simulator = published_simulator(name, model, own or recipe)
+        events = published_timeline(simulator, simulator.decode_program(prefill + decode))
+        with whole_file(timeline) as part:
+            part.write_bytes(msgspec.json.encode(events))
+    if json:
+        print_json(document)
+        return
+    print_table(
+        f"{name}, {model}, {document['recipe']}, mode published", ("phase", "ms", "tokens/s", "MB/token", "bound by"),
+        [
+            (key, document[key]["time_ms"], document[key]["tokens_per_s"],
+             document[key]["hbm_bytes_per_token"] / 1e6, document[key]["bound_by"])
+            for key in ("prefill", "decode")
+        ],
+    )  # fmt: skip
+    if document["infeasible"]:
+        print(f"infeasible: {document['infeasible']}")
 
 
 def write_timeline(path: Path, machine: "Machine", model: str, prefill: int, decode: int, batch: int) -> None:

@@ -50,7 +50,10 @@ def test_tables_fit_80_columns():
         ({"--decode": -1}, "decode must be at least 1 token, not -1"),
         ({"--batch": 0}, "batch must be at least 1"),
         ({"--prefill": 4096}, "at most the context length 4096"),
-        ({"--mode": "published"}, "mode must be one of corrected, not 'published'"),
+        ({"--mode": "published"}, "mode published must have an ARCH of flightllm-vhk158, flightllm-u280"),
+        ({"--arch": "flightllm-u280"}, "flightllm-u280 must run with --mode published"),
+        ({"--mode": "guessed"}, "mode must be corrected for mixpe-w4a8, not 'guessed'"),
+        ({"--attention-mask": "m.npz"}, "--attention-mask must come with --mode published"),
         ({"--recipe": "fp16"}, "f16 weights with f16 activations, in operator 'q'"),
         ({"--arch": "mixpe-w4a8:"}, "must name a recipe after the colon"),
         ({"--prefill": "many"}, "Invalid value for '--prefill'"),
@@ -136,3 +139,22 @@ def test_unknown_commands_and_options_are_one_line():
 def test_presets_as_json():
     assert {row["name"] for row in document("archs")["rows"]} >= {"mixpe-w4a8", "mul4x8", "int8", "fp16"}
     assert json.dumps(document("models")["rows"])
+
+
+PUBLISHED = ("simulate", "--arch", "flightllm-vhk158", "--model", "llama2-7b", "--mode", "published",
+             "--recipe", "flightllm-artifact", "--prefill", 128, "--decode", 512)  # fmt: skip
+
+
+def test_the_published_mode_gives_the_published_figures(tmp_path):
+    path = tmp_path / "t.json"
+    found = document(*PUBLISHED, "--timeline", path)
+    assert found["mode"] == "published"
+    assert found["prefill"]["time_ms"] == pytest.approx(289.88, rel=1e-4)
+    assert found["decode"]["time_ms"] == pytest.approx(4946.4, rel=5e-4)  # the authors' sample run
+    assert json.loads(path.read_text())["traceEvents"]
+
+
+def test_what_the_published_mode_does_not_know_is_one_line():
+    assert "without --explain" in refusal(*PUBLISHED, "--explain")
+    assert "batch of 1" in refusal(*PUBLISHED, "--batch", 2)
+    assert "recipe flightllm-artifact" in refusal(*PUBLISHED[:-4], "--recipe", "w8a8", *PUBLISHED[-4:])
