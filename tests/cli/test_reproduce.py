@@ -1,5 +1,5 @@
 import re
-import time
+import resource
 
 import pytest
 from command_line import document, mixflight, refusal
@@ -16,10 +16,12 @@ def test_reproduce_has_the_documented_keys():
 
 
 def test_the_run_takes_seconds():
+    """In processor time, which other work on the machine does not lengthen."""
     document("reproduce", "mixpe")  # compiles
-    start = time.perf_counter()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     document("reproduce", "mixpe")
-    assert time.perf_counter() - start < 10
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 10
 
 
 def test_tables_fit_80_columns_and_have_their_notes_below():
