@@ -5,7 +5,8 @@
 
 The rows of q and k are stored for rotary embeddings of adjacent pairs: elements 2i and 2i + 1 of a head
 rotate together. A tensor of the file that has no role here is an error, because leaving it out would change
-what the model computes.
+what the model computes. Golden arithmetic computes with these weights; ``gguf_model`` reads more families and every
+type, to be traced.
 """
 
 from dataclasses import dataclass
@@ -123,6 +124,11 @@ def weights_of(gguf: GgufFile) -> LlamaWeights:
         tensor = gguf.tensor(name)
         if tensor.shape != shape:
             raise InputError(f"tensor {name!r} must have shape {shape}, not {tensor.shape}, in {gguf.path}")
+        if tensor.format.table:
+            raise InputError(
+                f"tensor {name!r} must have codes that are numbers to be computed with, not indices into a table as "
+                f"{tensor.format.name} has, in {gguf.path}"
+            )
         used.add(name)
         return tensor
 

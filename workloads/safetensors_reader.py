@@ -101,18 +101,19 @@ def open_safetensors(path: Path | str) -> SafetensorsFile:
         raise InputError(f"weight_map must be a table of file names: {path / INDEX}")
     arrays: dict[str, StoredArray] = {}
     metadata: dict[str, str] = {}
+    present = {file.name for file in path.iterdir()}
     for shard in dict.fromkeys(names.values()):
-        if Path(shard).name != shard or not (path / shard).is_file():
-            raise InputError(f"the folder must hold the shard {shard!r}, which is missing: {path}")
+        if shard not in present:
+            raise InputError(f"the folder must hold the shard {shard!r:.100}, which is missing: {path}")
         part = _open_file(path / shard)
         for name, array in part.arrays.items():
             if names.get(name) != shard:
-                raise InputError(f"array {name!r} must be in {names.get(name)}, but {shard} holds it: {path}")
+                raise InputError(f"array {name!r} must be in {names.get(name)!r:.100}, but {shard!r} holds it: {path}")
             arrays[name] = array
         metadata |= part.metadata
     for name, shard in names.items():
         if name not in arrays:
-            raise InputError(f"the shard {shard} must hold array {name!r}, which is missing: {path}")
+            raise InputError(f"the shard {shard!r} must hold array {name!r:.100}, which is missing: {path}")
     return SafetensorsFile(path=path, arrays=arrays, metadata=metadata)
 
 

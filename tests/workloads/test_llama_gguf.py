@@ -35,7 +35,7 @@ KEYS = {
 }
 
 
-def _write(path, shapes=None, keys=None, architecture="llama", quantised_norm=False):
+def _write(path, shapes=None, keys=None, architecture="llama", quantised_norm=False, kind=gguf.GGMLQuantizationType.Q4_1):
     writer = gguf.GGUFWriter(path, architecture)
     for key, value in (KEYS if keys is None else keys).items():
         getattr(writer, f"add_{value[0]}")(key, value[1])
@@ -43,7 +43,6 @@ def _write(path, shapes=None, keys=None, architecture="llama", quantised_norm=Fa
     for name, shape in (_shapes() if shapes is None else shapes).items():
         values = rng.normal(size=shape).astype(np.float32)
         if len(shape) == 2 or (quantised_norm and name == "output_norm.weight"):
-            kind = gguf.GGMLQuantizationType.Q4_1
             writer.add_tensor(name, gguf.quants.quantize(values, kind), raw_dtype=kind)
         else:
             writer.add_tensor(name, values)
@@ -141,6 +140,11 @@ def test_a_vocabulary_of_another_size(tmp_path):
 def test_a_quantised_norm(tmp_path):
     with pytest.raises(InputError, match="'output_norm.weight' must be f32 or f16, not q4_1"):
         weights_of(_write(tmp_path / "tiny.gguf", quantised_norm=True))
+
+
+def test_codes_that_index_a_table_are_not_computed_with(tmp_path):
+    with pytest.raises(InputError, match="must have codes that are numbers .* as mxfp4 has"):
+        weights_of(_write(tmp_path / "tiny.gguf", kind=gguf.GGMLQuantizationType.MXFP4))
 
 
 def test_the_real_model_has_the_dimensions_of_its_preset(smollm2_path):

@@ -130,9 +130,11 @@ def test_shards_are_one_file(tmp_path):
     ({"a": 1}, "weight_map must be a table"),
     ({"a": "3.safetensors"}, "must hold the shard '3.safetensors', which is missing"),
     ({"a": "../1.safetensors"}, "must hold the shard '../1.safetensors'"),
-    ({"a": "1.safetensors", "z": "1.safetensors"}, "1.safetensors must hold array 'z', which is missing"),
-    ({"a": "1.safetensors", "b": "2.safetensors"}, "array 'c' must be in None, but 2.safetensors holds it"),
-    ({"a": "2.safetensors", "b": "2.safetensors", "c": "2.safetensors"}, "2.safetensors must hold array 'a'"),
+    ({"a": "9" * 5000}, "must hold the shard '9999*, which is missing"),
+    ({"a": "\0\ud800"}, "must hold the shard '.*, which is missing"),
+    ({"a": "1.safetensors", "z": "1.safetensors"}, "'1.safetensors' must hold array 'z', which is missing"),
+    ({"a": "1.safetensors", "b": "2.safetensors"}, "array 'c' must be in None, but '2.safetensors' holds it"),
+    ({"a": "2.safetensors", "b": "2.safetensors", "c": "2.safetensors"}, "'2.safetensors' must hold array 'a', which is missing"),
 ])
 def test_broken_folders_are_refused(index, message, tmp_path):
     _shards(tmp_path, index)
