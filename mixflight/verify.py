@@ -102,7 +102,8 @@ class Row:
         """The configuration in a few words."""
         array = self.configuration
         if "rows" not in array:
-            return ", ".join(f"{name} {value}" for name, value in array.items())
+            return ", ".join(name if value is True else f"{name} {value}"
+                             for name, value in array.items() if value is not False)
         return (f"{array['rows']}x{array['cols']}, {array['lanes']} lanes, {array['pe']}, zero {array['zero']}"
                 f"{', two-pass' if array['two_pass'] else ''}")
 

@@ -35,7 +35,7 @@ WRONG = {
     "sticky bit lost": ("fp16-pe", r"assign add_fallen_16 = [^;]*;", "assign add_fallen_16 = 1'h0;"),
     "product one place off": ("fp16-pe", r"assign product_empty_1 = [^;]*;", "assign product_empty_1 = 1'h0;"),
     "alignment that truncates": ("fp16-align", r"assign fallen_16 = [^;]*;", "assign fallen_16 = 1'h0;"),
-    "a mode that does not join": ("fusible-pe", r"assign wide_w = [^;]*;", "assign wide_w = 1'h0;"),
+    "a brick without its sign": ("fusible-pe", r"assign brick_3_3 = \$signed", "assign brick_3_3 = $unsigned"),
     "a zero that is ignored": ("dequantise-pe", r"assign distance = [^;]*;", "assign distance = w[3:0];"),
     "a digit that is never negative": (
         "mixpe-w4a8-centred-pe", r"assign low_negative = [^;]*;", "assign low_negative = 1'h0;"),
