@@ -12,8 +12,9 @@ class MatrixCommand(msgspec.Struct, frozen=True, kw_only=True):
     ``acts_from_dram``) is loaded while the one before is computed. ``weights_resident``: all of one product's weights
     fit and are loaded once; ``acts_held``: a row block's activations are loaded once and held over its column blocks.
     ``group`` is the number of k that share a scale (k itself when the scale is per row), ``passes`` how often the array
-    visits each pair. ``causal_step`` query rows share a token's causal limit (0: no mask); the limit is on n when
-    ``causal_on_n`` and on k otherwise. Bytes are of one product, off-chip.
+    visits each pair, ``split`` into how many blocks its rows are split. ``causal_step`` query rows share a token's
+    causal limit (0: no mask); the limit is on n when ``causal_on_n`` and on k otherwise. Bytes are of one product,
+    off-chip.
     """
 
     operator: str
@@ -26,6 +27,7 @@ class MatrixCommand(msgspec.Struct, frozen=True, kw_only=True):
     k: int
     group: int
     passes: int
+    split: int
     zero: Zero
     weight: Format
     act: Format

@@ -16,8 +16,9 @@ from mixflight.workloads.operators import Operator
 def matrix_command(operator: Operator, accelerator: Accelerator) -> MatrixCommand:
     """The array command of a matrix operator: the blocking with the least time, then the least traffic.
 
-    Candidates are powers of two of the array's rows and columns; the slab of k is the longest that fits. Time is
-    estimated as the longer of the array's cycles and the DRAM's; the engine times the choice tile by tile.
+    Candidates are powers of two of a tile's rows and columns; the slab of k is the longest that fits. An array that can
+    split its rows does so where that needs less time. Time is estimated as the longer of the array's cycles and the
+    DRAM's; the engine times the choice tile by tile.
     """
     weight, act = operator.weight, operator.act
     assert weight is not None
@@ -30,14 +31,15 @@ def matrix_command(operator: Operator, accelerator: Accelerator) -> MatrixComman
         m=operator.m, n=operator.n, k=operator.k, group=group,
         passes=passes(accelerator.array.element, weight, act, operator.name),
         zero=_zero(operator), weight=weight, act=act, scaled=weight.kind == "int",
-        causal_step=operator.causal_step, causal_on_n=operator.kind == "qk",
+        split=1, causal_step=operator.causal_step, causal_on_n=operator.kind == "qk",
         m_block=0, n_block=0, k_slab=0, weights_resident=False, acts_held=False,
         acts_from_dram=acts_from_dram,
         results_to_dram=vector_in_dram(operator.count * operator.m * operator.n, accelerator),
         weight_bytes=(operator.weight_bytes + operator.kv_read_bytes) // operator.count, act_bytes=act_bytes,
         kv=operator.kind != "linear",
     )  # fmt: skip
-    blocked = list(_blockings(fixed, accelerator))
+    ways = [_replace(fixed, {"split": split}) for split in {1, accelerator.array.split}]
+    blocked = [blocking for way in ways for blocking in _blockings(way, accelerator)]
     if not blocked:
         raise InputError(
             f"the buffers must hold one slab of a {accelerator.array.rows}x{accelerator.array.cols} tile, "
@@ -70,16 +72,17 @@ def _powers(step: int, extent: int) -> Iterator[int]:
 
 
 def _blockings(command: MatrixCommand, accelerator: Accelerator) -> Iterator[MatrixCommand]:
-    array, buffers = accelerator.array, accelerator.buffers
+    buffers = accelerator.buffers
+    tile_rows, tile_cols = accelerator.array.tile(command.split)
     sizes = (buffers.weight_kib, buffers.act_kib, buffers.output_kib)
     weight_half, act_half, output_half = (kib * 1024 // 2 for kib in sizes)
     bytes_per_weight = command.weight_bytes / (command.n * command.k)
     bytes_per_act = command.act_bytes / (command.m * command.k)
-    one_row_block = command.m <= array.rows
-    for m_block in (array.rows,) if command.causal_step else _powers(array.rows, command.m):
-        for n_block in (array.cols,) if one_row_block else _powers(array.cols, command.n):
+    one_row_block = command.m <= tile_rows
+    for m_block in (tile_rows,) if command.causal_step else _powers(tile_rows, command.m):
+        for n_block in (tile_cols,) if one_row_block else _powers(tile_cols, command.n):
             rows, cols = min(m_block, command.m), min(n_block, command.n)
-            single_tile = m_block == array.rows and n_block == array.cols
+            single_tile = m_block == tile_rows and n_block == tile_cols
             longest = int(weight_half / (cols * bytes_per_weight))
             if command.acts_from_dram:
                 longest = min(longest, int(act_half / (rows * bytes_per_act)))
@@ -126,9 +129,9 @@ def dram_bytes(command: MatrixCommand) -> tuple[int, int]:
     return command.count * (weights + acts), command.count * results
 
 
-def _cost(command: MatrixCommand, accelerator: Accelerator) -> tuple[float, int, int]:
-    array = accelerator.array
-    tiles = -(-command.m // array.rows) * -(-command.n // array.cols)
+def _cost(command: MatrixCommand, accelerator: Accelerator) -> tuple[float, int, int, int, int]:
+    rows, cols = accelerator.array.tile(command.split)
+    tiles = -(-command.m // rows) * -(-command.n // cols)
     compute = tiles * command.passes * command.k * command.count
     traffic = sum(dram_bytes(command))
-    return max(compute, traffic / accelerator.dram_bytes_per_cycle), traffic, -command.k_slab
+    return max(compute, traffic / accelerator.dram_bytes_per_cycle), compute, command.split, traffic, -command.k_slab

@@ -48,13 +48,14 @@ def time_command(command: MatrixCommand | VectorCommand, accelerator: Accelerato
 def _time_matrix(command: MatrixCommand, accelerator: Accelerator) -> Timed:
     array = accelerator.array
     shape = {"rows": array.rows, "cols": array.cols, "lanes": array.lanes}
+    tile_rows, tile_cols = array.tile(command.split)
     gap = group_gap(**shape, zero=command.zero)
     tile_steps = command.passes * command.group
     period = max(tile_steps, gap)
     tail = array.rows + array.cols - 2 + drain(**shape, zero=command.zero) - (period - tile_steps)
     total, array_busy, dram_busy, _ = matrix_cycles(
         command.count, command.m, command.n, command.k, command.m_block, command.n_block, command.k_slab,
-        array.rows, array.cols, command.group, command.passes, period, tail,
+        tile_rows, tile_cols, command.group, command.passes, period, tail,
         command.causal_step, command.causal_on_n, command.weights_resident, command.acts_held,
         float(command.weight_bytes), float(command.act_bytes) if command.acts_from_dram else 0.0,
         float(FP32_BYTES * command.m * command.n) if command.results_to_dram else 0.0,
@@ -83,7 +84,8 @@ def _matrix_counts(command: MatrixCommand, accelerator: Accelerator, dram_bytes:
     array = accelerator.array
     dense = command.count * command.m * command.n * command.k
     computed = command.macs / dense
-    row_tiles, col_tiles = -(-command.m // array.rows), -(-command.n // array.cols)
+    tile_rows, tile_cols = array.tile(command.split)
+    row_tiles, col_tiles = -(-command.m // tile_rows), -(-command.n // tile_cols)
     results = command.count * command.m * command.n * computed
     weight_bits = 8.0 * command.count * command.weight_bytes * computed
     act_bits = 8.0 * command.count * command.act_bytes * computed
@@ -113,7 +115,7 @@ def _matrix_counts(command: MatrixCommand, accelerator: Accelerator, dram_bytes:
     if command.zero == "int4":
         counts["lanes", "zero_correct"] = groups
     slabs = -(-command.k // command.k_slab)
-    if slabs > 1 and (command.m_block, command.n_block) != (array.rows, array.cols):
+    if slabs > 1 and (command.m_block, command.n_block) != (tile_rows, tile_cols):
         swaps = results * (slabs - 1) * FP32_BITS
         counts["sram.output", "read_bit"] = swaps
         counts["sram.output", "write_bit"] += swaps

@@ -10,7 +10,8 @@ PRESETS = Path(accelerator_named.__code__.co_filename).parent / "presets"
 
 @pytest.mark.parametrize(
     ("name", "rows", "cols", "lanes"),
-    [("int8", 32, 32, 32), ("mul4x8", 32, 64, 64), ("mixpe-w4a8", 32, 64, 64), ("fp16", 32, 16, 16)],
+    [("int8", 32, 32, 32), ("mul4x8", 32, 64, 64), ("mixpe-w4a8", 32, 64, 64), ("fp16", 32, 16, 16),
+     ("mixpe-w4a8-split", 32, 64, 64)],
 )
 def test_presets_have_the_shapes_of_the_numerics(name, rows, cols, lanes):
     machine = accelerators()[name]
@@ -33,6 +34,17 @@ def test_every_table_of_a_preset_has_a_source():
             assert machine.sources[table]
 
 
+def test_rows_split_only_where_a_source_says_why():
+    for machine in accelerators().values():
+        assert (machine.array.split > 1) == ("array.split" in machine.sources)
+    whole, split = accelerators()["mixpe-w4a8"], accelerators()["mixpe-w4a8-split"]
+    assert (whole.array.split, split.array.split) == (1, 4)
+    assert whole.array.tile(1) == split.array.tile(1) == (32, 64)
+    weights_a_cycle = split.dram_bytes_per_cycle * 2    # of 4 bits
+    assert weights_a_cycle == pytest.approx(235.52)
+    assert split.array.tile(2)[1] < weights_a_cycle < split.array.tile(4)[1] == 256
+
+
 def _changed(tmp_path, old, new):
     text = (PRESETS / "int8.toml").read_text()
     assert old in text
@@ -47,6 +59,7 @@ def _changed(tmp_path, old, new):
         ("rows = 32", "rows = 0", "rows must be at least 1, not 0"),
         ("cols = 32", "cols = -1", "cols must be at least 1, not -1"),
         ("lanes = 32", "lanes = 5", "lanes must divide cols: 5 does not divide 32"),
+        ("rows = 32", "split = 4\nrows = 34", "split must be a power of two that divides the array's rows: not 4 for 34 rows"),
         ("rows = 32", "row = 32", r"unknown key 'row' in table \[array\]; the nearest valid key is 'rows'"),
         ('pe = "multiply-8x8"', 'pe = "multiply-9x9"', "multiply-9x9"),
         ("peak_gb_s = 64.0", "peak_gb_s = 0.0", "peak_gb_s must be positive"),

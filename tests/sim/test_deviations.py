@@ -39,9 +39,17 @@ def _overlap_gain(arch, name, phase):
      ("llama2-7b", "prefill", 0.023, 0.096), ("smollm2-135m", "prefill", 0.183, 0.684)],
 )  # fmt: skip
 def test_d1_operators_one_after_the_other(name, phase, least, most):
-    gains = [_overlap_gain(arch, name, phase) for arch in accelerators()]
+    gains = [_overlap_gain(arch, name, phase) for arch in accelerators() if arch != "mixpe-w4a8-split"]
     assert min(gains) == pytest.approx(least, abs=0.002)
     assert max(gains) == pytest.approx(most, abs=0.002)
+
+
+@pytest.mark.parametrize(
+    ("name", "decode", "prefill"), [("llama2-7b", 0.039, 0.095), ("smollm2-135m", 0.322, 0.753)]
+)
+def test_d1_of_split_rows(name, decode, prefill):
+    assert _overlap_gain("mixpe-w4a8-split", name, "decode") == pytest.approx(decode, abs=0.002)
+    assert _overlap_gain("mixpe-w4a8-split", name, "prefill") == pytest.approx(prefill, abs=0.002)
 
 
 def test_d2_a_dram_bound_operator_pays_the_efficiency():
@@ -51,6 +59,8 @@ def test_d2_a_dram_bound_operator_pays_the_efficiency():
 def test_d3_bytes_at_the_arrays_edge():
     array = accelerator_named("mixpe-w4a8").array
     assert array.rows * array.element.act_bits // 8 + array.cols * array.element.weight_bits // 8 == 64
+    split = accelerator_named("mixpe-w4a8-split").array
+    assert split.rows * split.element.act_bits // 8 + split.tile(split.split)[1] * split.element.weight_bits // 8 == 160
 
 
 def test_d4_accumulator_bits():
@@ -61,9 +71,33 @@ def test_d4_accumulator_bits():
     assert bits(11008, 2) - bits(128, 2) == 7
 
 
+def _linears(arch, name):
+    return [(item, layers) for item, layers in _timed(arch, name, "decode") if item.kind == "linear"]
+
+
+def _cycles(parts):
+    return sum(layers * item.activity.cycles for item, layers in parts)
+
+
 def test_d7_one_row_of_a_decode():
-    linears = [item for item, _ in _timed("mixpe-w4a8", "llama2-7b", "decode") if item.kind == "linear" and item.operator != "head"]
+    linears = [item for item, _ in _linears("mixpe-w4a8", "llama2-7b") if item.operator != "head"]
     assert all(0.028 < item.utilisation <= 1 / 32 for item in linears)
+    assert {item.bound_by for item in linears} == {"array edge"}
+
+
+def test_d7_split_rows():
+    linears = _linears("mixpe-w4a8-split", "llama2-7b")
+    used = sum(layers * item.activity.cycles * item.utilisation for item, layers in linears) / _cycles(linears)
+    assert used == pytest.approx(0.107, abs=0.001)
+    for name, share in (("llama2-7b", 0.29), ("smollm2-135m", 0.40)):
+        split = _timed("mixpe-w4a8-split", name, "decode")
+        assert _cycles(split) / _cycles(_timed("mixpe-w4a8", name, "decode")) == pytest.approx(share, abs=0.005)
+        assert all(item.bound_by == "dram" for item, _ in split if item.kind == "linear")
+    timed = {item.operator: item.array_cycles for item, _ in split}       # SmolLM2, K = 576 and a context of 256
+    assert timed["k"] == timed["v"] == 576
+    whole = {item.operator: item.array_cycles for item, _ in _timed("mixpe-w4a8", "smollm2-135m", "decode")}
+    assert timed["k"] == whole["k"] / 3
+    assert timed["av"] == whole["av"]
 
 
 def test_every_deviation_is_numbered_once_and_in_order():

@@ -56,7 +56,7 @@ def test_too_few_lanes_set_the_group_period():
 @settings(deadline=None, max_examples=150)
 @given(
     m=st.integers(1, 300), n=st.integers(1, 2000), groups=st.integers(1, 100), count=st.integers(1, 4),
-    weight=st.sampled_from(["q4_0", "q4_1", "q8_0", "int8"]), arch=st.sampled_from(["mixpe-w4a8", "mul4x8", "int8", "fp16"]),
+    weight=st.sampled_from(["q4_0", "q4_1", "q8_0", "int8"]), arch=st.sampled_from(["mixpe-w4a8", "mixpe-w4a8-split", "mul4x8", "int8", "fp16"]),
 )  # fmt: skip
 def test_no_operator_beats_its_bounds(m, n, groups, count, weight, arch):
     machine = accelerator_named(arch)
@@ -94,6 +94,43 @@ def test_one_row_of_a_decode_wastes_the_others():
     assert item.array_cycles == 64 * 4096
     assert item.bound_by == "array edge"
     assert item.utilisation < 1 / 32
+
+
+SPLIT = accelerator_named("mixpe-w4a8-split")
+FAST_SPLIT = changed(SPLIT, dram={"peak_gb_s": 1e9, "latency_ns": 0.0})
+
+
+@pytest.mark.parametrize("zero", ["q4_1", "q4_0", "q8_0"])
+@pytest.mark.parametrize(("m", "n", "k"), [(1, 256, 576), (8, 512, 1536), (3, 1024, 4096), (16, 512, 64)])
+def test_split_rows_take_exactly_the_arrays_cycles_for_fewer_tiles(zero, m, n, k):
+    passes = 2 if zero == "q8_0" else 1
+    lanes_zero = {"q4_1": "f16-min", "q4_0": "int4", "q8_0": "none"}[zero]
+    expected = array_cycles(rows=32, cols=64, lanes=64, k=k, group=32, passes=passes,
+                            tiles=-(-m // 8) * (n // 256), zero=lanes_zero)  # fmt: skip
+    assert command_of(linear(m, n, k, zero), FAST_SPLIT).split == 4
+    assert timed(linear(m, n, k, zero), FAST_SPLIT).activity.cycles == pytest.approx(expected, abs=1)
+
+
+def test_rows_are_split_only_where_that_is_faster():
+    def split(m, n, machine=SPLIT):
+        return command_of(linear(m, n, 4096), machine).split
+
+    assert split(1, 4096, MIXPE) == 1
+    assert split(1, 4096) == split(8, 4096) == split(16, 4096) == 4
+    assert split(32, 4096) == split(128, 4096) == 1      # full tiles either way
+    assert split(40, 4096) == 4                          # 5 tiles of 8 x 256 for 2 of 32 x 64
+    assert split(1, 64) == split(32, 64) == 1            # no channels for the other blocks
+    assert split(1, 65) == 4
+
+
+def test_split_rows_move_the_same_bytes_and_do_the_same_work():
+    operator = linear(1, 4096, 4096)
+    whole, split = timed(operator), timed(operator, SPLIT)
+    assert split.array_cycles == whole.array_cycles / 4 == 16 * 4096
+    assert (whole.bound_by, split.bound_by) == ("array edge", "dram")
+    for action in (("pe.shift-add-4x8", "mac"), ("dram", "read_bit"), ("sram.weight", "read_bit"), ("lanes", "fp32_mul")):
+        assert split.activity.counts[action] == pytest.approx(whole.activity.counts[action])
+    assert split.activity.counts["sram.act", "read_bit"] == whole.activity.counts["sram.act", "read_bit"] / 4
 
 
 def test_a_slow_memory_binds():
