@@ -30,15 +30,17 @@ def register(app: typer.Typer) -> None:
     def list_archs(json: Json = False) -> None:
         """List the preset accelerators."""
         from mixflight.arch.accelerator import accelerators
+        from mixflight.published import published_presets
 
-        _list("accelerators", accelerators().values(), json)
+        _list("accelerators", [*accelerators().values(), *published_presets()[0]], json)
 
     @app.command("recipes")
     def list_recipes(json: Json = False) -> None:
         """List the preset compression recipes."""
+        from mixflight.published import published_presets
         from mixflight.workloads.recipe import recipes
 
-        _list("recipes", recipes().values(), json)
+        _list("recipes", [*recipes().values(), *published_presets()[1]], json)
 
 
 def _list(title: str, presets: Iterable[_Preset], json: bool) -> None:

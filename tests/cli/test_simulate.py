@@ -137,7 +137,8 @@ def test_unknown_commands_and_options_are_one_line():
 
 
 def test_presets_as_json():
-    assert {row["name"] for row in document("archs")["rows"]} >= {"mixpe-w4a8", "mul4x8", "int8", "fp16"}
+    assert {row["name"] for row in document("archs")["rows"]} >= {"mixpe-w4a8", "mul4x8", "int8", "fp16", "flightllm-u280"}
+    assert {row["name"] for row in document("recipes")["rows"]} >= {"w4a8g128", "fp16", "flightllm-artifact"}
     assert json.dumps(document("models")["rows"])
 
 
