@@ -9,7 +9,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-
 NOT_A_NUMBER = (None, "", "-")
 """Cells that may stand in a column of numbers without making it one of text."""
 
