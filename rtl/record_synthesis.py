@@ -39,6 +39,7 @@ PRESETS: Mapping[str, Preset] = {
     "mixpe-array": Preset(top="mixpe-array"),
     "mixpe-array-q4_1": Preset(top="mixpe-array", given={"zero": "f16-min"}),
     "mixpe-array-lut": Preset(top="mixpe-array", dsp=False),
+    "mixpe-array-split-lut": Preset(top="mixpe-array", given={"split": 4}, dsp=False),
     "mul4x8-array-lut": Preset(top="mixpe-array", given={"pe": "multiply"}, dsp=False),
 }
 """Name → what is synthesised. The ``-lut`` rows keep multipliers in LUTs, so that PEs can be compared in one unit."""
