@@ -35,6 +35,10 @@ class DequantLane(wiring.Component):
     without ``en``, and ``en`` must be 0 while a value is offered and not taken; nothing else changes without
     ``en``.
 
+    ``centred``: ``sum`` is I - 8 R, of codes less 8 (:mod:`mixflight.rtl.pe_centred`), and the lane adds 8 R: for
+    ``int4`` it subtracts (zero - 8) * R, no wider a product, for ``f16-min`` it adds R shifted by 3, for
+    ``none`` it knows no R and I - 8 R is what is scaled.
+
     Why few special cases are needed. d, s_a and FP16 minima are finite (their source must refuse infinities
     and NaNs), so each is an 11-bit integer times 2**-24 or a larger power of two. Their product has 22 bits:
     f32(d * s_a) is exact. I has at most 24 bits, which the constructor checks: f32(I) is exact. So the
@@ -45,7 +49,7 @@ class DequantLane(wiring.Component):
     """
 
     def __init__(self, *, elements: int, group_max: int = 128, zero: str = "none", two_pass: bool = False,
-                 w_bits: int = 4, a_bits: int = 8):
+                 w_bits: int = 4, a_bits: int = 8, centred: bool = False):
         if zero not in LANE_ZEROS:
             raise InputError(f"zero must be one of {', '.join(LANE_ZEROS)}, not {zero!r}, in a lane")
         if elements < 1:
@@ -54,6 +58,7 @@ class DequantLane(wiring.Component):
         self.magnitude_bits = scaled_bits(**codes, zero=zero)
         self.elements = elements
         self.zero = zero
+        self.centred = centred
         self.row_bits = row_sum_bits(group_max=group_max, a_bits=a_bits)
         self.lane_latency = lane_latency(zero)
         self.loop_latency = loop_latency(zero)
@@ -125,9 +130,12 @@ class DequantLane(wiring.Component):
         integer = delayed(m, self.en, element.sum, 1, "integer")
         if self.zero == "int4":
             offset = Signal(signed(self.row_bits + 4), reset_less=True)
+            zero = Cat(element.zero[:-1], ~element.zero[-1]).as_signed() if self.centred else element.zero
             with m.If(self.en):
-                m.d.sync += offset.eq(element.row_sum * element.zero)
+                m.d.sync += offset.eq(element.row_sum * zero)
             integer = integer - offset
+        elif self.zero == "f16-min" and self.centred:
+            integer = integer + (delayed(m, self.en, element.row_sum, 1, "centre") << 3)
         return self._scaled(m, element.scale, element.scale_a, integer, self.magnitude_bits, "main")
 
     def _minimum_product(self, m):

@@ -42,8 +42,10 @@ class CentredShiftAddPE(ProcessingElement):
     passes).
     """
 
-    def __init__(self, *, group_max: int = 128, a_bits: int = 8, two_pass: bool = False):
-        super().__init__(group_max=group_max, w_bits=4, a_bits=a_bits, two_pass=two_pass)
+    def __init__(self, *, group_max: int = 128, w_bits: int = 4, a_bits: int = 8, two_pass: bool = False):
+        if w_bits != 4:
+            raise InputError(f"w_bits must be 4, not {w_bits}, in a centred PE")
+        super().__init__(group_max=group_max, w_bits=w_bits, a_bits=a_bits, two_pass=two_pass)
 
     def bits_of_sum(self):
         """Of ``group_max`` products of the two most negative operands, in two passes those of both."""

@@ -21,10 +21,11 @@ from mixflight.arch.formats import ZERO_BITS
 from mixflight.rtl.delay import delayed
 from mixflight.rtl.dequant_lane import DequantLane
 from mixflight.rtl.pe import CONTROL
+from mixflight.rtl.pe_centred import CentredShiftAddPE
 from mixflight.rtl.pe_multiply import MultiplyPE
 from mixflight.rtl.pe_shift_add import ShiftAddPE
 
-PES = {"shift-add": ShiftAddPE, "multiply": MultiplyPE}
+PES = {"shift-add": ShiftAddPE, "multiply": MultiplyPE, "centred": CentredShiftAddPE}
 W_BITS = 4
 A_BITS = 8
 
@@ -32,13 +33,17 @@ A_BITS = 8
 class SystolicArray(wiring.Component):
     """R x C PEs: output (r, c) of a tile is the dequantised sum over k of ``a[r, k] * w[c, k]``.
 
+    ``centred`` PEs add ``w - 8`` for unsigned codes and the lanes correct the group sums by 8 R, where they know
+    R: with zero points (all codes then unsigned, or signed 8-bit ones in two passes). With ``none`` an unsigned
+    code stands for ``w - 8`` (Q4_0) and two passes are refused.
+
     Values are those of ``mixflight.sim.golden.array``, unstalled cycles those of
     ``mixflight.sim.array_timing``, both exactly. With ``split`` > 1 a step can instead give each of ``split``
     blocks of rows its own weights: see *Split steps* below.
 
     **Parameters.** ``rows`` R, ``cols`` C, ``lanes`` L dequantisation lanes (L divides C; w = C / L columns
-    and S = R * w PEs each), ``pe`` ``shift-add`` or ``multiply``, ``group_max`` largest group, ``zero`` kind
-    of zero point (``none``, ``int4``, ``f16-min``), ``two_pass`` whether 8-bit weights can be sent as two
+    and S = R * w PEs each), ``pe`` ``shift-add``, ``multiply`` or ``centred``, ``group_max`` largest group,
+    ``zero`` kind of zero point (``none``, ``int4``, ``f16-min``), ``two_pass`` whether 8-bit weights can be sent as two
     passes, ``split`` p, a power of two that divides R (with 1 there are no split steps, nor anything of them).
     Derived, not given: ``params_depth`` and ``group_gap``, by :mod:`mixflight.arch.array_pipeline`.
 
@@ -112,6 +117,8 @@ class SystolicArray(wiring.Component):
             if value not in names:
                 raise InputError(
                     f"{name} must be one of {', '.join(names)}, not {value!r}, in a systolic array")
+        if pe == "centred" and zero == "none" and two_pass:
+            raise InputError("two_pass must be off for centred PEs without zero points, not on, in a systolic array")
         scaled_bits(group_max=group_max, w_bits=W_BITS, a_bits=A_BITS, passes=1 + two_pass, zero=zero)
         self.rows = rows
         self.cols = cols
@@ -352,7 +359,8 @@ class SystolicArray(wiring.Component):
             m.d.comb += [write.data[field][j].eq(self.params.p[field][c]) for j, c in enumerate(columns)]
 
         lane = DequantLane(elements=self.lane_cols << ceil_log2(self.rows), group_max=self.group_max,
-                           zero=self.zero, two_pass=self.two_pass, w_bits=W_BITS, a_bits=A_BITS)
+                           zero=self.zero, two_pass=self.two_pass, w_bits=W_BITS, a_bits=A_BITS,
+                           centred=self.pe == "centred")
         m.submodules[f"lane_{number}"] = lane
         m.d.comb += [
             lane.en.eq(advance),

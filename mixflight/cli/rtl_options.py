@@ -11,9 +11,11 @@ Arch = Annotated[str | None, typer.Option("--arch", metavar="A", help="Shape and
 Rows = Annotated[int | None, typer.Option("--rows", help="Rows of the array.")]
 Cols = Annotated[int | None, typer.Option("--cols", help="Columns of the array.")]
 Lanes = Annotated[int | None, typer.Option("--lanes", help="Dequantisation lanes; they divide the columns.")]
-Pe = Annotated[str | None, typer.Option("--pe", help="shift-add or multiply.")]
+Pe = Annotated[str | None, typer.Option("--pe", help="shift-add, multiply or centred.")]
 Zero = Annotated[str | None, typer.Option("--zero", help="Zero points: none, int4 or f16-min (Q4_1).")]
 GroupMax = Annotated[int | None, typer.Option("--group-max", help="Largest quantisation group.")]
+Split = Annotated[int | None, typer.Option(
+    "--split", help="Blocks into which the rows can split, each with weights of its own: a power of two.")]
 TwoPass = Annotated[
     bool | None, typer.Option("--two-pass/--one-pass", help="Whether 8-bit weights can come in two passes.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]

@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 from pe_bench import group_sums, steps_of
 
+from mixflight import verify
 from mixflight.arch.errors import InputError
+from mixflight.rtl.design import choose_top
 from mixflight.rtl.pe_centred import CentredShiftAddPE, signed_digits
+from mixflight.rtl.systolic_array import SystolicArray
 from mixflight.sim.golden.pe_integer import centred_terms, uncentred
 
 PAIRS = list(itertools.product(range(-128, 128), range(16)))
@@ -83,3 +86,34 @@ def test_8_bit_weights_in_two_passes_need_the_same_correction(a, w):
 def test_zero_points_beyond_4_bits_are_refused():
     with pytest.raises(InputError, match="must be in 0..15, not 16..16"):
         uncentred(np.int64(0), np.int64(0), 16)
+
+
+@pytest.mark.parametrize(("zero", "two_pass"), [("int4", False), ("f16-min", False), ("f16-min", True)])
+def test_an_array_of_centred_pes_gives_the_plain_outputs(zero, two_pass):
+    array = choose_top("mixpe-array", rows=2, cols=2, lanes=1, group_max=32, pe="centred", zero=zero, two_pass=two_pass)
+    row = verify.verify_array(array)
+    assert (row.failures, row.messages) == (0, ())
+    assert row.cycles_rtl == row.cycles_sim
+
+
+def test_without_zero_points_an_unsigned_code_stands_for_itself_less_8():
+    array = choose_top("mixpe-array", rows=2, cols=2, lanes=1, group_max=32, pe="centred", zero="none")
+    tile = verify.random_tile(array, np.random.default_rng(0), k=64)
+
+    class Offset(verify.Tile):
+        def beats(self):
+            beats = super().beats()
+            return beats._replace(act=[beat._replace(signed=0) for beat in beats.act],
+                                  wgt=[[code ^ 8 for code in codes] for codes in beats.wgt])
+
+    offset = Offset(**vars(tile))
+    row = verify.verify_array(array, checks=[verify.Check(name="signed codes", tiles=[tile]),
+                                             verify.Check(name="offset codes", tiles=[offset])])
+    assert (row.failures, row.messages) == (0, ())
+
+
+def test_refusals():
+    with pytest.raises(InputError, match="w_bits must be 4, not 5, in a centred PE"):
+        CentredShiftAddPE(w_bits=5)
+    with pytest.raises(InputError, match="two_pass must be off for centred PEs without zero points"):
+        SystolicArray(pe="centred", zero="none", two_pass=True)
