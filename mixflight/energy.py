@@ -134,9 +134,7 @@ def random_operands(seed: int = 0, steps: int = RANDOM_STEPS) -> Operands:
 
 def streams(chosen: ChosenTop, operands: Mapping[str, Operands]) -> dict[str, Stream]:
     """The streams of a PE, by data set; a top that is no PE has none and is an ``InputError``."""
-    kinds = {"CentredShiftAddPE": _centred, "ShiftAddPE": _codes, "MultiplyPE": _codes, "Int8PE": _int8,
-             "DequantisePE": _dequantise, "FusiblePE": _fusible, "FloatShiftAddPE": _float_codes, "Fp16PE": _fp16}
-    make = kinds.get(type(chosen.component).__name__)
+    make = _KINDS.get(type(chosen.component).__name__)
     if make is None:
         raise InputError(f"energy per MAC must be asked of a processing element, not of {chosen.top}")
     found = {name: make(chosen.component, values) for name, values in operands.items()}
@@ -225,6 +223,21 @@ def _fp16(element: Any, data: Operands) -> Stream:
                    products=data.a16.astype(np.float32) * data.w16.astype(np.float32))
 
 
+_KINDS = {"CentredShiftAddPE": _centred, "ShiftAddPE": _codes, "MultiplyPE": _codes, "Int8PE": _int8,
+          "DequantisePE": _dequantise, "FusiblePE": _fusible, "FloatShiftAddPE": _float_codes, "Fp16PE": _fp16}
+"""Class of a PE → what makes its stream."""
+
+
+def has_energy(chosen: ChosenTop) -> bool:
+    """Whether the top is a processing element whose operands are known here."""
+    return type(chosen.component).__name__ in _KINDS
+
+
+def macs_per_step(chosen: ChosenTop) -> int:
+    """Products that a step adds in the mode that is measured."""
+    return 2 if type(chosen.component).__name__ == "FusiblePE" else 1
+
+
 def pe_energy(chosen: ChosenTop, mapped: CellSynthesis, operands: Mapping[str, Operands]) -> dict[str, DataSetEnergy]:
     """Energy per MAC on every data set.
 
@@ -252,3 +265,13 @@ def pe_energy(chosen: ChosenTop, mapped: CellSynthesis, operands: Mapping[str, O
 
 def _per_mac(cycle: Energy, macs: int) -> Energy:
     return Energy(**{field.name: getattr(cycle, field.name) / macs for field in dataclasses.fields(Energy)})
+
+
+def measure(chosen: ChosenTop, mapped: CellSynthesis, model: Path | None) -> dict[str, dict[str, Any]]:
+    """By data set, real operands first where ``model`` is a file: pJ a MAC, its components and what was checked."""
+    operands = {} if model is None else {"real": real_operands(model)}
+    found = pe_energy(chosen, mapped, {**operands, "random": random_operands()})
+    return {name: {
+        "pj_per_mac": round(values.timed.total, 4), "settled_pj_per_mac": round(values.settled.total, 4),
+        **{part.name: round(getattr(values.timed, part.name), 6) for part in dataclasses.fields(Energy)},
+        "macs": values.macs, "sums_checked": values.sums_checked} for name, values in found.items()}

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numba import njit
 
 from mixflight.arch.errors import InputError
 from mixflight.rtl.cell_mapping import PROBE_BITS, Instance, Netlist, simulation_text
@@ -182,11 +183,17 @@ def _inertial(value: np.ndarray, delay: int) -> np.ndarray:
             held[more:] &= held[:-more].copy()
         done += more
     # At the start the value is taken to have held since ever, in which the doubling above leaves it.
+    return _follow(value, held_high, held_low)
+
+
+@njit(cache=True)
+def _follow(value: np.ndarray, held_high: np.ndarray, held_low: np.ndarray) -> np.ndarray:
+    """High where the value was held high, low where it was held low, else as before."""
     wave = np.empty_like(value)
     wave[0] = value[0]
-    for t in range(1, len(value)):
-        np.bitwise_and(wave[t - 1], ~held_low[t], out=wave[t])
-        wave[t] |= held_high[t]
+    for t in range(1, value.shape[0]):
+        for word in range(value.shape[1]):
+            wave[t, word] = (wave[t - 1, word] & ~held_low[t, word]) | held_high[t, word]
     return wave
 
 

@@ -23,7 +23,10 @@ def register(app: typer.Typer) -> None:
         zero: option.Zero = None,
         group_max: option.GroupMax = None,
         two_pass: option.TwoPass = None,
+        split: option.Split = None,
         dsp: Annotated[bool, typer.Option("--dsp/--no-dsp", help="Multipliers may use DSP blocks.")] = True,
+        energy: Annotated[bool, typer.Option("--energy/--no-energy", help=(
+            "With a Liberty file: simulate a PE's cells and price what toggles."))] = True,
         flatten: Annotated[bool, typer.Option("--flatten", help="Optimise across modules (slower).")] = False,
         json: option.Json = False,
     ) -> None:
@@ -38,9 +41,9 @@ def register(app: typer.Typer) -> None:
         if not cells:
             check_target(target)
         chosen = choose_top(top, arch=arch, rows=rows, cols=cols, lanes=lanes, pe=pe, zero=zero,
-                            group_max=group_max, two_pass=two_pass)
+                            group_max=group_max, two_pass=two_pass, split=split)
         if cells:
-            _cells(chosen, target, json=json)
+            _cells(chosen, target, priced=energy, json=json)
             return
         fmax, fmax_basis = None, "nothing is placed on this target"
         with progress() as bars:
@@ -71,7 +74,7 @@ def register(app: typer.Typer) -> None:
             print(f"Fmax {'not known' if fmax is None else f'{fmax} MHz'}: {fmax_basis}")
 
 
-def _cells(chosen: Any, target: str, *, json: bool) -> None:
+def _cells(chosen: Any, target: str, *, priced: bool, json: bool) -> None:
     """Area, delay and energy in the cells of a library."""
     from mixflight.cli.output import print_json, print_table, progress
     from mixflight.rtl.cell_synthesis import AREA_UNIT, DELAY_BASIS, liberty_of, synthesise_cells
@@ -80,6 +83,9 @@ def _cells(chosen: Any, target: str, *, json: bool) -> None:
         bars.add_task(f"mapping {chosen.top} to {target}", total=None)
         text = chosen.emit()
         mapped = synthesise_cells(text, top=chosen.module, liberty=liberty_of(target))
+        found: dict[str, Any] = {"energy_pj_per_mac": None, "energy_basis": "not asked for: --no-energy"}
+        if priced:
+            found = _energy(chosen, mapped)
     document: dict[str, Any] = {
         "top": chosen.top, "target": target, "parameters": dict(chosen.parameters),
         **dict.fromkeys(("lut", "ff", "dsp", "bram", "uram", "lutram", "carry", "muxf")),
@@ -98,4 +104,23 @@ def _cells(chosen: Any, target: str, *, json: bool) -> None:
     rows = [(name, number, number * mapped.library.cells[name].area) for name, number in mapped.cells.items()]
     rows.append(("total", sum(mapped.cells.values()), mapped.area_um2))
     print_table(f"{chosen.top} in {mapped.library.name} (mapped, not placed)", ("cell", "cells", "area um2"), rows)
+    for name, values in found.get("energy", {}).items():
+        print(f"{values['pj_per_mac']:.2f} pJ a MAC on {name} operands ({values['settled_pj_per_mac']:.2f} without "
+              f"hazards): switching {values['switching']:.2f}, internal {values['internal']:.2f}, "
+              f"clock {values['clock']:.2f}")
+    print(f"energy: {found['energy_basis']}")
     print(f"longest path {mapped.delay_ns:.2f} ns: {DELAY_BASIS}")
+
+
+def _energy(chosen: Any, mapped: Any) -> dict[str, Any]:
+    """Keys of the document: energy per MAC and its components on every data set that can be had."""
+    from mixflight.energy import ASSUMPTIONS, has_energy, measure
+    from mixflight.verify import real_source
+
+    if not has_energy(chosen):
+        return {"energy_pj_per_mac": None, "energy_basis": f"{chosen.top} is no processing element"}
+    path, absent = real_source("smollm2")
+    rows = measure(chosen, mapped, path)
+    first = next(iter(rows))
+    basis = f"{first} operands; {ASSUMPTIONS}" + (f"; no real operands: {absent}" if absent else "")
+    return {"energy_pj_per_mac": rows[first]["pj_per_mac"], "energy_basis": basis, "energy": rows}
