@@ -1,6 +1,6 @@
 """Attention of one query position over a cache of keys and values (``arch/numerics.md``, Attention).
 
-    Int8Cache, attend_int8    INT8 cache with FP16 scales: integer dot products for q·k and p·v
+    Int8Cache, attend_int8    integer cache with FP16 scales: integer dot products for q·k and p·v
     attend_fp16               FP16 cache: the reference variant, FP32 products and sums
 """
 
@@ -19,10 +19,14 @@ LIFT, LOWER = np.float32(2.0**12), np.float32(2.0**-12)
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Int8Cache:
-    """Keys or values [KV heads, context, head] as INT8, with one FP16 scale per token and head."""
+    """Keys or values [KV heads, context, head] as integers of at most 8 bits, with one FP16 scale per token and head.
+
+    ``minima`` for codes from 0 to 15 that stand for scale·code + minimum.
+    """
 
     codes: I8
     scales: F16
+    minima: F16 | None = None
 
 
 def softmax(scores: F32) -> F32:
@@ -44,11 +48,18 @@ def attend_int8(q: F32, keys: Int8Cache, values: Int8Cache) -> F32:
     k, v = (np.repeat(part.codes, repeat, 0).astype(np.int64) for part in (keys, values))
     s_k, s_v = (np.repeat(part.scales, repeat, 0).astype(np.float32) for part in (keys, values))
     dots = np.einsum("hd,hjd->hj", query.codes.astype(np.int64), k)
-    scores = ((query.scales.astype(np.float32) * s_k) * dots.astype(np.float32)) * inverse_root(head)
-    weighted = softmax(scores) * (s_v * LIFT)
+    s_q = query.scales.astype(np.float32)
+    products = (s_q * s_k) * dots.astype(np.float32)
+    if keys.minima is not None:
+        rowsum = query.codes.sum(axis=-1, dtype=np.int64)[:, None].astype(np.float32)
+        products = products + (s_q * np.repeat(keys.minima, repeat, 0).astype(np.float32)) * rowsum
+    p = softmax(products * inverse_root(head))
+    weighted = p * (s_v * LIFT)
     u = quantise(weighted, weighted.shape[-1])
     sums = np.einsum("hj,hjd->hd", u.codes.astype(np.int64), v)
     out: F32 = (u.scales.astype(np.float32) * LOWER) * sums.astype(np.float32)
+    if values.minima is not None:
+        out = out + reduce_sum(p * np.repeat(values.minima, repeat, 0).astype(np.float32))[:, None]
     return out
 
 

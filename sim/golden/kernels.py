@@ -21,7 +21,7 @@ from mixflight.sim.golden.attention import LIFT, LOWER, Int8Cache, inverse_root
 from mixflight.sim.golden.checks import F32
 from mixflight.sim.golden.functions import EXP2, LOG2_E, RECIPROCAL, RSQRT_EVEN, RSQRT_ODD
 from mixflight.sim.golden.linear import GroupedWeight, integer_group
-from mixflight.sim.golden.quantise import Quantised
+from mixflight.sim.golden.quantise import LEVELS, Quantised
 from mixflight.sim.golden.reduce import PARTIALS
 
 MOST = np.float32(3.4028234663852886e38)
@@ -118,7 +118,7 @@ def _to_f16(x: Any) -> Any:
 
 
 @njit(cache=True, error_model="numpy")
-def _quantise(x: Any, codes: Any) -> Any:
+def _quantise(x: Any, levels: Any, codes: Any) -> Any:
     """Codes of one group; its scale comes back, or -1 if a value is not finite or the scale does not fit."""
     amax = np.float32(0)
     strange = 0
@@ -127,26 +127,26 @@ def _quantise(x: Any, codes: Any) -> Any:
         if not magnitude <= MOST:
             strange += 1
         amax = max(amax, magnitude)
-    scale = _to_f16(amax / np.float32(127))
+    scale = _to_f16(amax / levels)
     if strange > 0 or scale > np.float32(65504):
         return np.float32(-1)
     if scale == np.float32(0):
         codes[:] = 0
         return scale
-    inverse = np.float32(127) / amax
+    inverse = levels / amax
     for i in range(len(x)):
         q = np.rint(x[i] * inverse)
-        codes[i] = np.int8(min(max(q, np.float32(-127)), np.float32(127)))
+        codes[i] = np.int8(min(max(q, -levels), levels))
     return scale
 
 
 @njit(cache=True, error_model="numpy")
-def _quantise_rows(x: Any, group: int, codes: Any, scales: Any) -> Any:
+def _quantise_rows(x: Any, group: int, levels: Any, codes: Any, scales: Any) -> Any:
     good = True
     for row in range(x.shape[0]):
         for g in range(scales.shape[1]):
             part = slice(g * group, (g + 1) * group)
-            scales[row, g] = _quantise(x[row, part], codes[row, part])
+            scales[row, g] = _quantise(x[row, part], levels, codes[row, part])
             good = good and scales[row, g] >= np.float32(0)
     return good
 
@@ -200,7 +200,7 @@ def _attend(
         kv = h // repeat
         context = before + token + 1
         query = np.empty(head, np.int8)
-        s_q = _quantise(q[token, h], query)
+        s_q = _quantise(q[token, h], np.float32(LEVELS), query)
         scores = np.empty(context, np.float32)
         for j in range(context):
             dot = np.int32(0)
@@ -218,7 +218,7 @@ def _attend(
         for j in range(context):
             scores[j] = (scores[j] * r) * (v_scales[kv, j] * LIFT)
         u = np.empty(context, np.int8)
-        s_u = _quantise(scores, u)
+        s_u = _quantise(scores, np.float32(LEVELS), u)
         if s_q < np.float32(0) or s_u < np.float32(0):
             bad[token, h] = 1
         sums = np.zeros(head, np.int32)
@@ -229,7 +229,7 @@ def _attend(
             out[token, h, i] = (s_u * LOWER) * np.float32(sums[i])
 
 
-def _in_parts(count: int, work: int, run: Callable[[int, int], None]) -> None:
+def in_parts(count: int, work: int, run: Callable[[int, int], None]) -> None:
     """Call ``run(first, end)`` over parts of ``count``, one a core, if ``work`` (multiplications) is worth it.
 
     The caller takes a part itself, and waiting threads sleep: a busy machine costs no more than its share.
@@ -247,14 +247,14 @@ def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max(1, _CORES - 1))
 
 
-def quantise(x: F32, group: int) -> Quantised:
+def quantise(x: F32, group: int, levels: int = LEVELS) -> Quantised:
     """As the reference ``quantise``."""
     rows = np.ascontiguousarray(x, np.float32).reshape(-1, x.shape[-1])
     if group < 1 or rows.shape[1] % group:
         raise InputError(f"group must divide K: {group} does not divide {rows.shape[1]}")
     codes = np.empty(rows.shape, np.int8)
     scales = np.empty((len(rows), rows.shape[1] // group), np.float32)
-    if not _quantise_rows(rows, group, codes, scales):
+    if not _quantise_rows(rows, group, np.float32(levels), codes, scales):
         raise InputError(f"activations must be finite and their scale fit FP16, not up to {np.abs(x).max()}")
     shape = x.shape[:-1]
     return Quantised(
@@ -297,7 +297,7 @@ def linear(weight: GroupedWeight, activation: Quantised) -> F32:
     def run(first: int, end: int) -> None:
         _linear(first, end, weight.codes, d, integer_zero, minimum, kind, group, a, s_a, out)
 
-    _in_parts(weight.n, weight.codes.size * len(a), run)
+    in_parts(weight.n, weight.codes.size * len(a), run)
     return out
 
 
@@ -319,7 +319,7 @@ def attend_int8(q: F32, keys: Int8Cache, values: Int8Cache, before: int) -> F32:
             out, bad,
         )
 
-    _in_parts(bad.size, 2 * used * q.size, run)
+    in_parts(bad.size, 2 * used * q.size, run)
     if bad.any():
         raise InputError(f"queries must be finite and their scales fit FP16, in {bad.sum()} heads of attention")
     return out

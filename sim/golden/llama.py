@@ -15,20 +15,21 @@ from typing import Literal
 import numpy as np
 
 from mixflight.arch.errors import InputError
-from mixflight.sim.golden import attention, kernels
-from mixflight.sim.golden.cache import Fp16Store, Int8Store
+from mixflight.sim.golden import attention, batched, kernels
+from mixflight.sim.golden.cache import Fp16Store, Int8Store, store
 from mixflight.sim.golden.checks import F32
 from mixflight.sim.golden.functions import silu_gate
-from mixflight.sim.golden.linear import GroupedWeight, grouped_weight, linear
+from mixflight.sim.golden.linear import GroupedWeight, grouped_weight, linear, linear_f16
 from mixflight.sim.golden.norm import rms_norm
-from mixflight.sim.golden.quantise import Quantised, quantise
+from mixflight.sim.golden.numerics import Activation, Numerics
+from mixflight.sim.golden.quantise import F16, Quantised, quantise, to_f16
 from mixflight.sim.golden.rope import rotate, rotation
 from mixflight.workloads.gguf import GgufFile
 from mixflight.workloads.llama_gguf import FINAL_NORM, LINEARS, NORMS, model_of, weights_of
 from mixflight.workloads.model import Model
 from mixflight.workloads.tensor import Tensor
 
-GROUP = 32  # activations of every linear: INT8 per group of 32 along K
+MANY = 8  # tokens from which on the batched functions are faster
 KvKind = Literal["int8", "fp16"]
 Observer = Callable[[str, Quantised], None]
 
@@ -37,7 +38,7 @@ Observer = Callable[[str, Quantised], None]
 class Functions:
     """The functions of a block, by the contract; every set of them gives the same bits."""
 
-    quantise: Callable[[F32, int], Quantised]
+    quantise: Callable[[F32, int, int], Quantised]
     linear: Callable[[GroupedWeight, Quantised], F32]
     rms_norm: Callable[[F32, F32, np.float32], F32]
     silu_gate: Callable[[F32, F32], F32]
@@ -85,28 +86,36 @@ def _unpack(tensor: Tensor) -> GroupedWeight:
 class Session:
     """One sequence over its KV cache.
 
-    ``kv`` int8 is the contract's default, fp16 the reference variant. ``compiled=False`` runs the NumPy
-    reference of every function. ``observe(name, activation)`` is called for each linear with its quantised
-    input.
+    ``kv`` int8 is the contract's default, fp16 the reference variant. ``numerics`` chooses the formats of activations
+    and cache in its place; without it activations are INT8 per group of 32. ``compiled=False`` runs the NumPy reference
+    of every function. ``observe(name, activation)`` is called for each linear with its quantised input.
     """
 
     def __init__(
-        self, llama: Llama, *, kv: KvKind = "int8", compiled: bool = True, observe: Observer | None = None
+        self,
+        llama: Llama,
+        *,
+        kv: KvKind = "int8",
+        numerics: Numerics | None = None,
+        compiled: bool = True,
+        observe: Observer | None = None,
     ) -> None:
         if kv not in ("int8", "fp16"):
             raise InputError(f"kv must be int8 or fp16, not {kv!r}")
         self.llama = llama
-        self.kv = kv
+        self.numerics = numerics or Numerics(k=kv, v=kv)
         self.compiled = compiled
         self._functions = COMPILED if compiled else REFERENCE
         self.observe = observe
         self.position = 0
         model = llama.model
-        store = Int8Store if kv == "int8" else Fp16Store
-        self._caches = [
-            (store(model.kv_heads, model.head_dim), store(model.kv_heads, model.head_dim))
-            for _ in range(model.layers)
-        ]
+        formats = self.numerics.k, self.numerics.v
+        keys, values = (
+            [store(name, model.kv_heads, model.head_dim) for _ in range(model.layers)] for name in formats
+        )
+        self._caches = list(zip(keys, values, strict=True))
+        if isinstance(keys[0], Fp16Store) != isinstance(values[0], Fp16Store):
+            raise InputError(f"keys and values must both be integers or both FP16, not {formats[0]} and {formats[1]}")
 
     def extend(self, tokens: Sequence[int], *, every: bool = False) -> F32:
         """Append ``tokens``; logits [1, vocab] after the last, or after each token with ``every``."""
@@ -145,24 +154,43 @@ class Session:
         return self._functions.rms_norm(x, self.llama.norms[name], np.float32(self.llama.model.norm_epsilon))
 
     def _project(self, names: list[str], x: F32) -> list[F32]:
-        """The named linears of one input, which is quantised once."""
-        activation = self._functions.quantise(x, GROUP)
+        """The named linears of one input, which is quantised once for all that take it in the same format."""
+        formats = {name: self.numerics.of(name) for name in names}
+        inputs: dict[Activation, Quantised | F16] = {}
+        for wanted in formats.values():
+            if wanted not in inputs:
+                inputs[wanted] = (
+                    self._functions.quantise(x, wanted.group or x.shape[-1], wanted.levels)
+                    if wanted.levels
+                    else to_f16(x, "an activation")
+                )
+        return [self._linear(name, inputs[formats[name]]) for name in names]
+
+    def _linear(self, name: str, activation: Quantised | F16) -> F32:
+        weight = self.llama.linears[name]
+        if not isinstance(activation, Quantised):
+            return batched.linear(weight, activation) if self.compiled else linear_f16(weight, activation)
         if self.observe is not None:
-            for name in names:
-                self.observe(name, activation)
-        return [self._functions.linear(self.llama.linears[name], activation) for name in names]
+            self.observe(name, activation)
+        if self.compiled and len(activation.codes) >= MANY:
+            return batched.linear(weight, activation)
+        return self._functions.linear(weight, activation)
 
     def _attend(self, layer: int, q: F32) -> F32:
         keys, values = self._caches[layer]
-        if self.compiled and isinstance(keys, Int8Store) and isinstance(values, Int8Store):
-            return kernels.attend_int8(q, keys.view(), values.view(), self.position)
+        if self.compiled:
+            end = self.position + len(q)
+            if len(q) < MANY and isinstance(keys, Int8Store) and isinstance(values, Int8Store):
+                return kernels.attend_int8(q, keys.view(), values.view(), self.position)
+            return batched.attend(q, keys.view(end), values.view(end), self.position)
         out = np.empty_like(q)
         for token in range(len(q)):
             used = self.position + token + 1
-            if isinstance(keys, Int8Store) and isinstance(values, Int8Store):
-                out[token] = attention.attend_int8(q[token], keys.view(used), values.view(used))
-            elif isinstance(keys, Fp16Store) and isinstance(values, Fp16Store):
-                out[token] = attention.attend_fp16(q[token], keys.view(used), values.view(used))
+            k, v = keys.view(used), values.view(used)
+            if isinstance(k, attention.Int8Cache) and isinstance(v, attention.Int8Cache):
+                out[token] = attention.attend_int8(q[token], k, v)
+            elif isinstance(k, np.ndarray) and isinstance(v, np.ndarray):
+                out[token] = attention.attend_fp16(q[token], k, v)
         return out
 
 
