@@ -1,0 +1,65 @@
+"""Area, delay and energy from one node to another, by one published table: ``arch/node_scaling.toml``.
+
+A scaled figure is an estimate for comparison with figures of that node; ratios of two scaled figures are those of
+the figures themselves.
+"""
+
+import functools
+from pathlib import Path
+
+import msgspec
+
+from mixflight.arch.errors import InputError
+from mixflight.arch.strict_toml import convert, read_toml
+
+_FILE = Path(__file__).with_suffix(".toml")
+
+
+class Node(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A node of the table: area relative to 180 nm, polynomials of the supply, highest power first."""
+
+    name: str
+    area: float
+    delay: tuple[float, ...]
+    energy: tuple[float, ...]
+
+
+class _File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    source: str
+    node: list[Node]
+
+
+class Scaling(msgspec.Struct, frozen=True, kw_only=True):
+    """Factors from one node and supply to another, and where they come from."""
+
+    area: float
+    delay: float
+    energy: float
+    source: str
+
+
+@functools.cache
+def _table() -> _File:
+    table: _File = convert(read_toml(_FILE), _File, _FILE.name)
+    return table
+
+
+def node_scaling(source: str, source_v: float, target: str, target_v: float) -> Scaling:
+    """Factors from node ``source`` at ``source_v`` to node ``target`` at ``target_v``."""
+    nodes = {node.name: node for node in _table().node}
+    for name in (source, target):
+        if name not in nodes:
+            raise InputError(f"a node to scale must be one of {', '.join(nodes)}, not {name!r}")
+    old, new = nodes[source], nodes[target]
+    delay, energy = (_at(after, target_v) / _at(before, source_v)
+                     for before, after in ((old.delay, new.delay), (old.energy, new.energy)))
+    if delay <= 0 or energy <= 0:
+        raise InputError(f"the scaling table must hold at the supplies, not at {source_v} V and {target_v} V")
+    return Scaling(area=new.area / old.area, delay=delay, energy=energy, source=_table().source)
+
+
+def _at(polynomial: tuple[float, ...], volts: float) -> float:
+    value = 0.0
+    for coefficient in polynomial:
+        value = value * volts + coefficient
+    return value

@@ -1,0 +1,29 @@
+import pytest
+
+from mixflight.arch.errors import InputError
+from mixflight.arch.node_scaling import node_scaling
+
+
+def test_factors_worked_out_by_hand():
+    found = node_scaling("180", 1.8, "45-hp", 0.9)
+    assert found.area == 0.053
+    assert found.energy == pytest.approx((1.018 * 0.81 - 0.3107 * 0.9 + 0.1539) / (24.64 * 1.8 - 17.98))
+    assert found.delay == pytest.approx(
+        (-501.6 * 0.729 + 1567 * 0.81 - 1619 * 0.9 + 566.1) / (97.09 * 3.24 - 356.7 * 1.8 + 406.5))
+    assert "Stillmaker" in found.source
+
+
+def test_there_and_back_is_nothing_and_a_smaller_node_takes_less():
+    there, back = node_scaling("180", 1.8, "32-hp", 0.9), node_scaling("32-hp", 0.9, "180", 1.8)
+    for name in ("area", "delay", "energy"):
+        assert getattr(there, name) * getattr(back, name) == pytest.approx(1)
+        assert getattr(there, name) < getattr(node_scaling("180", 1.8, "45-hp", 0.9), name) < 1
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (("180", 1.8, "28", 0.9), "must be one of 180, 45-hp, 32-hp, not '28'"),
+    (("180", 0.5, "45-hp", 0.9), "must hold at the supplies"),
+])
+def test_what_the_table_does_not_have_is_refused(arguments, message):
+    with pytest.raises(InputError, match=message):
+        node_scaling(*arguments)
