@@ -22,7 +22,8 @@ class _Work(NamedTuple):
 
 
 # Derived from the formulas of arch/numerics.md: e.g. softmax visits the vector for the maximum, for exp and sum, and
-# for the scaling; exp is one multiply by log2 e, one table read and one interpolating multiply.
+# for the scaling; exp is one multiply by log2 e, one table read and one interpolating multiply. A soft cap is tanh as
+# 2 sigmoid(2x) - 1 between two multiplies by constants.
 WORK: dict[str, _Work] = {
     "embed": _Work(1, 1, 0, 0, 0, 1),
     "norm": _Work(2, 3, 1, 0, 1, 1),
@@ -32,6 +33,7 @@ WORK: dict[str, _Work] = {
     "softmax": _Work(3, 3, 3, 1, 1, 1),
     "residual": _Work(1, 0, 1, 0, 2, 1),
     "bias": _Work(1, 0, 1, 0, 1, 1),
+    "softcap": _Work(1, 4, 1, 2, 1, 1),
     "activation:silu:gated": _Work(1, 5, 1, 2, 2, 1),
     "activation:silu:plain": _Work(1, 4, 1, 2, 1, 1),
     "activation:gelu:gated": _Work(1, 4, 1, 1, 2, 1),

@@ -11,6 +11,8 @@ from mixflight.workloads.recipe import Recipe, recipe_named
 FETCHED = "smollm2"
 OWN_FORMAT_OF_PRESETS = "fp16"
 AS_STORED = "as-stored"
+# What the trace expands of a family's features; a window shortens the context length instead.
+TRACED_FEATURES = ("qk_norm", "post_norms", "biased", "attention_cap", "logit_cap")
 
 
 class Workload(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,7 +23,8 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def load_workload(model: str, recipe: str | None = None) -> Workload:
-    """MODEL: a preset, ``smollm2`` (the fetched file) or a .gguf file. RECIPE: a preset or a TOML file.
+    """MODEL: a preset, ``smollm2`` (the fetched file), a .gguf file or a folder of safetensors. RECIPE: a preset or a
+    TOML file.
 
     Without a recipe a file keeps its own formats with INT8 activations, and a preset has the FP16 of its publication.
     """
@@ -29,13 +32,12 @@ def load_workload(model: str, recipe: str | None = None) -> Workload:
         return Workload(model=model_named(model), recipe=recipe_named(recipe or OWN_FORMAT_OF_PRESETS))
     path = model_file(model)
     from mixflight.workloads.file_recipe import recipe_of
-    from mixflight.workloads.gguf import open_gguf
-    from mixflight.workloads.llama_gguf import model_of, weights_of
+    from mixflight.workloads.model_file import open_model
 
-    gguf = open_gguf(path)
-    found = model_of(gguf)
-    own = recipe_of(AS_STORED, weights_of(gguf)) if recipe is None else recipe_named(recipe)
-    return Workload(model=found, recipe=own)
+    stored = open_model(path)
+    own = recipe_of(AS_STORED, stored.linears) if recipe is None else recipe_named(recipe)
+    features = {name: getattr(stored.features, name) for name in TRACED_FEATURES}
+    return Workload(model=msgspec.structs.replace(stored.model, **features), recipe=own)
 
 
 def model_file(model: str) -> Path:
@@ -45,6 +47,7 @@ def model_file(model: str) -> Path:
 
         return fetch_model(model)
     path = Path(model)
-    if path.suffix == ".gguf" or path.is_file():
+    if path.suffix == ".gguf" or path.exists():
         return path
-    raise InputError(f"MODEL must be a .gguf file or one of {', '.join([FETCHED, *models()])}, not {model!r}")
+    names = ", ".join([FETCHED, *models()])
+    raise InputError(f"MODEL must be a .gguf file, a folder of safetensors or one of {names}, not {model!r}")

@@ -19,7 +19,10 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
                         projections, ``plain`` has up and down.
     ``rope_theta``      base of the rotary embedding; 0: learned positions, no rotation.
     ``tied_head``       the LM head is the embedding matrix.
-    ``biases``          every linear of the blocks has a bias vector.
+    ``biases``          every linear of the blocks has a bias vector; ``biased`` names those that have one otherwise.
+    ``qk_norm``         queries and keys are normalised per head before the rotation.
+    ``post_norms``      the outputs of attention and feed-forward network are normalised before the residual.
+    ``attention_cap``   scores s become c tanh(s / c); 0: not. ``logit_cap`` the same for the logits.
     ``source``          where the dimensions come from.
     """
 
@@ -41,6 +44,11 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     rope_theta: float = 10000.0
     tied_head: bool = False
     biases: bool = False
+    biased: tuple[str, ...] = ()
+    qk_norm: bool = False
+    post_norms: bool = False
+    attention_cap: float = 0.0
+    logit_cap: float = 0.0
 
     def __post_init__(self) -> None:
         for field in ("layers", "hidden", "heads", "kv_heads", "head_dim", "ffn", "vocab", "context_length"):

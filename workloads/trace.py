@@ -157,7 +157,7 @@ class _Builder:
                 by_format.setdefault(key, []).append(layer)
             for (weight, act), layers in by_format.items():
                 found.append(self._linear(name, n, k, rows, weight, act, tuple(layers)))
-            if self.model.biases:
+            if self.model.biases or name in self.model.biased:
                 found.append(self._vector(f"{name}_bias", "bias", rows, n, parameter_bytes=n * F32.bits // 8))
         return found
 
@@ -173,6 +173,17 @@ class _Builder:
         vectors = 2 if self.model.norm == "layernorm" else 1
         parameters = vectors * self.model.hidden * F32.bits // 8
         return self._vector(name, "norm", rows, self.model.hidden, outside=outside, parameter_bytes=parameters)
+
+    def _head_norm(self, name: str, vectors: int) -> Operator:
+        return self._vector(
+            name, "norm", vectors, self.model.head_dim, parameter_bytes=self.model.head_dim * F32.bits // 8
+        )
+
+    def _post_norm(self, name: str, rows: int) -> list[Operator]:
+        return [self._norm(name, rows)] if self.model.post_norms else []
+
+    def _softcap(self, name: str, m: int, n: int, cap: float, outside: bool = False) -> list[Operator]:
+        return [self._vector(name, "softcap", m, n, outside)] if cap else []
 
     def _quantise(self, name: str, linear: str, m: int, n: int, outside: bool = False) -> list[Operator]:
         """The quantisation of an input, unless ``linear`` takes it as a float."""
@@ -193,6 +204,8 @@ class _Builder:
         found.append(self._norm("attention_norm", rows))
         found += self._quantise("attention_input_quantise", "layers.0.q", rows, model.hidden)
         found += self._linears(("q", "k", "v"), rows)
+        if model.qk_norm:
+            found += [self._head_norm("q_norm", rows * model.heads), self._head_norm("k_norm", rows * model.kv_heads)]
         if model.rope_theta:
             found += [self._vector("rope_q", "rope", rows, heads), self._vector("rope_k", "rope", rows, kv)]
         found.append(self._vector(
@@ -216,6 +229,7 @@ class _Builder:
         return [
             Operator(name="qk", kind="qk", layers=self.all_layers, m=m, n=context, k=head, count=count,
                      causal_step=causal, weight=self.k_format, act=self.query, kv_read_bytes=read(self.k_format)),
+            *self._softcap("attention_cap", self.batch * tokens * model.heads, context, model.attention_cap),
             self._vector("softmax", "softmax", self.batch * tokens * model.heads, context),
             *self._quantise("probability_quantise", "attention", self.batch * tokens * model.heads, context),
             Operator(name="av", kind="av", layers=self.all_layers, m=m, n=head, k=context, count=count,
@@ -226,6 +240,7 @@ class _Builder:
         model, rows = self.model, self.batch * tokens
         found = self._quantise("attention_output_quantise", "layers.0.o", rows, model.heads * model.head_dim)
         found += self._linears(("o",), rows)
+        found += self._post_norm("attention_post_norm", rows)
         found += [self._vector("attention_residual", "residual", rows, model.hidden), self._norm("ffn_norm", rows)]
         found += self._quantise("ffn_input_quantise", "layers.0.up", rows, model.hidden)
         found += self._linears(("gate", "up") if model.ffn_kind == "gated" else ("up",), rows)
@@ -235,10 +250,12 @@ class _Builder:
         ))  # fmt: skip
         found += self._quantise("ffn_hidden_quantise", "layers.0.down", rows, model.ffn)
         found += self._linears(("down",), rows)
+        found += self._post_norm("ffn_post_norm", rows)
         found += [
             self._vector("ffn_residual", "residual", rows, model.hidden),
             self._norm("final_norm", self.batch, outside=True),
         ]
         found += self._quantise("head_input_quantise", "head", self.batch, model.hidden, outside=True)
         head, act = self.formats.weight_format("head"), self.formats.act_format("head")
-        return [*found, self._linear("head", model.vocab, model.hidden, self.batch, head, act, (-1,))]
+        found.append(self._linear("head", model.vocab, model.hidden, self.batch, head, act, (-1,)))
+        return found + self._softcap("logit_cap", self.batch, model.vocab, model.logit_cap, outside=True)

@@ -15,7 +15,7 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def trace(
-        model: Annotated[str, typer.Argument(help="Preset, smollm2 (the fetched file), .gguf.", metavar="MODEL")],
+        model: Annotated[str, typer.Argument(help="Preset, smollm2, .gguf file or folder.", metavar="MODEL")],
         recipe: RecipeOption = None,
         prefill: Annotated[int | None, typer.Option("--prefill", help="Tokens of the prompt.", metavar="P")] = None,
         decode: Annotated[int | None, typer.Option("--decode", help="Tokens generated after it.", metavar="D")] = None,

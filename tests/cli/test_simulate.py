@@ -44,7 +44,7 @@ def test_tables_fit_80_columns():
     ("change", "message"),
     [
         ({"--arch": "tpu"}, "ARCH must be a .toml file or one of"),
-        ({"--model": "gpt5"}, "MODEL must be a .gguf file or one of"),
+        ({"--model": "gpt5"}, "MODEL must be a .gguf file, a folder of safetensors or one of"),
         ({"--recipe": "w3"}, "RECIPE must be a .toml file or one of"),
         ({"--prefill": 0}, "prefill must be at least 1 token, not 0"),
         ({"--decode": -1}, "decode must be at least 1 token, not -1"),

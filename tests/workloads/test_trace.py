@@ -152,3 +152,20 @@ def test_bad_models_are_refused():
     with pytest.raises(InputError, match="layers must be at least 1"):
         Model(**fields | {"layers": 0})
     assert set(models()) == {"llama2-7b", "llama2-13b", "llama3-8b", "opt-6.7b", "smollm2-135m"}
+
+
+def test_what_other_families_compute_beside_a_llama_is_in_the_trace():
+    import msgspec
+
+    plain = model_named("llama3-8b")
+    rich = msgspec.structs.replace(
+        plain, qk_norm=True, post_norms=True, biased=("q", "k"), attention_cap=50.0, logit_cap=30.0
+    )
+    recipe = recipe_named("w8a8")
+    before, after = (next(decode_traces(model, recipe, 9, 1)) for model in (plain, rich))
+    added = [op for op in after.operators if op.name not in {item.name for item in before.operators}]
+    assert {op.name: (op.m, op.n) for op in added} == {
+        "q_bias": (1, 4096), "k_bias": (1, 1024), "q_norm": (32, 128), "k_norm": (8, 128), "attention_cap": (32, 10),
+        "attention_post_norm": (1, 4096), "ffn_post_norm": (1, 4096), "logit_cap": (1, 128256),
+    }  # fmt: skip
+    assert after.macs == before.macs
