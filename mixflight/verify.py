@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mixflight.arch.array_pipeline import tile_shape
 from mixflight.arch.errors import InputError
 from mixflight.rtl.bench_systolic_array import array_job, array_span, array_values
 from mixflight.rtl.design import ChosenTop, choose_top
@@ -35,6 +36,7 @@ CONFIGURATIONS: tuple[Mapping[str, Any], ...] = (
     {"zero": "f16-min"},
     {"zero": "int4", "two_pass": True},
     {"zero": "none", "pe": "multiply"},
+    {"zero": "f16-min", "split": 4},
 )
 """What is verified of ``mixpe-array`` when nothing is asked for; the first one is what Q4_1 files need."""
 
@@ -55,6 +57,8 @@ class Tile:
     zero: Any
     passes: int = 1
     signed: bool = False
+    split: int = 1
+    """Into how many blocks the array's rows are split for it: fewer tokens, more channels."""
 
     def outputs(self) -> NDArray[Any]:
         """Golden outputs, FP32 [M, N]."""
@@ -63,7 +67,7 @@ class Tile:
     def beats(self) -> TileBeats:
         """The beats that feed the tile to the array."""
         return tile_beats(a=self.a, w=self.w, s_a=self.s_a, d=self.d, z=self.z, group=self.group, zero=self.zero,
-                          passes=self.passes, signed=self.signed)
+                          passes=self.passes, signed=self.signed, split=self.split)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -105,12 +109,13 @@ class Row:
             return ", ".join(name if value is True else f"{name} {value}"
                              for name, value in array.items() if value is not False)
         return (f"{array['rows']}x{array['cols']}, {array['lanes']} lanes, {array['pe']}, zero {array['zero']}"
-                f"{', two-pass' if array['two_pass'] else ''}")
+                f"{', two-pass' if array['two_pass'] else ''}"
+                f"{', split ' + str(array['split']) if array['split'] > 1 else ''}")
 
 
 def plan(top: str, **given: Any) -> list[ChosenTop]:
     """What to verify of ``top``: its configurations, or the one that the values which are not None choose."""
-    if top == "mixpe-array" and all(given.get(name) is None for name in ("zero", "pe", "two_pass", "arch")):
+    if top == "mixpe-array" and all(given.get(name) is None for name in ("zero", "pe", "two_pass", "split", "arch")):
         return [choose_top(top, **{**given, **configuration}) for configuration in CONFIGURATIONS]
     return [choose_top(top, **given)]
 
@@ -134,14 +139,15 @@ def verify_top(chosen: ChosenTop, *, model: Path | None = None, seed: int = 0, m
 
 
 def random_tile(chosen: ChosenTop, random: np.random.Generator, *, k: int, group: int = _GROUP,
-                extreme: bool = False, codes: str | None = None) -> Tile:
+                extreme: bool = False, codes: str | None = None, split: int = 1) -> Tile:
     """A tile of random operands; ``extreme`` takes only the largest magnitudes, which fill the accumulators.
 
     ``codes`` is ``unsigned``, ``signed`` or, on an array with two passes, ``signed8``; without it what the
-    zero point kind goes with.
+    zero point kind goes with. ``split``: for rows split into so many blocks.
     """
     array = chosen.component
     zero = array.zero
+    tokens, channels = tile_shape(rows=array.rows, cols=array.cols, split=split)
     codes = codes or ("signed" if zero == "none" else "unsigned")
     low, high = {"unsigned": (0, 15), "signed": (-8, 7), "signed8": (-128, 127)}[codes]
 
@@ -160,18 +166,21 @@ def random_tile(chosen: ChosenTop, random: np.random.Generator, *, k: int, group
 
     z: NDArray[Any] | None = None
     if zero == "int4":
-        z = integers((array.cols, k // group), 0, 15).astype(np.uint8)
+        z = integers((channels, k // group), 0, 15).astype(np.uint8)
     elif zero == "f16-min":
-        z = scales(array.cols, True)
+        z = scales(channels, True)
     return Tile(source="extreme" if extreme else "random", group=group, zero=zero,
-                a=integers((array.rows, k), -128 if extreme else -127, 127).astype(np.int8),
-                w=integers((array.cols, k), low, high), s_a=scales(array.rows, False),
-                d=scales(array.cols, True), z=z, passes=2 if codes == "signed8" else 1, signed=codes != "unsigned")
+                a=integers((tokens, k), -128 if extreme else -127, 127).astype(np.int8),
+                w=integers((channels, k), low, high), s_a=scales(tokens, False), d=scales(channels, True), z=z,
+                passes=2 if codes == "signed8" else 1, signed=codes != "unsigned", split=split)
 
 
 def real_tiles(path: Path, chosen: ChosenTop, tensors: Sequence[str] = REAL_TENSORS,
                prompt: str = PROMPT) -> list[Tile]:
-    """Tiles of a real model's linears: the first tokens of ``prompt`` times the first output channels, whole K."""
+    """Tiles of a real model's linears: the first tokens of ``prompt`` times the first output channels, whole K.
+
+    For an array that splits its rows also the first token alone, times as many channels as then fit.
+    """
     from mixflight.sim.golden.llama import Session, load_llama
     from mixflight.workloads.gguf import open_gguf
     from mixflight.workloads.tokenizer import tokenizer_of
@@ -187,14 +196,16 @@ def real_tiles(path: Path, chosen: ChosenTop, tensors: Sequence[str] = REAL_TENS
 
     # One prefill serves every tensor; a row of the array is a token.
     Session(llama, observe=observe).extend(tokenizer_of(file).encode(prompt)[:array.rows], every=True)
-    tiles = []
-    for name in tensors:
-        weight = llama.linears[name]
-        tiles.append(Tile(source=name, a=_rows(entering[name].codes, array.rows),
-                          s_a=_rows(entering[name].scales, array.rows), w=weight.codes[:array.cols].astype(np.int64),
-                          d=weight.d[:array.cols], z=_minima(weight, array.cols), group=weight.group,
-                          zero="f16-min"))
-    return tiles
+    def tile(name: str, split: int, tokens: int) -> Tile:
+        weight, activation = llama.linears[name], entering[name]
+        rows, channels = tile_shape(rows=array.rows, cols=array.cols, split=split)
+        return Tile(source=name if split == 1 else f"{name}, one token on split rows", split=split,
+                    a=_rows(activation.codes[:tokens], rows), s_a=_rows(activation.scales[:tokens], rows),
+                    w=weight.codes[:channels].astype(np.int64), d=weight.d[:channels], z=_minima(weight, channels),
+                    group=weight.group, zero="f16-min")
+
+    whole = [tile(name, 1, array.rows) for name in tensors]
+    return whole if array.split == 1 else [*whole, *(tile(name, array.split, 1) for name in tensors)]
 
 
 def _minima(weight: Any, columns: int) -> NDArray[Any]:
@@ -232,11 +243,39 @@ def array_checks(chosen: ChosenTop, real: Sequence[Tile] = (), *, seed: int = 0)
         wide = [random_tile(chosen, random, k=long, codes="signed8") for _ in range(2)]
         checks += [Check(name="8-bit weights", tiles=wide),
                    Check(name="8-bit weights, stalled", tiles=wide, stall={"act": 0.4, "out": 0.4}, seed=seed + 4)]
+    if chosen.component.split > 1:
+        checks += _split_checks(chosen, random, seed)
     for tile in real:
         checks.append(Check(name=tile.source, tiles=[tile]))
     if real:
         checks.append(Check(name="real tiles, stalled", tiles=list(real), seed=seed + 5,
                             stall={"act": 0.2, "wgt": 0.2, "out": 0.5}))
+    return checks
+
+
+def _split_checks(chosen: ChosenTop, random: np.random.Generator, seed: int) -> list[Check]:
+    """Tiles on split rows, alone and among others; every stream late in turn."""
+    array = chosen.component
+
+    def tile(split: int = array.split, **fields: Any) -> Tile:
+        return random_tile(chosen, random, **{"k": 4 * _GROUP, **fields}, split=split)
+
+    mixed = [tile(), tile(1), tile(), tile(), tile(1)]
+    short = [tile(group=_GROUP // 4), tile(1, group=_GROUP // 4), tile(group=_GROUP // 4)]
+    checks = [
+        Check(name="split rows", tiles=mixed[:1]),
+        Check(name="split rows, extreme operands", tiles=[tile(
+            k=2 * array.group_max, group=array.group_max, extreme=True)]),
+        Check(name="split and whole rows by turns", tiles=mixed),
+        Check(name="split and whole rows, groups shorter than the lanes' time", tiles=short),
+        Check(name="split and whole rows, all streams stalled", tiles=mixed, seed=seed + 6,
+              stall={"act": 0.3, "wgt": 0.3, "params": 0.3, "out": 0.3}),
+    ]
+    for number, stream in enumerate(("act", "wgt", "params", "out")):
+        checks.append(Check(name=f"split and whole rows, late {stream}", tiles=mixed, stall={stream: 0.9},
+                            seed=seed + 7 + number))
+    if array.two_pass:
+        checks.append(Check(name="split rows, 8-bit weights", tiles=[tile(codes="signed8"), tile(1, codes="signed8")]))
     return checks
 
 
@@ -270,7 +309,7 @@ def compare(chosen: ChosenTop, check: Check, result: Result) -> tuple[list[str],
         return [f"stopped: no transfer for too long, after {result.cycles} cycles"], 0, 0
     found = list(result.protocol_errors)
     # Tiles of different K differ in nothing here: a tile has rows * cols outputs.
-    golden = np.stack([lane_values(tile.outputs(), lanes=array.lanes) for tile in tiles])
+    golden = np.stack([lane_values(tile.outputs(), lanes=array.lanes, split=tile.split) for tile in tiles])
     values = array_values(array, result, tiles=len(tiles))
     wrong = np.argwhere(golden.view(np.uint32) != np.ascontiguousarray(values).view(np.uint32))
     if len(wrong):

@@ -55,9 +55,9 @@ def choose_top(top: str, *, arch: str | None = None, **given: Any) -> ChosenTop:
                              f"not {machine.array.pe!r}, in {arch}")
         shape = {"rows": machine.array.rows, "cols": machine.array.cols}
         if not {"rows", "cols"} & set(chosen):
-            shape["lanes"] = machine.array.lanes
+            shape |= {"lanes": machine.array.lanes, "split": machine.array.split}
         chosen = {**shape, "pe": _ARCH_PES.get(machine.array.pe), **chosen}
-    for name in ("rows", "cols", "lanes", "group", "group_max"):
+    for name in ("rows", "cols", "lanes", "group", "group_max", "split"):
         if name in chosen and chosen[name] < 1:
             raise InputError(f"--{name.replace('_', '-')} must be at least 1, not {chosen[name]}, for {top}")
     component = build(**chosen)

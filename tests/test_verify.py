@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from mixflight import verify as subject
+from mixflight.arch.errors import InputError
 from mixflight.rtl.design import choose_top
 
 SMALL = {"rows": 2, "cols": 2, "lanes": 1, "group_max": 32}
@@ -90,6 +91,7 @@ def test_the_default_plan_has_every_zero_point_kind_and_both_pes():
     assert {array.parameters["zero"] for array in arrays} == {"none", "int4", "f16-min"}
     assert {array.parameters["pe"] for array in arrays} == {"shift-add", "multiply"}
     assert any(array.parameters["two_pass"] for array in arrays)
+    assert {array.parameters["split"] for array in arrays} == {1, 4}
     assert [array.parameters["zero"] for array in subject.plan("mixpe-array", zero="int4")] == ["int4"]
 
 
@@ -99,6 +101,37 @@ def test_real_tiles_are_exact_on_a_small_array(smollm2_path):
     assert [tile.a.shape[1] for tile in tiles] == [576, 576, 1536]
     row = subject.verify_array(array, real=tiles)
     assert (row.failures, row.messages, row.real_tiles) == (0, (), 3)
+
+
+SPLIT = {**SMALL, "zero": "f16-min", "split": 2}
+
+
+def test_one_real_token_on_split_rows_is_exact(smollm2_path):
+    array = choose_top("mixpe-array", **SPLIT)
+    tiles = subject.real_tiles(smollm2_path, array)
+    assert [(tile.split, *tile.a.shape, len(tile.w)) for tile in tiles] == [
+        (1, 2, 576, 2), (1, 2, 576, 2), (1, 2, 1536, 2), (2, 1, 576, 4), (2, 1, 576, 4), (2, 1, 1536, 4)]
+    row = subject.verify_array(array, real=tiles)
+    assert (row.failures, row.messages, row.real_tiles) == (0, (), 6)
+    assert row.cycles_rtl == row.cycles_sim > 0
+    assert row.shown == "2x2, 1 lanes, shift-add, zero f16-min, split 2"
+
+
+@pytest.mark.parametrize("change", [("assign w_in_1_1 = split_1_1_1 ?", "assign w_in_1_1 = split_1_0_1 ?"),
+                                    ("wgt_below__0__ready = due_1_1 & advance", "wgt_below__0__ready = advance")])
+def test_a_select_or_a_beat_a_step_too_early_on_split_rows_is_found(change):
+    array = choose_top("mixpe-array", **SPLIT)
+    row = subject.verify_array(array, mutate=lambda text: _once(text, *change))
+    assert row.failures >= 3
+    assert all("split" in message for message in row.messages)
+
+
+def test_a_preset_with_split_rows_chooses_them():
+    array = choose_top("mixpe-array", arch="mixpe-w4a8-split").parameters
+    assert (array["rows"], array["cols"], array["lanes"], array["split"]) == (32, 64, 64, 4)
+    assert choose_top("mixpe-array", arch="mixpe-w4a8").parameters["split"] == 1
+    with pytest.raises(InputError, match="--split must be at least 1, not 0"):
+        choose_top("mixpe-array", split=0)
 
 
 @pytest.mark.slow

@@ -22,6 +22,7 @@ def register(app: typer.Typer) -> None:
         zero: option.Zero = None,
         group_max: option.GroupMax = None,
         two_pass: option.TwoPass = None,
+        split: option.Split = None,
         model: Annotated[str, typer.Option("--model", help="Whose tiles are run: a fetched model.")] = "smollm2",
         real: Annotated[bool, typer.Option("--real/--no-real", help="Run tiles of the real model too.")] = True,
         seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the random operands and stalls.")] = 0,
@@ -29,7 +30,7 @@ def register(app: typer.Typer) -> None:
     ) -> int:
         """Run emitted tops under Verilator: values must be exact, unstalled cycles as computed.
 
-        A mixpe-array is verified in three configurations, or in the one that the options choose; with f16-min zero
+        A mixpe-array is verified in four configurations, or in the one that the options choose; with f16-min zero
         points it also runs tiles of the real model. Exit status 1 when a check failed.
         """
         from mixflight.cli.output import print_json, print_table, progress
@@ -38,7 +39,7 @@ def register(app: typer.Typer) -> None:
 
         names = tops or list(TOPS)
         given: dict[str, Any] = {"arch": arch, "rows": rows, "cols": cols, "lanes": lanes, "pe": pe, "zero": zero,
-                                 "group_max": group_max, "two_pass": two_pass}
+                                 "group_max": group_max, "two_pass": two_pass, "split": split}
         chosen = [item for name in names for item in plan(name, **given)]
         results: list[Row] = []
         with progress() as bars:
