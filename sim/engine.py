@@ -53,7 +53,7 @@ def _time_matrix(command: MatrixCommand, accelerator: Accelerator) -> Timed:
     tile_steps = command.passes * command.group
     period = max(tile_steps, gap)
     tail = array.rows + array.cols - 2 + drain(**shape, zero=command.zero) - (period - tile_steps)
-    total, array_busy, dram_busy, _ = matrix_cycles(
+    total, array_busy, dram_busy, _, *moved = matrix_cycles(
         command.count, command.m, command.n, command.k, command.m_block, command.n_block, command.k_slab,
         tile_rows, tile_cols, command.group, command.passes, period, tail,
         command.causal_step, command.causal_on_n, command.weights_resident, command.acts_held,
@@ -71,7 +71,7 @@ def _time_matrix(command: MatrixCommand, accelerator: Accelerator) -> Timed:
         bound = "lanes"
     else:
         bound = "array" if command.macs * command.passes >= 0.5 * array_busy * peak else "array edge"
-    counts = _matrix_counts(command, accelerator, dram_busy * accelerator.dram_bytes_per_cycle)
+    counts = _matrix_counts(command, accelerator, *moved)
     return Timed(
         operator=command.operator, kind=command.kind, layers=len(command.layers),
         activity=Activity(cycles, counts), bound_by=bound,
@@ -79,29 +79,31 @@ def _time_matrix(command: MatrixCommand, accelerator: Accelerator) -> Timed:
     )  # fmt: skip
 
 
-def _matrix_counts(command: MatrixCommand, accelerator: Accelerator, dram_bytes: float) -> dict[tuple[str, str], float]:
-    """Actions of one layer's command. Masked parts are left out in proportion to the MACs."""
+def _matrix_counts(
+    command: MatrixCommand, accelerator: Accelerator, weights_loaded: float, acts_loaded: float, results_stored: float
+) -> dict[tuple[str, str], float]:
+    """Actions of one layer's command, given the bytes that it moves off-chip: every byte loaded is written to its
+    buffer. Masked parts of what stays on chip are left out in proportion to the MACs; ``av`` masks no results."""
     array = accelerator.array
     dense = command.count * command.m * command.n * command.k
     computed = command.macs / dense
     tile_rows, tile_cols = array.tile(command.split)
     row_tiles, col_tiles = -(-command.m // tile_rows), -(-command.n // tile_cols)
-    results = command.count * command.m * command.n * computed
+    masked_results = command.causal_step and command.causal_on_n
+    results = command.count * command.m * command.n * (computed if masked_results else 1.0)
     weight_bits = 8.0 * command.count * command.weight_bytes * computed
     act_bits = 8.0 * command.count * command.act_bytes * computed
-    written = 8.0 * FP32_BYTES * command.count * command.m * command.n if command.results_to_dram else 0.0
-    read = 8.0 * dram_bytes - written
     counts = {
         (f"pe.{array.pe}", "mac"): float(command.macs * command.passes),
-        ("sram.weight", "write_bit"): weight_bits,
+        ("sram.weight", "write_bit"): 8.0 * weights_loaded,
         ("sram.weight", "read_bit"): weight_bits * row_tiles,
         ("sram.act", "read_bit"): act_bits * col_tiles * command.passes,
         ("sram.output", "write_bit"): results * FP32_BITS,
-        ("dram", "read_bit"): max(read, 0.0),
-        ("dram", "write_bit"): written,
+        ("dram", "read_bit"): 8.0 * (weights_loaded + acts_loaded),
+        ("dram", "write_bit"): 8.0 * results_stored,
     }
     if command.acts_from_dram:
-        counts["sram.act", "write_bit"] = act_bits * (1 if command.acts_held else col_tiles)
+        counts["sram.act", "write_bit"] = 8.0 * acts_loaded
     if not command.scaled:
         return counts
     groups = results * -(-command.k // command.group)

@@ -19,7 +19,9 @@ def matrix_cycles(
     of the buffer; it is computed when loaded and when the array is free; a block's results are stored when its last
     slab has drained (``tail`` cycles), after the load that was next. A tile advances a group every ``period`` cycles.
 
-    Returns (total, array busy, DRAM busy, array waiting for loads) in cycles; busy and waiting exclude ``tail``.
+    Returns (total, array busy, DRAM busy, array waiting for loads) in cycles, of which busy and waiting exclude ``tail``,
+    and the bytes of weights loaded, of activations loaded and of results stored: what is loaded again counts again, what
+    is masked does not.
     """
     dram = latency
     previous = 0.0
@@ -29,6 +31,9 @@ def matrix_cycles(
     array_busy = 0.0
     dram_busy = 0.0
     waiting = 0.0
+    weights_loaded = 0.0
+    acts_loaded = 0.0
+    results_stored = 0.0
     tokens = m // causal_step if causal_step > 0 else 0
     per_weight = weight_bytes / (n * k)
     per_act = act_bytes / (m * k)
@@ -51,14 +56,18 @@ def matrix_cycles(
                 tiles = -(-mb // rows) * -(-nb // cols)
                 for k0 in range(0, k_end, k_slab):
                     ks = min(k_slab, k_end - k0)
-                    load = 0.0
+                    weights = 0.0
                     if not weights_resident:
-                        load += nb * ks * per_weight
+                        weights = nb * ks * per_weight
                     elif not loaded:
-                        load += weight_bytes
+                        weights = weight_bytes
                         loaded = True
+                    acts = 0.0
                     if not acts_held or n0 == 0:
-                        load += mb * ks * per_act
+                        acts = mb * ks * per_act
+                    weights_loaded += weights
+                    acts_loaded += acts
+                    load = weights + acts
                     arrived = 0.0
                     if load > 0.0:
                         arrived = max(dram, before) + load / bytes_per_cycle
@@ -79,10 +88,11 @@ def matrix_cycles(
                     before = previous
                     previous = start + steps
                     array_busy += steps
+                results_stored += mb * nb * per_result
                 stored = mb * nb * per_result / bytes_per_cycle
                 ready = previous + tail
     total = previous + tail
     if stored > 0.0:
         total = max(dram, ready) + stored
         dram_busy += stored
-    return max(total, dram), array_busy, dram_busy, waiting
+    return max(total, dram), array_busy, dram_busy, waiting, weights_loaded, acts_loaded, results_stored

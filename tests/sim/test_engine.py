@@ -169,3 +169,47 @@ def test_a_buffer_that_cannot_hold_a_slab_is_refused():
     tiny = changed(MIXPE, buffers={"weight_kib": 1}, array={"cols": 2048, "lanes": 2048})
     with pytest.raises(InputError, match="the buffers must hold one slab of a 32x2048 tile, in operator 'x'"):
         command_of(linear(32, 4096, 4096), tiny)
+
+
+def test_counts_of_a_small_product_are_those_counted_by_hand():
+    """3 tokens times 64 channels of K = 64 in Q4_1: one tile of 32 x 64, two groups of 32. Weights: 64 rows of
+    64 x 4 + 2 x 32 bits; activations: 3 rows of 64 x 8 + 2 x 16 bits; 192 results, 4 multiplies and 2 adds a group."""
+    assert timed(linear(3, 64, 64)).activity.counts == {
+        ("pe.shift-add-4x8", "mac"): 3 * 64 * 64, ("sram.weight", "write_bit"): 64 * 320,
+        ("sram.weight", "read_bit"): 64 * 320, ("sram.act", "read_bit"): 3 * 544, ("sram.output", "write_bit"): 192 * 32,
+        ("dram", "read_bit"): 64 * 320, ("dram", "write_bit"): 0, ("lanes", "fp32_mul"): 192 * 2 * 4,
+        ("lanes", "fp32_add"): 192 * 2 * 2, ("accumulator", "read_bit"): 192 * 2 * 32,
+        ("accumulator", "write_bit"): 192 * 2 * 32, ("row_sum", "int_add"): 3 * 64,
+    }  # fmt: skip
+
+
+def test_what_is_loaded_again_is_written_to_its_buffer_again():
+    operator = linear(512, 4096, 4096)
+    command = command_of(operator, MIXPE)
+    row_blocks, col_blocks = 512 // command.m_block, 4096 // command.n_block
+    assert row_blocks > 1
+    assert command.n_block > MIXPE.array.cols
+    assert (command.weights_resident, command.acts_from_dram, command.acts_held) == (False, True, False)
+    counts = time_command(command, MIXPE).activity.counts
+    weights, acts = 8 * operator.weight_bytes * row_blocks, 8 * command.act_bytes * col_blocks
+    assert counts["sram.weight", "write_bit"] == pytest.approx(weights)
+    assert counts["sram.act", "write_bit"] == pytest.approx(acts)
+    assert counts["dram", "read_bit"] == pytest.approx(weights + acts)
+    assert counts["dram", "write_bit"] == pytest.approx(512 * 4096 * 32)
+
+
+@pytest.mark.parametrize("kind", ["qk", "av"])
+def test_masked_results_are_not_stored_and_the_cache_is_read_all_the_same(kind):
+    n, k = (128, 64) if kind == "qk" else (64, 128)
+    operator = Operator(name=kind, kind=kind, layers=(0,), m=384, n=n, k=k, count=3, weight=FORMATS["int8"],
+                        act=FORMATS["int8"], causal_step=3, kv_read_bytes=3 * 128 * 66)  # fmt: skip
+    counts = timed(operator, changed(MIXPE, buffers={"output_kib": 64})).activity.counts
+    assert counts["dram", "read_bit"] == pytest.approx(8 * 3 * 128 * 66)
+    assert counts["sram.weight", "write_bit"] == counts["dram", "read_bit"]
+    stored = counts["dram", "write_bit"] / 32
+    visible = operator.macs / 64
+    if kind == "qk":  # whole blocks of 32 rows: their last token says how many columns
+        assert visible < stored < 1.1 * visible
+    else:
+        assert stored == 3 * 384 * 64
+        assert counts["sram.output", "write_bit"] >= 32 * stored
