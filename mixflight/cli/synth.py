@@ -92,7 +92,7 @@ def _cells(chosen: Any, target: str, *, priced: bool, json: bool) -> None:
         "area_um2": mapped.area_um2, "sequential_area_um2": mapped.sequential_area_um2, "area_unit": AREA_UNIT,
         "flip_flops": mapped.flip_flops, "delay_ns": round(mapped.delay_ns, 4), "delay_basis": DELAY_BASIS,
         "delay_ends_at": mapped.timing.ends_at, "overloaded_nets": mapped.overloaded, "fmax_mhz": None,
-        "energy_pj_per_mac": None,
+        **found,
         "library": {"name": mapped.library.name, "sha256": mapped.library.sha256,
                     "voltage_v": mapped.library.voltage_v, "temperature_c": mapped.library.temperature_c},
         "sha256": mapped.netlist.text_sha256, "tools": dict(mapped.netlist.tools), "script": mapped.script,

@@ -168,6 +168,18 @@ def test_synth_on_ecp5_counts_and_says_where_fmax_comes_from():
         assert "is not installed" in document["fmax_basis"]
 
 
+def test_synth_in_cells_prices_a_mac_as_recorded(osu018_path, smollm2_path):
+    from mixflight.arch.cell_counts import cell_counts_named
+    done = _run("synth", "mixpe-w4a8-pe", "--target", "osu018", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    document = json.loads(done.stdout)
+    recorded = cell_counts_named("mixpe-w4a8-pe")
+    assert document["area_um2"] == recorded.area_um2
+    assert document["energy_pj_per_mac"] == recorded.energy["real"].pj_per_mac
+    assert document["energy"]["random"]["pj_per_mac"] == recorded.energy["random"].pj_per_mac
+    assert document["energy_basis"].startswith("real operands; ")
+
+
 def test_synth_in_the_cells_of_a_library(osu018_path, tmp_path):
     by_name, by_file = (json.loads(_run("synth", "mul4x8-pe", "--target", target, "--json", "--no-energy").stdout)
                         for target in ("osu018", str(osu018_path)))
