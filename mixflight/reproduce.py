@@ -16,6 +16,7 @@ STUDIES: dict[str, Callable[[str], list[Row]]] = {
     "mixpe": mixpe_rows,
     "flightllm": flightllm_rows,
     "shuhai": shuhai_rows,
+    "peers": peers_rows,
 }
 
 

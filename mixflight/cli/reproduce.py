@@ -20,6 +20,15 @@ def register(app: typer.Typer) -> None:
             str,
             typer.Option("--mode", help="published: the study's assumptions; corrected: equal ones.", metavar="MODE"),
         ] = "published",
+        array: Annotated[
+            str | None, typer.Option("--array", help="peers: rows and columns of the array.", metavar="32x32")
+        ] = None,
+        dram_bytes_per_cycle: Annotated[
+            int | None, typer.Option("--dram-bytes-per-cycle", help="peers: DRAM bandwidth.", metavar="64")
+        ] = None,
+        buffer_kib: Annotated[
+            int | None, typer.Option("--buffer-kib", help="peers: each of the three buffers.", metavar="128")
+        ] = None,
         json: JsonOption = False,
     ) -> None:
         """Published numbers beside ours, with the difference and whether it is within rounding or tolerance.
@@ -28,7 +37,9 @@ def register(app: typer.Typer) -> None:
         """
         from mixflight.reproduce import reproduce as study_rows
 
-        rows = study_rows(what, mode)
+        rows = study_rows(
+            what, mode, array=array, dram_bytes_per_cycle=dram_bytes_per_cycle, buffer_kib=buffer_kib
+        )
         if json:
             print_json({"study": what, "mode": mode, "rows": rows})
             return

@@ -1,0 +1,22 @@
+"""AccelForge (accelforge 1.0.467): the best mapping of a weight-stationary array, as long as its slowest component.
+
+Components are the PEs (K along the rows, N along the columns), DRAM with each operand moved once, and the edge through
+which weights enter: one row of the array, ``cols`` bytes, a cycle, double-buffered. There is no fill and no drain.
+"""
+
+from mixflight.sim.peers.workload import Estimate, Gemm, Machine, ceil_div, slowest
+
+
+def components(gemm: Gemm, machine: Machine) -> dict[str, float]:
+    """Cycles of each component."""
+    tiles = ceil_div(gemm.k, machine.rows) * ceil_div(gemm.n, machine.cols)
+    return {
+        "MACs": tiles * gemm.m,
+        "array edge": gemm.k * gemm.n / machine.cols,
+        "DRAM": gemm.bytes_moved() / machine.dram_bytes_per_cycle,
+    }
+
+
+def accelforge(gemm: Gemm, machine: Machine) -> Estimate:
+    """The slowest component."""
+    return slowest(components(gemm, machine))
