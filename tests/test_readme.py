@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import typer
 
+import mixflight
 from mixflight.arch.accelerator import accelerators
 from mixflight.arch.synthesis_counts import counts_named
 from mixflight.cli import app as cli
@@ -122,3 +123,25 @@ def test_the_synthesis_counts_are_the_recorded_ones():
 def test_the_presets_are_as_described(name):
     array = accelerators()[name].array
     assert re.search(rf"\| `{name}` \| {array.rows}x{array.cols} ", README)
+
+
+def test_the_table_of_our_own_pes_is_the_recorded_one():
+    from mixflight.arch.cell_counts import cell_counts_named
+
+    rows = re.findall(r"^\| `([a-z0-9-]+-pe)`[^|]*\| ([\d,]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", README, re.MULTILINE)
+    assert len(rows) == 6
+    for name, area, real, settled, delay in rows:
+        counts = cell_counts_named(name)
+        energy = counts.energy["real"]
+        assert area == f"{counts.area_um2:,.0f}"
+        assert (real, settled) == (f"{energy.pj_per_mac:.1f}", f"{energy.settled_pj_per_mac:.1f}")
+        assert delay == f"{counts.delay_ns:.2f}"
+
+
+def test_the_split_array_is_as_fast_as_said(smollm2_path):
+    split = mixflight.simulate("mixpe-w4a8-split", smollm2_path.as_posix(), prefill=128, decode=128)
+    assert f"decodes at {split.decode.tokens / split.decode.time_ms * 1e3:.0f} tokens/s" in README
+    assert split.decode.bound_by == "dram"
+    assert "bound by DRAM" in README
+    whole, blocks = counts_named("mixpe-array-lut"), counts_named("mixpe-array-split-lut")
+    assert f"{blocks.lut / whole.lut - 1:.1%} more LUTs".replace("%", " %") in README
