@@ -23,8 +23,13 @@ def register(app: typer.Typer) -> None:
         output: Annotated[
             Path | None, typer.Option("-o", "--output", help="Every operator as Parquet.", metavar="F.parquet")
         ] = None,
+        record: Annotated[
+            str | None,
+            typer.Option("--record", help="Histograms of the file's codes and of its activations while it reads this "
+                         "text, or a .txt file, in its own formats, instead; -o F.json keeps them.", metavar="TEXT"),
+        ] = None,
         json: JsonOption = False,
-    ) -> None:
+    ) -> None:  # fmt: skip
         """Operator trace: shapes, formats, MACs and bytes. Without lengths: one decoded token.
 
         Example: mixflight trace smollm2 --prefill 128 --decode 128 -o trace.parquet
@@ -32,6 +37,11 @@ def register(app: typer.Typer) -> None:
         from mixflight.workload import load_workload
         from mixflight.workloads.trace import decode_traces, prefill_trace
 
+        if record is not None:
+            if recipe is not None or prefill is not None or decode is not None or batch != 1:
+                raise InputError("--record takes the file as it is: no --recipe, --prefill, --decode or --batch")
+            _record(model, record, output, json)
+            return
         if output is not None and output.suffix != ".parquet":
             raise InputError(f"the output must be a .parquet file, not {output}")
         workload = load_workload(model, recipe)
@@ -70,3 +80,29 @@ def register(app: typer.Typer) -> None:
             [(item.phase, item.context, item.ops, item.macs, item.weight_bytes, item.kv_bytes) for item in shown],
         )
         print(f"in all: {document['ops']:,} operators, {document['macs']:,} MACs")
+
+
+def _record(model: str, text: str, output: Path | None, json: bool) -> None:
+    import msgspec
+
+    from mixflight.files import whole_file
+    from mixflight.record import record_text
+
+    if output is not None and output.suffix != ".json":
+        raise InputError(f"the output of --record must be a .json file, not {output}")
+    found = record_text(model, text)
+    if output is not None:
+        with whole_file(output) as part:
+            part.write_bytes(msgspec.json.encode(found) + b"\n")
+    if json:
+        print_json(found)
+        return
+    print_table(
+        f"{found.model}: codes of weights, and of activations over {found.tokens} tokens",
+        ("codes of", "number", "zeros %", "ones", "signed digits", "entropy"),
+        [
+            (name, item.codes, 100 * item.zeros, item.ones, item.digits, item.entropy_bits)
+            for part in (found.weights, found.activations)
+            for name, item in part.items()
+        ],
+    )
