@@ -1,6 +1,10 @@
 """DRAM timing: banks, rows, refresh and turnarounds of one kind of channel, for streams and for traces of requests.
 
 Channels do not disturb each other: a stream over several of them is one share a channel, all starting together.
+
+Not modelled: the port (its rate is the channel's peak), other channels' traffic in the switch, single-bank and
+postponed refresh, command-bus conflicts of two pseudo-channels of one channel, power-down, the gaps a kernel leaves
+between its bursts.
 """
 
 from typing import Any
@@ -14,7 +18,7 @@ from mixflight.arch.errors import InputError
 from mixflight.sim.dram.device import COMMANDS, Clocks, new_state, timing_table
 from mixflight.sim.dram.kernel import BANK, COLUMN, GROUP, ROW, run
 
-__all__ = ["Requests", "Served", "Stream", "serve", "stream", "stream_time"]
+__all__ = ["Requests", "Served", "Stream", "interleaved", "serve", "stream", "stream_time"]
 
 _FIELDS = {"column": COLUMN, "group": GROUP, "bank": BANK, "row": ROW}
 _NONE = np.zeros(0, np.int64)
@@ -94,6 +98,16 @@ def stream(
     return Stream(
         time_ns=time, gb_s=bytes / time, commands=dict(zip(COMMANDS, counts.tolist(), strict=True)),
         skipped_ns=skipped * standard.clock_ns,
+    )  # fmt: skip
+
+
+def interleaved(starts: list[int], *, chunk_bytes: int, chunks: int, writes: tuple[int, ...] = ()) -> Requests:
+    """Linear streams in turn on one channel, ``chunks`` requests of each; ``writes`` are the indices that write."""
+    turn = np.arange(chunks, dtype=np.int64)[:, None] * chunk_bytes
+    address = (turn + np.array(starts, np.int64)[None, :]).reshape(-1)
+    return Requests(
+        address=address, bytes=np.full(len(address), chunk_bytes, np.int64),
+        write=np.tile(np.isin(np.arange(len(starts)), writes), chunks), arrival_clock=np.zeros(len(address), np.int64),
     )  # fmt: skip
 
 

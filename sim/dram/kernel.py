@@ -35,7 +35,7 @@ from mixflight.sim.dram.device import (
 )
 
 _FAR = 1 << 60
-_SNAPSHOTS = 1024
+_SNAPSHOTS = 4096
 
 # Fields of the address map, as in ``fields[:, 0]``.
 COLUMN, GROUP, BANK, ROW = 0, 1, 2, 3
@@ -94,9 +94,12 @@ def run(
     entry_since = np.zeros(window, np.int64)
     left = np.zeros(outstanding, np.int64)
     done = np.zeros(outstanding, np.int64)
-    width = 6 + 4 * window + 2 * outstanding if shortcut else 1
-    snapshots = np.zeros((_SNAPSHOTS if shortcut else 1, width), np.int64)
-    marks = np.zeros((_SNAPSHOTS if shortcut else 1, 8), np.int64)
+    width = 6 + 4 * window + 2 * outstanding
+    room = 0
+    if shortcut:
+        room = min(_SNAPSHOTS, 4 + 4 * (total_bytes // burst_bytes) // t[REFRESH_EVERY])
+    snapshots = np.zeros((room, width), np.int64)
+    marks = np.zeros((room, 8), np.int64)
     taken = 0
     queued = 0
     opened = 0
@@ -210,7 +213,7 @@ def run(
             row_bus = now + grid
             column_bus = now + grid
             due += t[REFRESH_EVERY]
-            if shortcut and taken < _SNAPSHOTS:
+            if shortcut and taken < room:
                 here = snapshots[taken]
                 base = start + opened * request_bytes
                 here[0] = base % stripe_bytes
