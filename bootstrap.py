@@ -4,6 +4,8 @@ Run by the Makefile. Debian and Ubuntu ship Python without the venv module's pip
 the package index. What is missing is said in one line.
 """
 
+from __future__ import annotations  # so that a Python too old can read this file and say so
+
 import os
 import re
 import shutil

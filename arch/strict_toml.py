@@ -1,6 +1,7 @@
 """TOML into typed values, strictly: an unknown key, a missing key or a wrong type is one line that says where."""
 
 import difflib
+import math
 import re
 import tomllib
 from pathlib import Path
@@ -18,11 +19,24 @@ _UNKNOWN = re.compile(r"Object contains unknown field `(?P<key>[^`]+)`(?: - at `
 def read_toml(path: Path) -> dict[str, Any]:
     """The tables of the TOML file ``path``; an unreadable file or bad syntax is an InputError."""
     try:
-        return tomllib.loads(path.read_text())
+        return tomllib.loads(path.read_text(), parse_float=_finite)
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} must be a readable TOML file: {error}") from None
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path} must be TOML: {error}") from None
+    except _NotFiniteError as error:
+        raise InputError(f"{path} must hold finite numbers only, not {error}") from None
+
+
+class _NotFiniteError(Exception):
+    """A TOML float that is nan or infinite; no quantity here may be."""
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise _NotFiniteError(text)
+    return value
 
 
 def convert(table: object, into: type[T], where: str) -> T:

@@ -2,6 +2,7 @@
 
 import re
 
+from amaranth._toolchain.yosys import YosysError
 from amaranth.back import verilog
 
 from mixflight.arch.errors import InputError
@@ -29,8 +30,20 @@ def emit_verilog(component, name: str) -> str:
     if not re.fullmatch(r"[A-Za-z_]\w*", top):
         raise InputError("a module name must consist of letters, digits, '_' and '-', "
                          f"not {name!r}, in Verilog emission")
-    text = verilog.convert(component, name=top, emit_src=False, strip_internal_attrs=True)
+    try:
+        text = verilog.convert(component, name=top, emit_src=False, strip_internal_attrs=True)
+    except YosysError as error:
+        raise _refused(error) from None
     return merge_identical(text, top)
+
+
+def _refused(error: YosysError) -> Exception:
+    """``error``, or one line where it is that the WebAssembly Yosys cannot keep its compiled code."""
+    folder = re.search(r"failed to create cache directory: (.+)", str(error))
+    if not folder:
+        return error
+    return InputError(f"the cache folder must be writable to emit Verilog, but {folder[1]} is not; "
+                      "set XDG_CACHE_HOME to a folder that is")
 
 
 def merge_identical(text: str, top: str) -> str:

@@ -19,9 +19,9 @@ def matrix_cycles(
     of the buffer; it is computed when loaded and when the array is free; a block's results are stored when its last
     slab has drained (``tail`` cycles), after the load that was next. A tile advances a group every ``period`` cycles.
 
-    Returns (total, array busy, DRAM busy, array waiting for loads) in cycles, of which busy and waiting exclude ``tail``,
-    and the bytes of weights loaded, of activations loaded and of results stored: what is loaded again counts again, what
-    is masked does not.
+    Returns (total, array busy, DRAM busy, array waiting for loads) in cycles, of which busy and waiting exclude
+    ``tail``, and the bytes of weights loaded, of activations loaded and of results stored: what is loaded again counts
+    again, what is masked does not.
     """
     dram = latency
     previous = 0.0

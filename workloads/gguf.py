@@ -150,6 +150,8 @@ def open_gguf(path: Path | str) -> GgufFile:
     """Map the file and read its header; tensors and string arrays are read when asked for."""
     path = Path(path)
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():  # opening a pipe would wait for a writer
+            raise InputError(f"a GGUF file must be a regular file: {path}")
         with path.open("rb") as file:
             size = file.seek(0, 2)
             if size < len(MAGIC):

@@ -39,3 +39,11 @@ def test_what_is_not_toml_is_refused(tmp_path, content):
 def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(InputError, match="must be a readable TOML file"):
         read_toml(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf", "1e999"])
+def test_a_number_that_is_not_finite_is_refused(tmp_path, number):
+    path = tmp_path / "machine.toml"
+    path.write_text(f"[dram]\nclock_mhz = {number}\n")
+    with pytest.raises(InputError, match=f"machine.toml must hold finite numbers only, not {number}"):
+        read_toml(path)

@@ -91,3 +91,10 @@ def test_refusals():
         emit_verilog(None, "1x")
     with pytest.raises(InputError, match="rows, cols and group must be at least 1, not 8, 8 and 0"):
         mixpe_array(group=0)
+
+
+def test_a_cache_that_cannot_be_written_is_one_line(monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(InputError, match="the cache folder must be writable to emit Verilog, but .*/file/wasmtime is not"):
+        emit_verilog(TOPS["mul4x8-pe"](), "pe")

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import os
 import struct
 import time
 
@@ -279,6 +280,9 @@ def test_what_is_not_a_file_is_refused(tmp_path):
     for path in (tmp_path, tmp_path / "none.gguf"):
         with pytest.raises(InputError, match="must be readable"):
             open_gguf(path)
+    os.mkfifo(tmp_path / "pipe.gguf")
+    with pytest.raises(InputError, match="must be a regular file"):
+        open_gguf(tmp_path / "pipe.gguf")
     for content in (b"", b"GG", b"not a gguf file at all"):
         (tmp_path / "x").write_bytes(content)
         with pytest.raises(InputError, match="must start with b'GGUF'"):
