@@ -1,0 +1,226 @@
+import csv
+import importlib.util
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mixflight.arch.errors import InputError
+from mixflight.sim.peers import ant, bitmod, bounds, chipleap, scalesim, table
+from mixflight.sim.peers.peers import PEERS
+from mixflight.sim.peers.reproduce import parse_array, published, rows
+from mixflight.sim.peers.workload import BASE, BIG, Gemm, Machine, layer
+from mixflight.sim.published_mixpe import tiling
+
+BY_NAME = {peer.name: peer for peer in PEERS}
+PREFILL, DECODE = ({gemm.name: gemm for gemm in layer(phase)} for phase in ("prefill", "decode"))
+
+
+def test_every_printed_figure_is_met():
+    base = rows("published")
+    assert [row.id for row in base if row.published is not None and not row.within] == []
+    assert len([row for row in base if row.published is not None]) == 13 * 2 * 6
+    assert {row.id for row in base if row.published is None} == {
+        f"mixflight/{phase}/{gemm}" for phase in ("prefill", "decode") for gemm in ("q", "qk", "av", "gate", "down", "layer")
+    }
+
+
+def test_all_but_zigzag_and_a_rounding_are_met_to_the_cycle():
+    off = {row.id for row in rows("published") if row.published is not None and abs(row.ours - row.published) >= 0.5}
+    assert {name for name in off if not name.startswith("zigzag/")} == {"accelforge/prefill/layer", "chipleap-ws/prefill/layer"}
+
+
+@pytest.mark.parametrize(("machine", "met"), [
+    (BIG, {"bound/prefill/layer", "bound/decode/layer"}),
+    (Machine(rows=128, cols=128, dram_bytes_per_cycle=256, buffer_kib=128), {"chipleap-os/prefill/layer"}),
+])
+def test_the_large_machine(machine, met):
+    compared = [row for row in rows("published", machine) if row.published is not None]
+    assert {row.id for row in compared} == met
+    assert all(row.within for row in compared)
+
+
+def test_other_machines_have_nothing_printed_and_still_answers():
+    machine = Machine(rows=7, cols=33, dram_bytes_per_cycle=5, buffer_kib=16)
+    assert all(row.published is None and row.within is None and row.ours > 0 for row in rows("published", machine))
+
+
+def test_a_buffer_that_holds_no_tile_is_said():
+    held = {row.id: row for row in rows("published", Machine(rows=1024, cols=1024))}
+    assert held["chipleap-gemv/decode/q"].ours is None
+    assert held["chipleap-gemv/decode/q"].note == "no tile fits the buffers"
+    assert held["bound/decode/q"].ours > 0
+
+
+@pytest.mark.parametrize("phase", [PREFILL, DECODE])
+@pytest.mark.parametrize("machine", [BASE, BIG, Machine(rows=16, cols=64), Machine(rows=8, cols=8, dram_bytes_per_cycle=3)])
+def test_nobody_is_below_the_bound(phase, machine):
+    for gemm in phase.values():
+        least = {"scalesim-os": gemm.macs / machine.pes, "scalesim-ws": gemm.macs / machine.pes}  # DRAM is free
+        # Tokens and results that fit stay on chip.
+        least["mixflight"] = max(gemm.macs / machine.pes, gemm.k * gemm.n / machine.dram_bytes_per_cycle)
+        for peer in PEERS:
+            floor = least.get(peer.name, bounds.bound(gemm, machine).cycles)
+            assert peer.gemm(gemm, machine).cycles >= floor - 1, (peer.name, gemm)
+
+
+def test_genz_is_off_by_a_second_byte_of_activations():
+    for gemm in ("q", "qk", "av", "down"):
+        extra = (DECODE[gemm].m * (DECODE[gemm].k + DECODE[gemm].n)) / BASE.dram_bytes_per_cycle
+        assert bounds.genz(DECODE[gemm], BASE).cycles == bounds.bound(DECODE[gemm], BASE).cycles + extra
+
+
+def test_ant_output_stationary_is_the_engine_behind_mixpe():
+    half = np.array([BASE.buffer_kib * 1024 * 4] * 3)
+    for gemm in (PREFILL["qk"], DECODE["q"]):
+        shape = np.array([gemm.m, 1, 1, gemm.k, gemm.n])
+        best, _, _ = tiling.search(shape, 1, 8, 8, ant.OUTPUT_BITS, 32, 32, 1, 1, half, 512, np.zeros(tiling.PRICES), tiling.ORDERS)
+        assert best[0] == ant.output_stationary(gemm, BASE).cycles
+
+
+# ANT at 4-bit weights and 8-bit activations.
+def test_ant_at_four_bits():
+    assert [ant.output_stationary(PREFILL[name], BASE, 8, 4).cycles for name in ("q", "gate", "down")] == [
+        4_194_400, 11_272_288, 11_272_288,
+    ]  # fmt: skip
+    assert ant.output_stationary(DECODE["q"], BASE, 8, 4).cycles == 262_240
+    assert ant.output_stationary(DECODE["gate"], BASE, 8, 4).cycles == 704_608
+    assert ant.weight_stationary(DECODE["q"], BASE, 8, 4).cycles == 131_264
+    assert ant.weight_stationary(DECODE["gate"], BASE, 8, 4).cycles == 352_664
+
+
+# BitMoD's own precisions and DRAM: cycles of all heads.
+@pytest.mark.parametrize(("phase", "bits", "machine", "expected"), [
+    (PREFILL, bitmod.Bits(weight=4.0625, act=16, per_step=4, serial=True), Machine(dram_bytes_per_cycle=32), {
+        "q": (4_194_304, 2_392_064), "gate": (11_272_192, 6_207_488), "down": (11_272_192, 16_224_768),
+        "qk": (1_048_576, 1_114_112), "av": (1_048_576, 2_293_760)}),
+    (DECODE, bitmod.Bits(weight=3.0625, act=16, per_step=4, serial=True), Machine(rows=64, cols=16, dram_bytes_per_cycle=32), {
+        "q": (131_072, 201_216), "gate": (352_256, 540_336), "down": (352_256, 540_336),
+        "qk": (65_536, 133_376), "av": (65_536, 133_376)}),
+])  # fmt: skip
+def test_bitmod_at_its_own_precisions(phase, bits, machine, expected):
+    assert {name: (bitmod.compute(phase[name], machine, bits), bitmod.dram(phase[name], machine, bits)) for name in phase} == expected
+
+
+def test_bitmod_layers_at_its_own_precisions():
+    for phase, bits, machine, expected in (
+        (PREFILL, bitmod.Bits(weight=4.0625, act=16, per_step=4, serial=True), Machine(dram_bytes_per_cycle=32), 58_954_240),
+        (DECODE, bitmod.Bits(weight=3.0625, act=16, per_step=4, serial=True), Machine(rows=64, cols=16, dram_bytes_per_cycle=32), 2_692_624),
+    ):
+        assert sum(gemm.uses * bitmod.bitmod(gemm, machine, bits).cycles for gemm in phase.values()) == expected
+
+
+def test_chipleap_with_four_bit_weights():
+    gemv = {name: chipleap.chipleap(gemm, BASE, "gemv", 4).cycles for name, gemm in DECODE.items()}
+    assert [round(gemv[name]) for name in ("q", "gate", "down")] == [135_151, 362_815, 364_086]
+    prefill = chipleap.chipleap(PREFILL["q"], BASE, "gemv", 4).cycles
+    assert round(prefill) == 10_659_774
+
+
+def test_the_page_is_what_the_code_gives():
+    page = Path(__file__).resolve().parents[2] / "docs" / "who-says-what.md"
+    assert page.read_text() == table.markdown()
+
+
+@pytest.mark.parametrize("text", ["32", "32x", "x32", "32x32x32", "-1x4", "3.5x4", "ax4", "١x٢", "", "9999999999x1"])
+def test_a_bad_array_is_refused(text):
+    with pytest.raises(InputError, match="--array must be ROWSxCOLS"):
+        parse_array(text)
+
+
+def test_published_figures_are_of_known_peers():
+    assert {key[0] for key in published()} <= set(BY_NAME)
+
+
+def _importable(name):
+    if importlib.util.find_spec(name) is None:
+        pytest.skip(f"{name} is not installed; pip install {name}")
+
+
+def _chipleap_live(gemm, machine, dataflow):
+    from chipleap.hw.design import Accel
+    from chipleap.model.accel import Bandwidth, job_timing
+
+    design = Accel(dataflow, machine.rows, machine.cols, 8, 16, machine.buffer_kib, machine.buffer_kib, True)
+    rate = min(64, machine.dram_bytes_per_cycle)
+    return job_timing(design, gemm.m, gemm.k, gemm.n, 8, Bandwidth(64, rate, rate, 4, 1, 24), 0.0).total
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dataflow", ["gemv", "os", "ws"])
+def test_chipleap_live(dataflow):
+    _importable("chipleap")
+    draw = random.Random(dataflow)
+    for _ in range(100):
+        machine = Machine(rows=2 ** draw.randrange(2, 7), cols=2 ** draw.randrange(2, 7), buffer_kib=2 ** draw.randrange(5, 9),
+                          dram_bytes_per_cycle=draw.choice([8, 24, 64, 200]))  # fmt: skip
+        gemm = Gemm(name="x", m=draw.choice([1, 5, 40, 512]), n=draw.randrange(20, 5000), k=draw.randrange(20, 5000))
+        live = _chipleap_live(gemm, machine, dataflow)
+        assert chipleap.chipleap(gemm, machine, dataflow).cycles == pytest.approx(live, rel=1e-9), (gemm, machine)
+    for gemm in (*PREFILL.values(), *DECODE.values()):
+        assert chipleap.chipleap(gemm, BASE, dataflow).cycles == pytest.approx(_chipleap_live(gemm, BASE, dataflow), rel=1e-9)
+
+
+SCALESIM = """[general]
+run_name = live
+[architecture_presets]
+ArrayHeight: {rows}
+ArrayWidth: {cols}
+IfmapSramSzkB: 128
+FilterSramSzkB: 128
+OfmapSramSzkB: 128
+IfmapOffset: 0
+FilterOffset: 10000000
+OfmapOffset: 20000000
+Bandwidth: 64
+Dataflow: {dataflow}
+MemoryBanks: 1
+ReadRequestBuffer: 32
+WriteRequestBuffer: 32
+[layout]
+IfmapCustomLayout: False
+IfmapSRAMBankBandwidth: 64
+IfmapSRAMBankNum: 10
+IfmapSRAMBankPort: 2
+FilterCustomLayout: False
+FilterSRAMBankBandwidth: 64
+FilterSRAMBankNum: 10
+FilterSRAMBankPort: 2
+[sparsity]
+SparsitySupport: false
+SparseRep: ellpack_block
+OptimizedMapping: false
+BlockSize: 8
+RandomNumberGeneratorSeed: 40
+[run_presets]
+InterfaceBandwidth: CALC
+UseRamulatorTrace: False
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize(("dataflow", "closed_form"), [
+    ("ws", scalesim.weight_stationary), ("os", scalesim.output_stationary),
+])  # fmt: skip
+@pytest.mark.parametrize(("gemm", "machine"), [
+    (Gemm(name="x", m=5, n=40, k=70), Machine(rows=8, cols=4)),
+    (Gemm(name="x", m=1, n=130, k=99), Machine(rows=16, cols=32)),
+    (Gemm(name="x", m=64, n=64, k=64), Machine(rows=16, cols=16)),
+    (PREFILL["qk"], BIG),
+    (DECODE["av"], BASE),
+])  # fmt: skip
+def test_scalesim_live(gemm, machine, dataflow, closed_form, tmp_path):
+    _importable("scalesim")
+    from scalesim.scale_sim import scalesim as tool
+
+    files = {name: tmp_path / f"{name}.{suffix}" for name, suffix in (("config", "cfg"), ("topology", "csv"), ("layout", "csv"))}
+    files["config"].write_text(SCALESIM.format(rows=machine.rows, cols=machine.cols, dataflow=dataflow))
+    files["topology"].write_text(f"Layer,M,N,K,\nx,{gemm.m},{gemm.n},{gemm.k},\n")
+    files["layout"].write_text("Layer name, a,\nx," + "1," * 30 + "\n")
+    run = tool(save_disk_space=True, verbose=False, input_type_gemm=True, **{name: str(path) for name, path in files.items()})
+    run.run_scale(top_path=str(tmp_path))
+    [report] = tmp_path.rglob("COMPUTE_REPORT.csv")
+    [line] = csv.DictReader(report.read_text().splitlines(), skipinitialspace=True)
+    assert int(float(line["Total Cycles"])) == closed_form(gemm, machine).cycles
