@@ -89,6 +89,8 @@ class DramStandard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         for field in ("column", "bank"):
             if not self.bits(field):
                 raise ValueError(f"map must have {field} bits")
+        if self.banks > 32:
+            raise ValueError(f"map must have at most 5 bits of banks and groups, not {self.banks} banks")
         self._check_sources()
         self._check_timing()
 

@@ -65,6 +65,43 @@ def place(burst: Any, fields: Any, group_banks: Any) -> Any:
 
 
 @njit(cache=True)
+def _refresh(t: Any, banks: Any, channel: Any, now: Any, grid: Any) -> Any:
+    """Close all rows from clock ``now`` on and refresh all banks; (clock of closing or -1, clock of the refresh)."""
+    ready = now
+    any_open = False
+    for bank in range(banks.shape[0]):
+        if banks[bank, OPEN_ROW] != CLOSED:
+            any_open = True
+            ready = max(ready, ready_precharge(t, banks[bank]))
+    now = -(-ready // grid) * grid
+    closed = now if any_open else -1
+    for bank in range(banks.shape[0]):
+        if banks[bank, OPEN_ROW] != CLOSED:
+            precharge(banks[bank], now)
+    now = -(-max(now, ready_refresh(t, banks, channel)) // grid) * grid
+    channel[REFRESH] = now
+    return closed, now
+
+
+@njit(cache=True)
+def _seen(snapshots: Any, marks: Any, taken: Any, outstanding: Any) -> Any:
+    """Index of an earlier snapshot equal to the one at ``taken``, both with the queue of requests full; -1 if none."""
+    if marks[taken, 0] < outstanding:
+        return -1
+    for before in range(taken):
+        if marks[before, 0] < outstanding:
+            continue
+        same = True
+        for item in range(snapshots.shape[1]):
+            if snapshots[before, item] != snapshots[taken, item]:
+                same = False
+                break
+        if same:
+            return before
+    return -1
+
+
+@njit(cache=True)
 def run(
     t: Any, banks: Any, groups: Any, channel: Any, fields: Any, burst_bytes: int, stripe_bytes: int, grid: int,
     shared_bus: bool, path: int, window: int, reorder: int, outstanding: int, first_refresh: int, count: int,
@@ -188,24 +225,14 @@ def run(
                 row_entry = entry
         if min(row_at, column_at) >= due:
             ready = max(max(now, due), max(row_bus, column_bus))
-            any_open = False
-            for bank in range(banks.shape[0]):
-                if banks[bank, OPEN_ROW] != CLOSED:
-                    any_open = True
-                    ready = max(ready, ready_precharge(t, banks[bank]))
-            now = -(-ready // grid) * grid
-            if any_open:
-                for bank in range(banks.shape[0]):
-                    if banks[bank, OPEN_ROW] != CLOSED:
-                        precharge(banks[bank], now)
+            closed, now = _refresh(t, banks, channel, ready, grid)
+            counts[REFRESH] += 1
+            if closed >= 0:
                 counts[PRE_ALL] += 1
                 if traced < len(trace):
-                    trace[traced, 0] = now
+                    trace[traced, 0] = closed
                     trace[traced, 1] = PRE_ALL
                     traced += 1
-            now = -(-max(now, ready_refresh(t, banks, channel)) // grid) * grid
-            channel[REFRESH] = now
-            counts[REFRESH] += 1
             if traced < len(trace):
                 trace[traced, 0] = now
                 trace[traced, 1] = REFRESH
@@ -234,22 +261,15 @@ def run(
                 marks[taken, 0] = opened
                 marks[taken, 1] = now
                 marks[taken, 2:] = counts
-                for before in range(taken):
-                    same = opened >= outstanding and marks[before, 0] >= outstanding
-                    for item in range(width):
-                        if snapshots[before, item] != here[item]:
-                            same = False
-                            break
-                    if same:
-                        period = opened - marks[before, 0]
-                        times = (count - 1 - opened) // period
-                        if times > 0:
-                            count -= times * period
-                            total_bytes -= times * period * request_bytes
-                            added = times * (now - marks[before, 1])
-                            counts += times * (counts - marks[before, 2:])
-                        shortcut = False
-                        break
+                before = _seen(snapshots, marks, taken, outstanding)
+                if before >= 0:
+                    period = opened - marks[before, 0]
+                    times = max(count - 1 - opened, 0) // period
+                    count -= times * period
+                    total_bytes -= times * period * request_bytes
+                    added = times * (now - marks[before, 1])
+                    counts += times * (counts - marks[before, 2:])
+                    shortcut = False
                 taken += 1
             continue
         if column_at <= row_at:

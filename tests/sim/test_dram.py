@@ -351,6 +351,7 @@ def test_bad_streams_are_refused(change, message):
         ("nRFC = 234", "nRFC = 40", "nRFC must be at least every other distance, 43, not 40"),
         ('nRFC = "', 'nRFX = "', "sources must name every value, nRFC is missing"),
         ('field = "row"', 'field = "bank"', "map must end with the row"),
+        ("bits = 2", "bits = 4", "map must have at most 5 bits of banks and groups, not 64 banks"),
     ],
 )
 def test_a_bad_table_is_one_line(tmp_path, old, new, message):
