@@ -121,9 +121,10 @@ def plan(top: str, **given: Any) -> list[ChosenTop]:
 
 
 def real_source(name: str) -> tuple[Path | None, str | None]:
-    """The path of a model's file, or why it cannot be had (offline, say)."""
-    from mixflight.workloads.fetch import fetch_model
+    """The path of a model's file, or why it cannot be had (offline, say); a name that no model has is an InputError."""
+    from mixflight.workloads.fetch import fetch_model, source_named
 
+    source_named(name)
     try:
         return fetch_model(name), None
     except InputError as error:

@@ -52,7 +52,7 @@ def lint(text: str, *, top: str, toolchain: Toolchain | None = None) -> list[Fin
         source = Path(folder) / f"{top}.v"
         source.write_text(text)
         done = run_tool(
-            ["perl", str(tools.verilator), "--lint-only", "-Wall", "-Wno-fatal",
+            ["perl", str(tools.verilator), "--lint-only", "--default-language", "1364-2005", "-Wall", "-Wno-fatal",
              *(f"-Wno-{rule}" for rule in WAIVERS), "--top-module", top, source.name],
             environment=tools.environment, folder=Path(folder))
     findings, errors = [], []

@@ -11,6 +11,7 @@ from mixflight.workloads.model import Model
 from mixflight.workloads.operators import Operator, VectorKind
 
 F32 = FORMATS["f32"]
+LARGEST_BATCH = 65_536  # numbers of bytes and MACs stay far inside 64 bits
 
 
 class Formats(Protocol):
@@ -108,6 +109,12 @@ def _at_least_one(what: str, value: int) -> None:
         raise InputError(f"{what} must be at least 1 token, not {value}")
 
 
+def _countable(batch: int) -> None:
+    _at_least_one("batch", batch)
+    if batch > LARGEST_BATCH:
+        raise InputError(f"batch must be at most {LARGEST_BATCH} sequences, not {batch}")
+
+
 def _fits(model: Model, context: int) -> None:
     if context > model.context_length:
         raise InputError(
@@ -119,7 +126,7 @@ class _Builder:
     """Builds traces of one model; whatever does not depend on the context is built once for each number of tokens."""
 
     def __init__(self, model: Model, formats: Formats, batch: int) -> None:
-        _at_least_one("batch", batch)
+        _countable(batch)
         self.model, self.formats, self.batch = model, formats, batch
         self.k_format, self.v_format = formats.kv_formats()
         self.query = formats.act_format("attention")

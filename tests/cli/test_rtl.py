@@ -220,6 +220,10 @@ def test_verify_without_the_model_says_so_and_runs_the_random_tiles(tmp_path):
     assert "no real tiles" in done.stderr
 
 
+def test_verify_refuses_a_model_that_cannot_be_fetched():
+    assert "the model to fetch must be one of" in _refused(_run("verify", "mixpe-w4a8-pe", "--model", "nope"))
+
+
 def test_verify_exits_with_1_when_a_check_failed(monkeypatch, capsys):
     import mixflight.verify
     from mixflight.cli import verify

@@ -28,3 +28,7 @@ def test_a_warning_that_is_not_waived_is_collected():
 def test_a_signal_that_nothing_drives_is_not_waived():
     findings = subject.lint("module open(output q);\n wire x;\n assign q = x;\nendmodule\n", top="open")
     assert [finding.rule for finding in findings] == ["UNDRIVEN"]
+
+def test_what_is_not_verilog_2005_is_refused():
+    with pytest.raises(subject.LintError, match="newer: the emitted Verilog must be accepted"):
+        subject.lint("module newer(input logic a, output logic b);\n assign b = a;\nendmodule\n", top="newer")

@@ -133,6 +133,8 @@ def test_a_prefill_of_nothing_and_an_empty_batch_are_refused():
         prefill_trace(model_named("llama2-7b"), recipe_named("fp16"), 0)
     with pytest.raises(InputError, match="batch must be at least 1"):
         prefill_trace(model_named("llama2-7b"), recipe_named("fp16"), 1, 0)
+    with pytest.raises(InputError, match="batch must be at most 65536 sequences, not 65537"):
+        decode_traces(model_named("llama2-7b"), recipe_named("w4a8g128"), 1, 1, 65_537)
 
 
 def test_groups_that_do_not_divide_are_refused():
