@@ -13,7 +13,7 @@ def components(gemm: Gemm, machine: Machine) -> dict[str, float]:
     return {
         "MACs": tiles * gemm.m,
         "array edge": gemm.k * gemm.n / machine.cols,
-        "DRAM": gemm.bytes_moved() / machine.dram_bytes_per_cycle,
+        "DRAM": gemm.bytes_moved / machine.dram_bytes_per_cycle,
     }
 
 

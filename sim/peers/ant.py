@@ -88,7 +88,7 @@ def _estimate(gemm: Gemm, machine: Machine, weight_stationary: bool, act_bits: i
     compute = ceil_div(inner, machine.rows * (HIGH_BITS // act_bits)) * outer
     compute *= ceil_div(gemm.n, machine.cols * (HIGH_BITS // weight_bits))
     limit = "MACs" if weight_stationary else array_limit(gemm, machine.rows)
-    if gemm.bytes_moved() / machine.dram_bytes_per_cycle > compute:
+    if gemm.bytes_moved / machine.dram_bytes_per_cycle > compute:
         limit = "DRAM"
     return Estimate(cycles=cycles, limit=limit)
 

@@ -1,24 +1,22 @@
 """Rooflines: a product takes the longer of its arithmetic at one MAC a PE and cycle and its DRAM bytes.
 
-The lower bound and LLM-Viewer (hahnyuan/LLM-Viewer 472f71f) move each operand once. GenZ (genz-llm 0.0.16) charges
-activations two bytes a value in and out (found from its figures: every decode product is off by exactly its input and
-output), runs Q, K and V as one product and gate and up as another, and in decode adds a second pair of attention
-products for the token itself.
+The lower bound and LLM-Viewer (hahnyuan/LLM-Viewer 472f71f) move each operand once. GenZ (genz-llm 0.0.16) moves
+weights and the cache at DRAM's rate and then activations at the on-chip memory's, which is the array's edge here,
+``cols`` bytes a cycle; it runs Q, K and V as one product and gate and up as another, and in decode adds a second pair
+of attention products for the token itself.
 """
 
 from mixflight.sim.peers.workload import HEAD, HEADS, HIDDEN, Estimate, Gemm, Machine, Phase, layer, slowest
 
-GENZ_ACT_BYTES = 2
-
 
 def bound(gemm: Gemm, machine: Machine) -> Estimate:
     """The longer of arithmetic and DRAM."""
-    return slowest({"MACs": gemm.macs / machine.pes, "DRAM": gemm.bytes_moved() / machine.dram_bytes_per_cycle})
+    return slowest({"MACs": gemm.macs / machine.pes, "DRAM": gemm.bytes_moved / machine.dram_bytes_per_cycle})
 
 
 def _genz_product(gemm: Gemm, machine: Machine) -> Estimate:
-    moved = gemm.bytes_moved(GENZ_ACT_BYTES)
-    return slowest({"MACs": gemm.macs / machine.pes, "DRAM": moved / machine.dram_bytes_per_cycle})
+    moving = gemm.k * gemm.n / machine.dram_bytes_per_cycle + gemm.m * (gemm.k + gemm.n) / machine.cols
+    return slowest({"MACs": gemm.macs / machine.pes, "DRAM": moving})
 
 
 def genz(gemm: Gemm, machine: Machine) -> Estimate:

@@ -67,9 +67,10 @@ class Gemm(msgspec.Struct, frozen=True, kw_only=True):
         """Multiply-accumulates of one use."""
         return self.m * self.n * self.k
 
-    def bytes_moved(self, act_factor: int = 1) -> int:
-        """Bytes with each operand moved once, activations ``act_factor`` bytes a value."""
-        return self.k * self.n + act_factor * self.m * (self.k + self.n)
+    @property
+    def bytes_moved(self) -> int:
+        """Bytes with each operand moved once."""
+        return self.k * self.n + self.m * (self.k + self.n)
 
 
 class Estimate(msgspec.Struct, frozen=True, kw_only=True):
