@@ -7,7 +7,9 @@ import msgspec
 from mixflight.arch.formats import Format
 
 MatrixKind = Literal["linear", "qk", "av"]
-VectorKind = Literal["embed", "norm", "rope", "quantise", "kv_append", "softmax", "activation", "residual", "bias", "softcap"]
+VectorKind = Literal[
+    "embed", "norm", "rope", "quantise", "kv_append", "softmax", "activation", "residual", "bias", "softcap"
+]
 
 MATRIX_KINDS = ("linear", "qk", "av")
 

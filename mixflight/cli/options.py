@@ -5,7 +5,8 @@ from typing import Annotated
 import typer
 
 ModelOption = Annotated[
-    str, typer.Option("--model", help="Preset, smollm2 (the fetched file), .gguf file or folder of safetensors.", metavar="MODEL")
+    str,
+    typer.Option("--model", help="Preset, smollm2 (fetched), .gguf file or folder of safetensors.", metavar="MODEL"),
 ]
 RecipeOption = Annotated[
     str | None,

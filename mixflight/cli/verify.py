@@ -60,7 +60,8 @@ def register(app: typer.Typer) -> None:
             print_table("RTL against golden", columns,
                         [(row.top, row.shown, row.tests, row.failures, row.values, row.cycles_rtl, row.cycles_sim)
                          for row in results])
-            tiles, built, ran = (sum(getattr(row, name) for row in results) for name in ("real_tiles", "build_s", "run_s"))
+            totals = ("real_tiles", "build_s", "run_s")
+            tiles, built, ran = (sum(getattr(row, name) for row in results) for name in totals)
             print(f"{tiles} tiles of the real model; built in {built:.1f} s, run in {ran:.1f} s")
         for row in results:
             for message in row.messages:
