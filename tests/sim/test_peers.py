@@ -97,6 +97,19 @@ def test_zigzag_on_other_machines(shape, machine, printed, tolerance):
     assert BY_NAME["zigzag"].gemm(gemm, machine).cycles == pytest.approx(printed, rel=tolerance)
 
 
+# accelforge 1.0.467, optimal mapping for latency.
+@pytest.mark.parametrize(("shape", "machine", "printed", "tolerance"), [
+    ((1, 4096, 4096), BASE, 524_288, 0), ((1, 1024, 128), BASE, 4_096, 0), ((512, 512, 128), BASE, 32_768, 0),
+    ((1, 4096, 4096), Machine(rows=64, cols=16, dram_bytes_per_cycle=32), 1_048_576, 0),
+    ((1, 4096, 4096), Machine(rows=16, cols=64), 264_128, 0.01),
+    ((37, 300, 100), Machine(rows=16, cols=8), 9_250, 0.07),
+])  # fmt: skip
+def test_accelforge_on_other_machines(shape, machine, printed, tolerance):
+    m, n, k = shape
+    gemm = Gemm(name="x", m=m, n=n, k=k)
+    assert BY_NAME["accelforge"].gemm(gemm, machine).cycles == pytest.approx(printed, rel=tolerance)
+
+
 def test_ant_output_stationary_is_the_engine_behind_mixpe():
     half = np.array([BASE.buffer_kib * 1024 * 4] * 3)
     for gemm in (PREFILL["qk"], DECODE["q"]):
