@@ -49,6 +49,9 @@ class MatrixCommand(msgspec.Struct, frozen=True, kw_only=True):
 class VectorCommand(msgspec.Struct, frozen=True, kw_only=True):
     """``vectors`` vectors of ``elements`` elements through the SFU in ``passes`` passes.
 
+    ``causal_step`` > 0: that many vectors share a token's causal limit, the last token sees all ``elements`` and each
+    one before an element less.
+
     ``multiplies``, ``adds`` and ``table_reads`` are counts an element; the bytes are all of the command's, off-chip.
     """
 
@@ -57,6 +60,7 @@ class VectorCommand(msgspec.Struct, frozen=True, kw_only=True):
     layers: tuple[int, ...]
     vectors: int
     elements: int
+    causal_step: int
     passes: int
     multiplies: int
     adds: int
@@ -65,6 +69,20 @@ class VectorCommand(msgspec.Struct, frozen=True, kw_only=True):
     outputs: int
     dram_read_bytes: int
     dram_write_bytes: int
+
+    @property
+    def lengths(self) -> tuple[range, int]:
+        """The vectors' different lengths, and how many vectors have each."""
+        if not self.causal_step:
+            return range(self.elements, self.elements + 1), self.vectors
+        tokens = self.vectors // self.causal_step
+        return range(self.elements - tokens + 1, self.elements + 1), self.causal_step
+
+    @property
+    def total_elements(self) -> int:
+        """Elements of all vectors, masked ones left out."""
+        lengths, each = self.lengths
+        return each * sum(lengths)
 
 
 class Program(msgspec.Struct, frozen=True, kw_only=True):

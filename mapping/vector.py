@@ -50,14 +50,16 @@ def vector_command(operator: Operator, accelerator: Accelerator) -> VectorComman
         raise InputError(f"a vector operator must be one of {', '.join(WORK)}, not {key!r}, in {operator.name!r}")
     work = WORK[key]
     vectors = operator.count * operator.m
-    elements = vectors * operator.n
-    spilled = FP32_BYTES * elements if vector_in_dram(elements, accelerator) else 0
+    elements = operator.vector_elements
+    masked = vectors * operator.n - elements
+    spilled = FP32_BYTES * elements if vector_in_dram(vectors * operator.n, accelerator) else 0
     quantised = 0
     if operator.kind == "quantise" and operator.act is not None:
         stored = vectors * operator.act.row_bits(operator.n) // 8
-        quantised = stored if operand_in_dram(stored, accelerator) else 0
+        quantised = stored - masked * operator.act.bits // 8 if operand_in_dram(stored, accelerator) else 0
     return VectorCommand(
         operator=operator.name, kind=operator.kind, layers=operator.layers, vectors=vectors, elements=operator.n,
+        causal_step=operator.causal_step,
         passes=work.passes, multiplies=work.multiplies, adds=work.adds, table_reads=work.table_reads,
         inputs=work.inputs, outputs=work.outputs,
         dram_read_bytes=work.inputs * spilled + operator.parameter_bytes,

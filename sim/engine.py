@@ -126,13 +126,14 @@ def _matrix_counts(
 
 def _time_vector(command: VectorCommand, accelerator: Accelerator) -> Timed:
     sfu = accelerator.sfu
-    issue = command.vectors * -(-command.elements // sfu.elements_per_cycle) * command.passes
+    lengths, each = command.lengths
+    issue = each * sum(-(-length // sfu.elements_per_cycle) for length in lengths) * command.passes
     busy = issue + command.passes * sfu.latency_cycles
     moved = command.dram_read_bytes + command.dram_write_bytes
     dram = moved / accelerator.dram_bytes_per_cycle
     latency = accelerator.dram_latency_cycles if moved else 0
     cycles = math.ceil(max(busy, latency + dram))
-    elements = float(command.vectors * command.elements)
+    elements = float(command.total_elements)
     counts = {
         ("sfu", "fp32_mul"): elements * command.multiplies,
         ("sfu", "fp32_add"): elements * command.adds,

@@ -19,10 +19,10 @@ class Operator(msgspec.Struct, frozen=True, kw_only=True):
 
     Matrix operators multiply ``count`` independent pairs [m, k] x [k, n]; ``weight`` is the format of the [k, n]
     operand (a weight, or the cached keys or values) and ``act`` that of the [m, k] operand. ``causal_step`` > 0: the m
-    rows are tokens times ``causal_step`` query heads that share a KV head, and token t needs only the first
-    ``context - tokens + t + 1`` columns (``qk``) or inner elements (``av``). Vector operators process ``count`` times
-    ``m`` vectors of ``n`` elements; k is 0, ``act`` is the format that ``quantise`` writes, ``variant`` tells
-    activation functions apart (``silu:gated``).
+    rows are tokens times ``causal_step`` query heads that share a KV head, and token t needs only the first ``context -
+    tokens + t + 1`` columns (``qk``) or inner elements (``av``). Vector operators process ``count`` times ``m`` vectors
+    of ``n`` elements, with ``causal_step`` > 0 only the columns that a token may see; k is 0, ``act`` is the format
+    that ``quantise`` writes, ``variant`` tells activation functions apart (``silu:gated``).
 
     Bytes are per layer and off-chip as stored, scales, zero points and minima included:
     ``weight_bytes`` weight matrices, ``parameter_bytes`` vectors such as norm weights, biases and embedding rows,
@@ -49,6 +49,12 @@ class Operator(msgspec.Struct, frozen=True, kw_only=True):
     def is_matrix(self) -> bool:
         """Whether the operator runs on the matrix array."""
         return self.kind in MATRIX_KINDS
+
+    @property
+    def vector_elements(self) -> int:
+        """Elements of all vectors of a vector operator, masked ones left out."""
+        tokens = self.m // self.causal_step if self.causal_step else 0
+        return self.count * (self.m * self.n - self.causal_step * tokens * (tokens - 1) // 2)
 
     @property
     def macs(self) -> int:

@@ -236,9 +236,11 @@ class _Builder:
         return [
             Operator(name="qk", kind="qk", layers=self.all_layers, m=m, n=context, k=head, count=count,
                      causal_step=causal, weight=self.k_format, act=self.query, kv_read_bytes=read(self.k_format)),
-            *self._softcap("attention_cap", self.batch * tokens * model.heads, context, model.attention_cap),
-            self._vector("softmax", "softmax", self.batch * tokens * model.heads, context),
-            *self._quantise("probability_quantise", "attention", self.batch * tokens * model.heads, context),
+            *(msgspec.structs.replace(op, causal_step=self.batch * model.heads if causal else 0) for op in [
+                *self._softcap("attention_cap", self.batch * tokens * model.heads, context, model.attention_cap),
+                self._vector("softmax", "softmax", self.batch * tokens * model.heads, context),
+                *self._quantise("probability_quantise", "attention", self.batch * tokens * model.heads, context),
+            ]),
             Operator(name="av", kind="av", layers=self.all_layers, m=m, n=head, k=context, count=count,
                      causal_step=causal, weight=self.v_format, act=self.query, kv_read_bytes=read(self.v_format)),
         ]  # fmt: skip

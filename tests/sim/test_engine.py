@@ -213,3 +213,14 @@ def test_masked_results_are_not_stored_and_the_cache_is_read_all_the_same(kind):
     else:
         assert stored == 3 * 384 * 64
         assert counts["sram.output", "write_bit"] >= 32 * stored
+
+
+def test_a_masked_softmax_takes_the_sfu_for_what_is_seen():
+    def softmax(step):
+        return Operator(name="s", kind="softmax", layers=(0,), m=9 * 128, n=128, causal_step=step)
+
+    dense, masked = timed(softmax(0)), timed(softmax(9))
+    latency = 3 * MIXPE.sfu.latency_cycles
+    assert dense.sfu_cycles == 3 * 9 * 128 * 128 // 16 + latency
+    assert masked.sfu_cycles == 3 * 9 * 16 * sum(range(1, 9)) + latency  # 16 tokens need each of 1 to 8 beats
+    assert masked.activity.counts["sfu", "table_read"] == 9 * 128 * 129 // 2

@@ -171,3 +171,15 @@ def test_what_other_families_compute_beside_a_llama_is_in_the_trace():
         "attention_post_norm": (1, 4096), "ffn_post_norm": (1, 4096), "logit_cap": (1, 128256),
     }  # fmt: skip
     assert after.macs == before.macs
+
+
+@pytest.mark.parametrize(("tokens", "batch"), [(128, 1), (33, 2)])
+def test_softmax_sees_what_the_mask_leaves(tokens, batch):
+    trace = prefill_trace(model_named("smollm2-135m"), recipe_named("w4a8g32"), tokens, batch)
+    seen = batch * 9 * tokens * (tokens + 1) // 2
+    for name in ("softmax", "probability_quantise"):
+        assert next(op for op in trace.operators if op.name == name).vector_elements == seen
+    qk = next(op for op in trace.operators if op.kind == "qk")
+    assert qk.macs == seen * 64
+    step_ = step("smollm2-135m", "w4a8g32", 50)
+    assert next(op for op in step_.operators if op.name == "softmax").vector_elements == 9 * 50
