@@ -11,6 +11,9 @@ from mixflight.arch.errors import InputError
 from mixflight.arch.pe import PES, Pe, PeKind
 from mixflight.arch.strict_toml import convert, read_toml
 
+LONGEST_EDGE = 4096
+"""Rows, columns or lanes of an array; more is a slip of the pen."""
+
 
 class Array(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An output-stationary systolic array of ``rows`` x ``cols`` PEs with ``lanes`` dequantisation lanes.
@@ -30,6 +33,8 @@ class Array(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         for field in ("rows", "cols", "lanes"):
             if getattr(self, field) < 1:
                 raise ValueError(f"{field} must be at least 1, not {getattr(self, field)}")
+            if getattr(self, field) > LONGEST_EDGE:
+                raise ValueError(f"{field} must be at most {LONGEST_EDGE:,}, not {getattr(self, field):,}")
         if self.cols % self.lanes:
             raise ValueError(f"lanes must divide cols: {self.lanes} does not divide {self.cols}")
         tile_shape(rows=self.rows, cols=self.cols, split=self.split)

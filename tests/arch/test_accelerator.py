@@ -57,6 +57,7 @@ def _changed(tmp_path, old, new):
     ("old", "new", "message"),
     [
         ("rows = 32", "rows = 0", "rows must be at least 1, not 0"),
+        ("rows = 32", "rows = 100000000000", "rows must be at most 4,096, not 100,000,000,000"),
         ("cols = 32", "cols = -1", "cols must be at least 1, not -1"),
         ("lanes = 32", "lanes = 5", "lanes must divide cols: 5 does not divide 32"),
         ("rows = 32", "split = 4\nrows = 34", "split must be a power of two that divides the array's rows: not 4 for 34 rows"),

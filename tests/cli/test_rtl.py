@@ -240,3 +240,11 @@ def test_verify_exits_with_1_when_a_check_failed(monkeypatch, capsys):
 def test_verify_refuses_bad_input():
     assert "TOP must be one of" in _refused(_run("verify", "nothing"))
     assert "--rows must be at least 1" in _refused(_run("verify", "mixpe-array", "--rows", "0"))
+
+
+def test_an_array_too_large_to_emit_is_refused_at_once(tmp_path):
+    from command_line import refusal
+
+    message = refusal("rtl", "mixpe-array", "--rows", 100_000, "-o", tmp_path / "out")
+    assert "at most 4,096 PEs, not 800,000" in message
+    assert not (tmp_path / "out").exists()

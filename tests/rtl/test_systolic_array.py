@@ -241,7 +241,7 @@ def test_refusals():
         SystolicArray(rows=8, cols=8, lanes=3)
     with pytest.raises(InputError, match="rows must be a positive integer, not 0, in a systolic array"):
         SystolicArray(rows=0, cols=8, lanes=1)
-    with pytest.raises(InputError, match="pe must be one of shift-add, multiply, not 'lut'"):
+    with pytest.raises(InputError, match="pe must be one of shift-add, multiply, centred, not 'lut'"):
         SystolicArray(rows=8, cols=8, lanes=1, pe="lut")
     with pytest.raises(InputError, match="zero must be one of none, int4, f16-min, not 'int8'"):
         SystolicArray(rows=8, cols=8, lanes=1, zero="int8")
