@@ -14,17 +14,13 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from mixflight.arch.cache import cache_root
 from mixflight.arch.errors import InputError
 
 
 def cache_folder(kind: str) -> Path:
     """Return the folder for ``kind`` (``synth``, ``verilator``), made if it is absent."""
-    named = os.environ.get("MIXFLIGHT_CACHE")
-    if named:
-        root = Path(named)
-    else:
-        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mixflight"
-    folder = root / kind
+    folder = cache_root() / kind
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

