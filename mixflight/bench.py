@@ -45,8 +45,11 @@ def median_seconds(call: Callable[[], object], repeats: int = REPEATS) -> float:
 
 
 def simulation_figures() -> list[Figure]:
-    """Trace and simulation of LLaMA2-7B, prefill 512 and decode 512; the goal is for both together. Operators count
-    every layer and step; chipleap's figure is jobs a second of its closed-form model, on two cores of the same kind."""
+    """Trace and simulation of LLaMA2-7B, prefill 512 and decode 512; the goal is for both together.
+
+    Operators that layers or steps share are counted once, as they are timed once; chipleap's figure is jobs a second of
+    its closed-form model, on two cores of the same kind.
+    """
     from mixflight.arch.accelerator import accelerator_named
     from mixflight.sim.simulate import simulate
     from mixflight.workloads.model import model_named
@@ -59,14 +62,15 @@ def simulation_figures() -> list[Figure]:
         return prefill_trace(model, recipe, 512), list(decode_traces(model, recipe, 512, 512))
 
     simulation = median_seconds(lambda: simulate(machine, model, recipe, recipe.name, 512, 512))
-    operators = sum(item.ops for item in [prefill_trace(model, recipe, 512), *decode_traces(model, recipe, 512, 512)])
+    traces = [prefill_trace(model, recipe, 512), *decode_traces(model, recipe, 512, 512)]
+    distinct = len({operator for trace in traces for operator in trace.operators})
     goal = "goal 0.5 s"
     return [
         Figure(name="trace, 7B 512 + 512", value=median_seconds(trace), unit="s", reference=0.5,
                reference_source=goal),
         Figure(name="trace and simulate", value=simulation, unit="s", reference=0.5,
                reference_source=goal),
-        Figure(name="operators timed", value=operators / simulation, unit="1/s",
+        Figure(name="distinct operators", value=distinct / simulation, unit="1/s",
                reference=3900, larger_is_better=True, reference_source="chipleap 0.3.0: 3,900"),
     ]  # fmt: skip
 
