@@ -38,6 +38,7 @@ def main() -> None:
     _load_commands()
     try:
         status = app(standalone_mode=False)
+        sys.stdout.flush()
     except InputError as error:
         _refuse(str(error))
     except _USAGE_ERROR as error:
@@ -51,6 +52,11 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 141
+    except OSError as error:
+        if error.filename is not None:  # of a file, not of standard output: a defect, as files are checked where named
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _refuse(f"standard output must be writable: {error.strerror}")
     if status == INTERRUPTED:
         print("mixflight: interrupted; nothing half-written was left", file=sys.stderr)
     sys.exit(status if isinstance(status, int) else 0)

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 
 import pytest
 from command_line import document, mixflight, refusal
@@ -159,3 +161,12 @@ def test_what_the_published_mode_does_not_know_is_one_line():
     assert "without --explain" in refusal(*PUBLISHED, "--explain")
     assert "batch of 1" in refusal(*PUBLISHED, "--batch", 2)
     assert "recipe flightllm-artifact" in refusal(*PUBLISHED[:-4], "--recipe", "w8a8", *PUBLISHED[-4:])
+
+
+def test_a_full_standard_output_is_one_line():
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "mixflight.cli.app", "models", "--json"], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert done.returncode == 2
+    assert done.stderr == "mixflight: standard output must be writable: No space left on device\n"
