@@ -23,14 +23,15 @@ def matrix_command(operator: Operator, accelerator: Accelerator) -> MatrixComman
     weight, act = operator.weight, operator.act
     assert weight is not None
     assert act is not None
-    group = weight.group or operator.k
+    element = accelerator.array.element
+    group = element.group_of(weight, operator.k)
     act_bytes = operator.m * _row_bytes(operator)
     acts_from_dram = operand_in_dram(operator.count * act_bytes, accelerator)
     fixed = MatrixCommand(
         operator=operator.name, kind=operator.kind, layers=operator.layers, macs=operator.macs, count=operator.count,
         m=operator.m, n=operator.n, k=operator.k, group=group,
-        passes=passes(accelerator.array.element, weight, act, operator.name),
-        zero=_zero(operator), weight=weight, act=act, scaled=weight.kind == "int",
+        passes=passes(element, weight, act, operator.name),
+        zero=_zero(operator), weight=weight, act=act, scaled=weight.kind == "int" or element.scales_floats,
         split=1, causal_step=operator.causal_step, causal_on_n=operator.kind == "qk",
         m_block=0, n_block=0, k_slab=0, weights_resident=False, acts_held=False,
         acts_from_dram=acts_from_dram,

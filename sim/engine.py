@@ -104,9 +104,11 @@ def _matrix_counts(
     }
     if command.acts_from_dram:
         counts["sram.act", "write_bit"] = 8.0 * acts_loaded
+    if array.element.arithmetic == "aligned":
+        counts["align", "fp16"] = float(command.count * command.m * command.k * col_tiles * command.passes) * computed
     if not command.scaled:
         return counts
-    groups = results * -(-command.k // command.group)
+    groups = results * -(-command.k // command.group) * array.element.digit_groups(command.weight)
     minimum = command.zero == "f16-min"
     counts["lanes", "fp32_mul"] = groups * (4 if minimum else 2)
     counts["lanes", "fp32_add"] = groups * (2 if minimum else 1)

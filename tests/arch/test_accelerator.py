@@ -11,7 +11,7 @@ PRESETS = Path(accelerator_named.__code__.co_filename).parent / "presets"
 @pytest.mark.parametrize(
     ("name", "rows", "cols", "lanes"),
     [("int8", 32, 32, 32), ("mul4x8", 32, 64, 64), ("mixpe-w4a8", 32, 64, 64), ("fp16", 32, 16, 16),
-     ("mixpe-w4a8-split", 32, 64, 64)],
+     ("mixpe-w4a8-split", 32, 64, 64), ("mixpe-w4a16", 32, 48, 48)],
 )
 def test_presets_have_the_shapes_of_the_numerics(name, rows, cols, lanes):
     machine = accelerators()[name]

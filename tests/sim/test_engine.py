@@ -56,7 +56,8 @@ def test_too_few_lanes_set_the_group_period():
 @settings(deadline=None, max_examples=150)
 @given(
     m=st.integers(1, 300), n=st.integers(1, 2000), groups=st.integers(1, 100), count=st.integers(1, 4),
-    weight=st.sampled_from(["q4_0", "q4_1", "q8_0", "int8"]), arch=st.sampled_from(["mixpe-w4a8", "mixpe-w4a8-split", "mul4x8", "int8", "fp16"]),
+    weight=st.sampled_from(["q4_0", "q4_1", "q8_0", "int8"]), arch=st.sampled_from(["mixpe-w4a8", "mixpe-w4a8-split", "mul4x8", "int8", "fp16",
+                                                                                     "mixpe-w4a16"]),
 )  # fmt: skip
 def test_no_operator_beats_its_bounds(m, n, groups, count, weight, arch):
     machine = accelerator_named(arch)

@@ -63,6 +63,19 @@ def test_macs_are_priced_at_each_pass():
     assert phase.components["pe.shift-add-4x8"].pj == pytest.approx(2 * phase.macs * 0.203)
 
 
+def test_fp16_operands_are_three_digits_on_a_pe_of_four_bit_weights():
+    """Linears one visit, FP16 keys, values and head three; every activation is aligned as it enters."""
+    phase = run("mixpe-w4a16", recipe="w4a16g128").decode
+    traces = decode_traces(model_named("llama2-7b"), recipe_named("w4a16g128"), 128, 8)
+    operators = [op for trace in traces for op in trace.operators if op.weight]
+    narrow = sum(op.macs * len(op.layers) for op in operators if op.weight.bits == 4)
+    macs = phase.components["pe.shift-add-4x16-aligned"].pj / 0.274
+    assert macs == pytest.approx(narrow + 3 * (phase.macs - narrow))
+    assert phase.components["align"].pj > 0
+    float_sums = run("fp16", recipe="w4a16g128").decode
+    assert "align" not in float_sums.components
+
+
 def test_a_larger_batch_uses_the_idle_rows():
     one, many = run("mixpe-w4a8"), run("mixpe-w4a8", batch=16)
     assert many.decode.time_ms < 1.5 * one.decode.time_ms
