@@ -50,13 +50,13 @@ def simulation_figures() -> list[Figure]:
     Operators that layers or steps share are counted once, as they are timed once; chipleap's figure is jobs a second of
     its closed-form model, on two cores of the same kind.
     """
-    from mixflight.arch.accelerator import accelerator_named
+    from mixflight.arch.accelerator import array_named
     from mixflight.sim.simulate import simulate
     from mixflight.workloads.model import model_named
     from mixflight.workloads.recipe import recipe_named
     from mixflight.workloads.trace import decode_traces, prefill_trace
 
-    model, recipe, machine = model_named("llama2-7b"), recipe_named("w4a8g128"), accelerator_named("mixpe-w4a8")
+    model, recipe, machine = model_named("llama2-7b"), recipe_named("w4a8g128"), array_named("mixpe-w4a8")
 
     def trace() -> object:
         return prefill_trace(model, recipe, 512), list(decode_traces(model, recipe, 512, 512))
@@ -84,6 +84,18 @@ def generation_figures(path: Path) -> list[Figure]:
     return [
         Figure(name="golden generation", value=statistics.median(speeds), unit="tokens/s", reference=5,
                larger_is_better=True, reference_source="goal 5")
+    ]  # fmt: skip
+
+
+def evaluation_figures(path: Path) -> list[Figure]:
+    """Scored tokens a second of one window of the evaluation text in golden arithmetic, in the file's own formats."""
+    from mixflight.evaluate import evaluate
+
+    evaluate(path, most_tokens=129)
+    speeds = [evaluate(path, most_tokens=512).tokens_per_s for _ in range(3)]
+    return [
+        Figure(name="evaluate", value=statistics.median(speeds), unit="tokens/s", reference=100,
+               larger_is_better=True, reference_source="goal 100")
     ]  # fmt: skip
 
 
@@ -120,8 +132,9 @@ def main() -> None:
     figures = simulation_figures()
     try:
         figures += generation_figures(fetch_model("smollm2"))
+        figures += evaluation_figures(fetch_model("smollm2"))
     except InputError as error:
-        print(f"golden generation is left out: {error}")
+        print(f"golden generation and evaluation are left out: {error}")
     figures += rtl_figures()
     print_table(
         "benchmarks (medians on this machine)", ("what", "value", "unit", "ratio", "better than"),

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from mixflight.arch.errors import InputError
 from mixflight.sim.golden.checks import F32
+from mixflight.sim.golden.kernels import in_parts
 from mixflight.sim.golden.llama import Llama, Session
 from mixflight.sim.golden.numerics import Numerics
 
@@ -95,6 +96,16 @@ def losses(tokens: Sequence[int], logits: Logits, on_tokens: Callable[[int], Non
 
 
 def _losses(rows: F32, wanted: NDArray[np.int64]) -> Losses:
+    found = np.empty(len(rows), np.float64)
+
+    def run(first: int, end: int) -> None:
+        found[first:end] = _row_losses(rows[first:end], wanted[first:end])
+
+    in_parts(len(rows), rows.size, run)
+    return found
+
+
+def _row_losses(rows: F32, wanted: NDArray[np.int64]) -> Losses:
     highest = rows.max(axis=1, keepdims=True)
     total = np.exp(rows - highest).sum(axis=1, dtype=np.float64)
     picked = rows[np.arange(len(wanted)), wanted].astype(np.float64)

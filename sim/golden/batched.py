@@ -24,26 +24,49 @@ from mixflight.sim.golden.quantise import F16, LEVELS, Quantised
 from mixflight.sim.golden.reduce import PARTIALS
 
 TILE = 64  # tokens computed side by side
-STEP = 8  # products added to a sum at a time
+STEP = 4  # products added to a sum at a time
+ABREAST = 4  # outputs computed together
 ROWS = 16  # outputs that share a tile of activations while it is in the first-level cache
 EXACT = 512  # products of an 8-bit weight less its zero point (below 256) and INT8 whose FP32 sum is exact
 MAX_HEAD = 1024  # INT8 products whose FP32 sum is exact
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
-def _dots(codes: Any, row: int, zero: Any, first: int, end: int, a: Any, total: Any) -> None:
-    """Sums over ``first`` to ``end`` of (code - zero)·a for every lane, in ascending order from +0."""
-    for t in range(TILE):
-        total[t] = np.float32(0)
-    for k in range(first, end, STEP):
-        w0, w1 = np.float32(codes[row, k]) - zero, np.float32(codes[row, k + 1]) - zero
-        w2, w3 = np.float32(codes[row, k + 2]) - zero, np.float32(codes[row, k + 3]) - zero
-        w4, w5 = np.float32(codes[row, k + 4]) - zero, np.float32(codes[row, k + 5]) - zero
-        w6, w7 = np.float32(codes[row, k + 6]) - zero, np.float32(codes[row, k + 7]) - zero
+def _dots(w: Any, first: int, end: int, a: Any, at: int, total: Any) -> None:
+    """Sums of w[i, k]·a[at + k], ``first`` <= k < ``end``, of ABREAST outputs i and every lane, in ascending k from +0.
+
+    Four outputs and four inputs at a time: a vector of activations that has been loaded serves four outputs, and the
+    sixteen weights stay in registers.
+    """
+    for i in range(ABREAST):
         for t in range(TILE):
-            s = total[t] + w0 * a[k, t] + w1 * a[k + 1, t] + w2 * a[k + 2, t] + w3 * a[k + 3, t]
-            s = s + w4 * a[k + 4, t] + w5 * a[k + 5, t] + w6 * a[k + 6, t] + w7 * a[k + 7, t]
-            total[t] = s
+            total[i, t] = np.float32(0)
+    a = a[at:]
+    for k in range(first, end, STEP):
+        w00, w01, w02, w03 = w[0, k], w[0, k + 1], w[0, k + 2], w[0, k + 3]
+        w10, w11, w12, w13 = w[1, k], w[1, k + 1], w[1, k + 2], w[1, k + 3]
+        w20, w21, w22, w23 = w[2, k], w[2, k + 1], w[2, k + 2], w[2, k + 3]
+        w30, w31, w32, w33 = w[3, k], w[3, k + 1], w[3, k + 2], w[3, k + 3]
+        for t in range(TILE):
+            a0, a1, a2, a3 = a[k, t], a[k + 1, t], a[k + 2, t], a[k + 3, t]
+            total[0, t] = total[0, t] + w00 * a0 + w01 * a1 + w02 * a2 + w03 * a3
+            total[1, t] = total[1, t] + w10 * a0 + w11 * a1 + w12 * a2 + w13 * a3
+            total[2, t] = total[2, t] + w20 * a0 + w21 * a1 + w22 * a2 + w23 * a3
+            total[3, t] = total[3, t] + w30 * a0 + w31 * a1 + w32 * a2 + w33 * a3
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _wide_dots(w: Any, exact: int, a: Any, at: int, total: Any) -> None:
+    """``_dots`` of a whole group through FP64, where FP32 would not hold the integers."""
+    part, wide = np.empty((ABREAST, TILE), np.float32), np.zeros((ABREAST, TILE), np.float64)
+    for first in range(0, w.shape[1], exact):
+        _dots(w, first, min(first + exact, w.shape[1]), a, at, part)
+        for i in range(ABREAST):
+            for t in range(TILE):
+                wide[i, t] += np.float64(part[i, t])
+    for i in range(ABREAST):
+        for t in range(TILE):
+            total[i, t] = np.float32(wide[i, t])
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -59,29 +82,29 @@ def _linear(
 ) -> None:  # fmt: skip
     """Outputs ``first`` to ``last`` of activations [tiles, K, TILE]."""
     acc = np.empty((ROWS, TILE), np.float32)
-    total = np.empty(TILE, np.float32)
-    wide = np.empty(TILE, np.float64)
+    total = np.empty((ABREAST, TILE), np.float32)
+    w = np.zeros((ABREAST, group), np.float32)
     for tile in range(a.shape[0]):
         for start in range(first, last, ROWS):
             rows = min(ROWS, last - start)
             acc[:] = np.float32(0)
             for g in range(d.shape[1]):
-                for i in range(rows):
-                    row, at = start + i, g * group
-                    z = zero[row, g] if zero.size else np.float32(0)
+                at = g * group
+                for i in range(0, rows, ABREAST):
+                    abreast = min(ABREAST, rows - i)
+                    for j in range(abreast):
+                        z = zero[start + i + j, g] if zero.size else np.float32(0)
+                        for k in range(group):
+                            w[j, k] = np.float32(codes[start + i + j, at + k]) - z
                     if group <= exact:
-                        _dots(codes, row, z, at, at + group, a[tile], total)
+                        _dots(w, 0, group, a[tile], at, total)
                     else:
-                        wide[:] = 0
-                        for part in range(at, at + group, exact):
-                            _dots(codes, row, z, part, min(part + exact, at + group), a[tile], total)
-                            for t in range(TILE):
-                                wide[t] += np.float64(total[t])
-                        for t in range(TILE):
-                            total[t] = np.float32(wide[t])
-                    _accumulate(acc[i], d[row, g], s_a[tile, g], total)
-                    if minimum.size:
-                        _accumulate(acc[i], minimum[row, g], s_a[tile, g], rowsums[tile, g])
+                        _wide_dots(w, exact, a[tile], at, total)
+                    for j in range(abreast):
+                        row = start + i + j
+                        _accumulate(acc[i + j], d[row, g], s_a[tile, g], total[j])
+                        if minimum.size:
+                            _accumulate(acc[i + j], minimum[row, g], s_a[tile, g], rowsums[tile, g])
             for i in range(rows):
                 for t in range(min(TILE, len(out) - tile * TILE)):
                     out[tile * TILE + t, start + i] = acc[i, t]

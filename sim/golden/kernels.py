@@ -27,6 +27,7 @@ from mixflight.sim.golden.reduce import PARTIALS
 MOST = np.float32(3.4028234663852886e38)
 RUN = 32  # the usual group: its inner loop has a constant length, so that it is unrolled and vectorised
 PART_WORK = 200_000  # multiplications that are worth waking a thread for
+ELEMENT_WORK = 8  # multiplications that take as long as one element of a quantisation or of a SiLU
 _CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 NO_ZERO, INTEGER_ZERO, MINIMUM = 0, 1, 2
 MAX_CONTEXT = 131_072  # sums of INT8 products over the context stay within 32 bits
@@ -95,7 +96,7 @@ def _rms_norm(x: Any, weight: Any, over_n: Any, epsilon: Any, even: Any, odd: An
     return good
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def _silu_gate(gate: Any, up: Any, exp2: Any, table: Any, out: Any) -> Any:
     good = True
     for i in range(len(gate)):
@@ -140,7 +141,7 @@ def _quantise(x: Any, levels: Any, codes: Any) -> Any:
     return scale
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def _quantise_rows(x: Any, group: int, levels: Any, codes: Any, scales: Any) -> Any:
     good = True
     for row in range(x.shape[0]):
@@ -254,7 +255,14 @@ def quantise(x: F32, group: int, levels: int = LEVELS) -> Quantised:
         raise InputError(f"group must divide K: {group} does not divide {rows.shape[1]}")
     codes = np.empty(rows.shape, np.int8)
     scales = np.empty((len(rows), rows.shape[1] // group), np.float32)
-    if not _quantise_rows(rows, group, np.float32(levels), codes, scales):
+    good = []
+
+    def run(first: int, end: int) -> None:
+        part = slice(first, end)
+        good.append(_quantise_rows(rows[part], group, np.float32(levels), codes[part], scales[part]))
+
+    in_parts(len(rows), ELEMENT_WORK * rows.size, run)
+    if not all(good):
         raise InputError(f"activations must be finite and their scale fit FP16, not up to {np.abs(x).max()}")
     shape = x.shape[:-1]
     return Quantised(
@@ -274,7 +282,14 @@ def rms_norm(x: F32, weight: F32, epsilon: np.float32) -> F32:
 def silu_gate(gate: F32, up: F32) -> F32:
     """As the reference ``silu_gate``."""
     out = np.empty(gate.shape, np.float32)
-    if not _silu_gate(gate.reshape(-1), up.reshape(-1), EXP2, RECIPROCAL, out.reshape(-1)):
+    flat, gates, ups, good = out.reshape(-1), gate.reshape(-1), up.reshape(-1), []
+
+    def run(first: int, end: int) -> None:
+        part = slice(first, end)
+        good.append(_silu_gate(gates[part], ups[part], EXP2, RECIPROCAL, flat[part]))
+
+    in_parts(len(flat), ELEMENT_WORK * len(flat), run)
+    if not all(good):
         raise InputError("every value must be finite, in silu_gate")
     return out
 
