@@ -16,7 +16,7 @@ from mixflight.arch.formats import Zero
 Array = npt.NDArray[Any]
 
 
-def _group_count(a: Array, w: Array, s_a: Array, d: Array, z: Array | None, group: int, zero: Zero) -> int:
+def group_count(a: Array, w: Array, s_a: Array, d: Array, z: Array | None, group: int, zero: Zero) -> int:
     """Groups in a row, after checking that every shape fits."""
     (m, k), n = a.shape, w.shape[0]
     if group < 1 or k % group:
@@ -46,7 +46,7 @@ def array_outputs(*, a: Array, w: Array, s_a: Array, d: Array, z: Array | None, 
     (``f16-min``). Scales and minima must be finite. Groups are taken in ascending order; each product and
     each sum is rounded once to FP32.
     """
-    groups = _group_count(a, w, s_a, d, z, group, zero)
+    groups = group_count(a, w, s_a, d, z, group, zero)
     total = np.zeros((a.shape[0], w.shape[0]), np.float32)
     for g in range(groups):
         span = slice(g * group, (g + 1) * group)
@@ -98,7 +98,7 @@ class TileBeats(NamedTuple):
         return bool(self.wgt_below)
 
 
-def _bits(values: Array) -> list[int]:
+def bits_of(values: Array) -> list[int]:
     """FP16 values as their bits, integers as they are."""
     return [int(v) for v in (values.view(np.uint16) if values.dtype == np.float16 else values)]
 
@@ -111,7 +111,7 @@ def tile_beats(*, a: Array, w: Array, s_a: Array, d: Array, z: Array | None, gro
     (unsigned), then the high nibbles (signed if the codes are), with the activations repeated. ``split`` > 1:
     a split tile of M = rows / split and N = columns * split, whose block i has the i-th ``split``-th of the N.
     """
-    groups = _group_count(a, w, s_a, d, z, group, zero)
+    groups = group_count(a, w, s_a, d, z, group, zero)
     if len(w) % split:
         raise InputError(f"split must divide N: {split} does not divide {len(w)}, in the array's operands")
     cols = len(w) // split
@@ -129,8 +129,8 @@ def tile_beats(*, a: Array, w: Array, s_a: Array, d: Array, z: Array | None, gro
                 for block, own in zip(blocks, wgt, strict=True):
                     own.append([int(v) >> (4 * high) & 15 for v in w[block, k]])
         beats.params.extend(ParamsBeat(
-            d=_bits(np.ascontiguousarray(d[block, g])), s_a=split * _bits(np.ascontiguousarray(s_a[:, g])),
-            z=[] if z is None else _bits(np.ascontiguousarray(z[block, g]))) for block in blocks)
+            d=bits_of(np.ascontiguousarray(d[block, g])), s_a=split * bits_of(np.ascontiguousarray(s_a[:, g])),
+            z=[] if z is None else bits_of(np.ascontiguousarray(z[block, g]))) for block in blocks)
     return beats
 
 
