@@ -197,13 +197,16 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True):
         return sum(self.count(kind) * instructions[kind].words * WORD_BITS // 8 for kind in CLASSES)
 
 
-def stream_of(kinds: NDArray[np.uint8], tables: Mapping[str, Mapping[str, Ints]]) -> Stream:
+def stream_of(
+    kinds: NDArray[np.uint8], tables: Mapping[str, Mapping[str, Ints]], encoding: Encoding | None = None
+) -> Stream:
     """A stream of ``tables``; fields that a table leaves out are 0, classes that ``tables`` leaves out are empty."""
+    encoding = encoding or published()
     counts = np.bincount(kinds, minlength=len(CLASSES))
     full: dict[str, dict[str, Ints]] = {}
     for kind, count in zip(CLASSES, counts, strict=True):
         given = tables.get(kind, {})
-        names = [name for name in published().instructions[kind].fields if name != "opcode"]
+        names = [name for name in encoding.instructions[kind].fields if name != "opcode"]
         unknown = sorted(set(given) - set(names))
         if unknown:
             raise InputError(f"fields of {kind} must be among {', '.join(names)}, not {unknown[0]!r}")
@@ -335,8 +338,11 @@ def from_bytes(data: bytes, where: str = "program", encoding: Encoding | None = 
     return decode(np.frombuffer(data, "<u4").astype(np.uint32), where, encoding)
 
 
-def disassemble(stream: Stream, first: int = 0, last: int | None = None) -> Iterator[str]:
+def disassemble(
+    stream: Stream, first: int = 0, last: int | None = None, encoding: Encoding | None = None
+) -> Iterator[str]:
     """Instructions ``first`` to before ``last`` as text, one a line; fields that are 0 are left out."""
+    encoding = encoding or published()
     last = len(stream) if last is None else min(last, len(stream))
     rows = np.bincount(stream.kinds[:first], minlength=len(CLASSES)).tolist()
     for number in range(first, last):
@@ -344,7 +350,7 @@ def disassemble(stream: Stream, first: int = 0, last: int | None = None) -> Iter
         kind = CLASSES[index]
         table = stream.tables[kind]
         texts = []
-        for field in published().instructions[kind].fields.values():
+        for field in encoding.instructions[kind].fields.values():
             if field.name == "opcode":
                 continue
             value = int(table[field.name][rows[index]])
