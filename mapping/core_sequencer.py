@@ -1,0 +1,286 @@
+"""The sequencer: a compact text with its registers, unrolled into primitive instructions.
+
+A text is prepared once (``Sequencer``); every set of registers, that is every length, is then a run of a small compiled
+interpreter. Loops at the top level, which are the layers, become repeated pieces where their iterations are equal in
+all but addresses.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from mixflight.arch.compact import K_BLOCK, LINE_BYTES, LOOP_DEPTH, REGISTERS, codes
+from mixflight.arch.isa import CLASS_INDEX, CLASSES, Ints, Stream
+from mixflight.mapping.core_program import COLUMNS, CONTROL, OPERATIONS, SYS_OPERATIONS, Piece, Pieces
+from mixflight.mapping.vector import WORK
+
+# Operand columns of each class: (name, immediate field, register field, unit). Those before the bar do not change
+# between iterations that are equal in all but addresses.
+_MOVE = (("bytes", "bytes", "bytes_register", 1),)
+_MOVE_PLACES = (
+    ("channel", "channel", "channel_register", 1), ("address", "offset", "base_register", 1),
+    ("buffer_address", "buffer_line", "buffer_register", LINE_BYTES),
+)  # fmt: skip
+_MATRIX = (
+    ("rows", "rows", "rows_register", 1), ("columns", "columns", "columns_register", 1),
+    ("k", "k_blocks", "k_register", K_BLOCK),
+)  # fmt: skip
+_MATRIX_PLACES = (
+    ("slot", "", "slot_register", 1), ("in_address", "in_line", "in_register", LINE_BYTES),
+    ("out_address", "out_line", "out_register", LINE_BYTES),
+)  # fmt: skip
+_MISC = (("vectors", "vectors", "vectors_register", 1), ("elements", "elements", "elements_register", 1))
+_MISC_PLACES = (
+    ("a_address", "a_line", "a_register", LINE_BYTES), ("b_address", "b_line", "b_register", LINE_BYTES),
+    ("out_address", "out_line", "out_register", LINE_BYTES),
+)  # fmt: skip
+OPERANDS: dict[str, tuple[tuple[tuple[str, str, str, int], ...], tuple[tuple[str, str, str, int], ...]]] = {
+    "LD": (_MOVE, _MOVE_PLACES), "ST": (_MOVE, _MOVE_PLACES), "MM": (_MATRIX, _MATRIX_PLACES),
+    "MV": (_MATRIX, _MATRIX_PLACES), "MISC": (_MISC, _MISC_PLACES), "SYS": ((("bytes", "value", "source", 1),), ()),
+}  # fmt: skip
+_SIZES, _WIDTH = 3, 6
+_SLOTTED = ("weight", "scale", "index")
+_PASSES = np.array([WORK[name].passes for name in OPERATIONS], np.int64)
+_LOOP, _END, _SET, _ROTATE = range(1, 5)
+
+
+class Sequencer:
+    """Unrolls one text.
+
+    ``operators``   of each instruction: an index into the program's names, which the text does not carry.
+    ``slot_bytes``  of weight, scale and index buffer: how long a slot is (control registers of the core).
+    ``channels``    that a wide transfer uses.
+    """
+
+    def __init__(self, text: Stream, operators: Ints, slot_bytes: Mapping[str, int], channels: int) -> None:
+        self.text, self.slot_bytes, self.channels = text, dict(slot_bytes), channels
+        rows = [np.flatnonzero(text.kinds == index) for index in range(len(CLASSES))]
+        count = len(text.kinds)
+        self.immediate = np.zeros((count, _WIDTH), np.int64)
+        self.register = np.zeros((count, _WIDTH), np.int64)
+        self.unit = np.ones((count, _WIDTH), np.int64)
+        self.control = np.zeros((count, 4), np.int64)
+        self.advance = np.zeros(count, np.int64)
+        for kind, at in zip(CLASSES, rows, strict=True):
+            self._operands(kind, at)
+        self.statics = [self._static(kind, operators[at]) for kind, at in zip(CLASSES, rows, strict=True)]
+        self.local = np.zeros(count, np.int64)
+        for at in rows:
+            self.local[at] = np.arange(len(at))
+        self.sections = self._sections()
+
+    def _operands(self, kind: str, at: Ints) -> None:
+        table = self.text.tables[kind]
+        sizes, places = OPERANDS[kind]
+        for first, items in ((0, sizes), (_SIZES, places)):
+            for column, (_, immediate, register, unit) in enumerate(items, first):
+                if immediate:
+                    self.immediate[at, column] = table[immediate]
+                self.register[at, column] = table[register]
+                self.unit[at, column] = unit
+        if kind in ("LD", "ST"):
+            self.advance[at] = table["advance"] * table["base_register"]
+            slots = np.isin(table["buffer"], [codes(kind, "buffer")[name] for name in _SLOTTED])
+            size = np.array([self.slot_bytes.get(name, LINE_BYTES) for name in codes(kind, "buffer")], np.int64)
+            column = _SIZES + 2
+            self.immediate[at, column] *= LINE_BYTES
+            self.unit[at, column] = np.where(slots, size[table["buffer"]], LINE_BYTES)
+        elif kind in ("MM", "MV"):
+            for column in (2, _SIZES + 1, _SIZES + 2):
+                self.immediate[at, column] *= self.unit[at, column]
+        elif kind == "MISC":
+            for column in (_SIZES, _SIZES + 1, _SIZES + 2):
+                self.immediate[at, column] *= LINE_BYTES
+        else:
+            names = codes("SYS", "operation")
+            coded = np.zeros(len(names), np.int64)
+            for value, name in ((_LOOP, "loop"), (_END, "end"), (_SET, "set"), (_ROTATE, "rotate")):
+                coded[names[name]] = value
+            self.control[at] = np.stack(
+                [coded[table["operation"]], table["destination"], table["value"], table["limit"]], axis=1
+            )
+
+    def _static(self, kind: str, operators: Ints) -> dict[str, Ints]:
+        """Columns that registers do not change."""
+        table = self.text.tables[kind]
+        found = {"wait": table["wait"], "release": table["release"], "operator": operators}
+        if kind in ("LD", "ST"):
+            found["target" if kind == "LD" else "source"] = table["buffer"]
+            found["memory"] = table["memory"]
+            found["channels"] = np.where(table["wide"] == 1, self.channels, 1)
+        elif kind in ("MM", "MV"):
+            found |= {name: table[name] for name in ("weight_bits", "zero", "accumulate", "last", "transpose")}
+            found["keep_n"] = table["keep"]
+            found["group"] = np.where(table["group"] > 0, 1 << table["group"], 0)
+        elif kind == "MISC":
+            found |= {name: table[name] for name in ("operation", "causal")}
+            found["group"] = np.where(table["group"] > 0, 1 << table["group"], 0)
+            found["passes"] = _PASSES[table["operation"]]
+            act = codes("LD", "buffer")["act"]
+            found["target"] = np.where(table["target"] == codes("MISC", "target")["act"], act, act + 1)
+        else:
+            names = list(codes("SYS", "operation"))
+            known = [SYS_OPERATIONS.index(name) if name in SYS_OPERATIONS else CONTROL for name in names]
+            found["operation"] = np.array(known, np.int64)[table["operation"]]
+            found["controls"] = np.zeros(len(operators), np.int64)
+        return found
+
+    def _sections(self) -> list[tuple[int, int, int]]:
+        """(First, past the last, the LOOP or -1): straight code, or the body of a top-level loop with its END."""
+        found, depth, start = [], 0, 0
+        for at in np.flatnonzero(self.control[:, 0]).tolist():
+            what = self.control[at, 0]
+            if what == _LOOP:
+                if depth == 0:
+                    found.append((start, at + 1, -1))
+                    start, opened = at + 1, at
+                depth += 1
+            elif what == _END:
+                depth -= 1
+                if depth == 0:
+                    found.append((start, at + 1, opened))
+                    start = at + 1
+        return [*found, (start, len(self.local), -1)]
+
+    def expand(self, given: Mapping[int, int], repeat: bool = True) -> Pieces:
+        """The primitive instructions with the registers ``given`` (by number), others 0.
+
+        Without ``repeat`` every iteration of the layers is a piece of its own, with its own addresses.
+        """
+        registers = np.zeros(REGISTERS, np.int64)
+        for number, value in given.items():
+            registers[number] = value
+        pieces: list[Piece] = []
+        order: list[int] = []
+        for first, last, loop in self.sections:
+            times = 1 if loop < 0 else int(self.immediate[loop, 0] + registers[self.register[loop, 0]])
+            seen: dict[tuple[int, int], int] = {}
+            for _ in range(times):
+                before = registers.copy()
+                key = self._run(first, last, registers, None, None)
+                if key[0] == 0:
+                    continue
+                if not repeat or key not in seen:
+                    seen[key] = len(pieces)
+                    pieces.append(self._piece(first, last, before, key[0]))
+                order.append(seen[key])
+        return Pieces(pieces=tuple(pieces), order=np.array(order, np.int64))
+
+    def _run(
+        self, first: int, last: int, registers: Ints, sources: Ints | None, values: Ints | None
+    ) -> tuple[int, int]:
+        """Rows of the section and a number that tells sections of different instructions or sizes apart."""
+        write = sources is not None and values is not None
+        none = np.zeros(0, np.int64)
+        count, digest = _interpret(
+            first, last, self.immediate, self.register, self.unit, self.control, self.advance, registers,
+            sources if sources is not None else none, values if values is not None else none.reshape(0, _WIDTH), write,
+        )  # fmt: skip
+        return int(count), int(digest)
+
+    def _piece(self, first: int, last: int, registers: Ints, count: int) -> Piece:
+        sources = np.empty(count, np.int64)
+        values = np.empty((count, _WIDTH), np.int64)
+        self._run(first, last, registers, sources, values)
+        control = sources < 0
+        kinds = np.where(control, CLASS_INDEX["SYS"], self.text.kinds[sources]).astype(np.uint8)
+        tables: dict[str, dict[str, Ints]] = {}
+        for index, kind in enumerate(CLASSES):
+            at = np.flatnonzero((kinds == index) & ~control) if kind != "SYS" else np.flatnonzero(kinds == index)
+            tables[kind] = self._table(kind, index, sources[at], values[at])
+        return Piece(kinds=kinds, tables=tables)
+
+    def _table(self, kind: str, index: int, sources: Ints, values: Ints) -> dict[str, Ints]:
+        local = self.local[sources]
+        if kind == "SYS":
+            return self._sys_table(index, sources, values, np.where(sources < 0, -1, local))
+        found = {name: column[local] for name, column in self.statics[index].items()}
+        for first, items in ((0, OPERANDS[kind][0]), (_SIZES, OPERANDS[kind][1])):
+            for column, (name, *_) in enumerate(items, first):
+                found[name] = values[:, column]
+        if kind in ("MM", "MV"):
+            slot = found.pop("slot")
+            found |= {f"{name}_address": slot * self.slot_bytes[name] for name in _SLOTTED}
+        return {name: found[name] for name in COLUMNS[kind]}
+
+    def _sys_table(self, index: int, sources: Ints, values: Ints, local: Ints) -> dict[str, Ints]:
+        control = sources < 0
+        found: dict[str, Any] = {}
+        for name in COLUMNS["SYS"]:
+            if name == "bytes":
+                found[name] = np.where(control, 0, values[:, 0])
+            elif name == "controls":
+                found[name] = np.where(control, values[:, 0], 0)
+            else:
+                column = self.statics[index][name]
+                plain = column[np.maximum(local, 0)] if len(column) else np.zeros(len(sources), np.int64)
+                found[name] = np.where(control, CONTROL if name == "operation" else 0, plain)
+        return found
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]
+def _interpret(
+    first: int, last: int, immediate: NDArray[Any], register: NDArray[Any], unit: NDArray[Any], control: NDArray[Any],
+    advance: NDArray[Any], registers: NDArray[Any], sources: NDArray[Any], values: NDArray[Any], write: bool,
+) -> tuple[int, int]:  # fmt: skip
+    """Run instructions ``first`` to before ``last``; sequenced SYS instructions are counted into one row (-1) in front
+    of the next other one. A loop whose END, or whose LOOP, lies outside is straight code here."""
+    start = np.zeros(LOOP_DEPTH, np.int64)
+    left = np.zeros(LOOP_DEPTH, np.int64)
+    depth, at, rows, digest, controls = 0, first, 0, 1469598103934665603, 0
+    while at < last:
+        what = control[at, 0]
+        if what != 0:
+            controls += 1
+            if what == _LOOP:
+                count = immediate[at, 0] + registers[register[at, 0]]
+                if at + 1 == last:
+                    pass
+                elif count == 0:
+                    at += control[at, 3]
+                else:
+                    start[depth], left[depth] = at, count
+                    depth += 1
+            elif what == _END and depth > 0:
+                left[depth - 1] -= 1
+                if left[depth - 1] > 0:
+                    at = start[depth - 1]
+                else:
+                    depth -= 1
+            elif what == _SET:
+                registers[control[at, 1]] = (registers[register[at, 0]] + control[at, 2]) & 0xFFFFFFFF
+            elif what == _ROTATE:
+                value = registers[control[at, 1]] + control[at, 2]
+                registers[control[at, 1]] = value - control[at, 3] if value >= control[at, 3] else value
+            at += 1
+            continue
+        if controls:
+            if write:
+                sources[rows] = -1
+                values[rows, 0] = controls
+            rows += 1
+            digest = (digest ^ controls) * 1099511628211
+            controls = 0
+        digest = (digest ^ (at + 1)) * 1099511628211
+        for column in range(_WIDTH):
+            value = immediate[at, column] + registers[register[at, column]] * unit[at, column]
+            if column < _SIZES:
+                digest = (digest ^ value) * 1099511628211
+            if write:
+                values[rows, column] = value
+        if write:
+            sources[rows] = at
+        rows += 1
+        if advance[at]:
+            registers[advance[at]] += immediate[at, 0] + registers[register[at, 0]]
+        at += 1
+    if controls:
+        if write:
+            sources[rows] = -1
+            values[rows, 0] = controls
+        rows += 1
+        digest = (digest ^ controls) * 1099511628211
+    return rows, digest
