@@ -14,33 +14,17 @@ from cocotb.clock import Clock
 from cocotb.triggers import RisingEdge
 
 from mixflight.rtl.harness import from_words, to_words
+from mixflight.rtl.stall_pattern import StallPattern, job_stalls
 
 _RESET_CYCLES = 3
 _SURPLUS_CYCLES = 16
 """Cycles in which nothing more may come, after the last expected payload."""
-_STALL_BLOCK = 4096
-
-
-class _Stalls:
-    """A reproducible sequence of booleans that are true with a given probability."""
-
-    def __init__(self, probability: float, seed: list[int]) -> None:
-        self._probability = probability
-        self._random = np.random.default_rng(seed)
-        self._block: list[bool] = []
-
-    def __call__(self) -> bool:
-        if not self._probability:
-            return False
-        if not self._block:
-            self._block = (self._random.random(_STALL_BLOCK) < self._probability).tolist()
-        return self._block.pop()
 
 
 class _Source:
     """Offers payloads in order, each until it is taken."""
 
-    def __init__(self, dut, name: str, payloads: tuple[int, ...], stalls: _Stalls) -> None:
+    def __init__(self, dut, name: str, payloads: tuple[int, ...], stalls: StallPattern) -> None:
         self.valid = getattr(dut, f"{name}__valid")
         self.ready = getattr(dut, f"{name}__ready")
         self.payload = getattr(dut, f"{name}__payload")
@@ -81,7 +65,7 @@ class _Source:
 class _Sink:
     """Takes payloads, and watches that none is withdrawn or changed while it waits."""
 
-    def __init__(self, dut, name: str, count: int, stalls: _Stalls) -> None:
+    def __init__(self, dut, name: str, count: int, stalls: StallPattern) -> None:
         self.valid = getattr(dut, f"{name}__valid")
         self.ready = getattr(dut, f"{name}__ready")
         self.payload = getattr(dut, f"{name}__payload")
@@ -127,13 +111,9 @@ class _Sink:
 
 
 async def _run(dut, job: dict, beats: dict[str, tuple[int, ...]]) -> tuple[dict, list[_Source], list[_Sink]]:
-    def stalls(name: str, index: int) -> _Stalls:
-        return _Stalls(job["stall"].get(name, 0.0), [job["seed"], index])
-
-    sources = [_Source(dut, name, beats[name], stalls(name, index))
-               for index, name in enumerate(job["inputs"])]
-    sinks = [_Sink(dut, name, count, stalls(name, 1000 + index))
-             for index, (name, count) in enumerate(job["counts"].items())]
+    stalls = job_stalls(job["inputs"], job["counts"], job["stall"], job["seed"])
+    sources = [_Source(dut, name, beats[name], stalls[name]) for name in job["inputs"]]
+    sinks = [_Sink(dut, name, count, stalls[name]) for name, count in job["counts"].items()]
     edge = RisingEdge(dut.clk)
     dut.rst.value = 1
     for _ in range(_RESET_CYCLES):
