@@ -6,7 +6,7 @@ LD, ST, MM, MV, MISC and the SYS operations barrier, exchange and done go to the
     evaluated (immediate plus register) at that moment; ``advance`` then adds the bytes to the base register.
 SYS loop pushes (iterations, address of the next instruction); 0 iterations skip to behind its END.
 SYS end counts the innermost loop down and goes back to its start, or pops it.
-SYS set writes R[destination] = R[source] + value modulo 2^32; SYS rotate adds ``value`` to R[destination] and subtracts
+SYS set writes R[destination] = R[source] + R[other] + value modulo 2^32; SYS rotate adds ``value`` to R[destination] and subtracts
     ``limit`` where that is reached: the pointer of a ring.
 
 Queues, tokens: as in ``isa``. R0 reads 0 and is never written.
@@ -23,6 +23,7 @@ from mixflight.arch.isa import CLASS_INDEX, Encoding, Stream, disassemble, from_
 
 REGISTERS = 32
 LOOP_DEPTH = 8
+SLOTS = 4
 LINE_BYTES = 64
 K_BLOCK = 16
 INSTRUCTION_BYTES = 16

@@ -42,16 +42,16 @@ OPERANDS: dict[str, tuple[tuple[tuple[str, str, str, int], ...], tuple[tuple[str
     "MV": (_MATRIX, _MATRIX_PLACES), "MISC": (_MISC, _MISC_PLACES), "SYS": ((("bytes", "value", "source", 1),), ()),
 }  # fmt: skip
 _SIZES, _WIDTH = 3, 6
-_SLOTTED = ("weight", "scale", "index")
 _PASSES = np.array([WORK[name].passes for name in OPERATIONS], np.int64)
 _LOOP, _END, _SET, _ROTATE = range(1, 5)
+_CONTROL = ("operation", "destination", "value", "limit", "other")
 
 
 class Sequencer:
     """Unrolls one text.
 
     ``operators``   of each instruction: an index into the program's names, which the text does not carry.
-    ``slot_bytes``  of weight, scale and index buffer: how long a slot is (control registers of the core).
+    ``slot_bytes``  of each buffer: how long a slot is (control registers of the core).
     ``channels``    that a wide transfer uses.
     """
 
@@ -62,7 +62,7 @@ class Sequencer:
         self.immediate = np.zeros((count, _WIDTH), np.int64)
         self.register = np.zeros((count, _WIDTH), np.int64)
         self.unit = np.ones((count, _WIDTH), np.int64)
-        self.control = np.zeros((count, 4), np.int64)
+        self.control = np.zeros((count, len(_CONTROL)), np.int64)
         self.advance = np.zeros(count, np.int64)
         for kind, at in zip(CLASSES, rows, strict=True):
             self._operands(kind, at)
@@ -83,11 +83,10 @@ class Sequencer:
                 self.unit[at, column] = unit
         if kind in ("LD", "ST"):
             self.advance[at] = table["advance"] * table["base_register"]
-            slots = np.isin(table["buffer"], [codes(kind, "buffer")[name] for name in _SLOTTED])
-            size = np.array([self.slot_bytes.get(name, LINE_BYTES) for name in codes(kind, "buffer")], np.int64)
+            size = np.array([self.slot_bytes[name] for name in codes(kind, "buffer")], np.int64)
             column = _SIZES + 2
             self.immediate[at, column] *= LINE_BYTES
-            self.unit[at, column] = np.where(slots, size[table["buffer"]], LINE_BYTES)
+            self.unit[at, column] = np.where(table["slotted"] == 1, size[table["buffer"]], LINE_BYTES)
         elif kind in ("MM", "MV"):
             for column in (2, _SIZES + 1, _SIZES + 2):
                 self.immediate[at, column] *= self.unit[at, column]
@@ -100,7 +99,7 @@ class Sequencer:
             for value, name in ((_LOOP, "loop"), (_END, "end"), (_SET, "set"), (_ROTATE, "rotate")):
                 coded[names[name]] = value
             self.control[at] = np.stack(
-                [coded[table["operation"]], table["destination"], table["value"], table["limit"]], axis=1
+                [coded[table[name]] if name == "operation" else table[name] for name in _CONTROL], axis=1
             )
 
     def _static(self, kind: str, operators: Ints) -> dict[str, Ints]:
@@ -203,7 +202,8 @@ class Sequencer:
                 found[name] = values[:, column]
         if kind in ("MM", "MV"):
             slot = found.pop("slot")
-            found |= {f"{name}_address": slot * self.slot_bytes[name] for name in _SLOTTED}
+            streamed = {"weight": "act" if kind == "MM" else "weight", "scale": "scale", "index": "index"}
+            found |= {f"{name}_address": slot * self.slot_bytes[buffer] for name, buffer in streamed.items()}
         return {name: found[name] for name in COLUMNS[kind]}
 
     def _sys_table(self, index: int, sources: Ints, values: Ints, local: Ints) -> dict[str, Ints]:
@@ -251,7 +251,8 @@ def _interpret(
                 else:
                     depth -= 1
             elif what == _SET:
-                registers[control[at, 1]] = (registers[register[at, 0]] + control[at, 2]) & 0xFFFFFFFF
+                total = registers[register[at, 0]] + registers[control[at, 4]] + control[at, 2]
+                registers[control[at, 1]] = total & 0xFFFFFFFF
             elif what == _ROTATE:
                 value = registers[control[at, 1]] + control[at, 2]
                 registers[control[at, 1]] = value - control[at, 3] if value >= control[at, 3] else value
