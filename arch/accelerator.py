@@ -1,4 +1,4 @@
-"""An accelerator: given parameters, with their sources; what follows from them are properties."""
+"""An accelerator: given parameters, with their sources; what follows from them are properties. Presets by name."""
 
 import functools
 from pathlib import Path
@@ -6,47 +6,10 @@ from typing import Any
 
 import msgspec
 
-from mixflight.arch.array_pipeline import tile_shape
+from mixflight.arch.array import Array
+from mixflight.arch.core import CoreMachine
 from mixflight.arch.errors import InputError
-from mixflight.arch.pe import PES, Pe, PeKind
 from mixflight.arch.strict_toml import convert, read_toml
-
-LONGEST_EDGE = 4096
-"""Rows, columns or lanes of an array; more is a slip of the pen."""
-
-
-class Array(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An output-stationary systolic array of ``rows`` x ``cols`` PEs with ``lanes`` dequantisation lanes.
-
-    Rows hold tokens (activations enter on the left), columns hold output channels (weights enter on top). A lane serves
-    ``cols / lanes`` columns. With ``split`` > 1 the rows can also work as so many blocks, each with weights of its own:
-    a tile of ``rows / split`` tokens and ``cols * split`` channels.
-    """
-
-    pe: PeKind
-    rows: int
-    cols: int
-    lanes: int
-    split: int = 1
-
-    def __post_init__(self) -> None:
-        for field in ("rows", "cols", "lanes"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field} must be at least 1, not {getattr(self, field)}")
-            if getattr(self, field) > LONGEST_EDGE:
-                raise ValueError(f"{field} must be at most {LONGEST_EDGE:,}, not {getattr(self, field):,}")
-        if self.cols % self.lanes:
-            raise ValueError(f"lanes must divide cols: {self.lanes} does not divide {self.cols}")
-        tile_shape(rows=self.rows, cols=self.cols, split=self.split)
-
-    @property
-    def element(self) -> Pe:
-        """What one PE is."""
-        return PES[self.pe]
-
-    def tile(self, split: int) -> tuple[int, int]:
-        """(Tokens, output channels) of a tile on ``split`` blocks of rows."""
-        return tile_shape(rows=self.rows, cols=self.cols, split=split)
 
 
 class Buffers(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -128,23 +91,43 @@ class Accelerator(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         return -int(-self.dram.latency_ns * self.clock_mhz // 1000)
 
 
-def _accelerator(table: dict[str, Any], where: str) -> Accelerator:
-    return convert(table, Accelerator, where)
+def _machine(table: dict[str, Any], where: str) -> Accelerator | CoreMachine:
+    """A table with a device is a machine of cores."""
+    return convert(table, CoreMachine, where) if "device" in table else convert(table, Accelerator, where)
+
+
+@functools.cache
+def machines() -> dict[str, Accelerator | CoreMachine]:
+    """All presets of mode ``corrected``, by name."""
+    paths = sorted(Path(__file__).with_name("presets").glob("*.toml"))
+    return {path.stem: _machine({"name": path.stem, **read_toml(path)}, path.name) for path in paths}
 
 
 @functools.cache
 def accelerators() -> dict[str, Accelerator]:
-    """The preset accelerators, by name (``corrected`` mode)."""
-    folder = Path(__file__).with_name("presets")
-    paths = sorted(folder.glob("*.toml"))
-    return {path.stem: _accelerator({"name": path.stem, **read_toml(path)}, path.name) for path in paths}
+    """The presets that are one array, by name."""
+    return {name: item for name, item in machines().items() if isinstance(item, Accelerator)}
 
 
-def accelerator_named(name: str) -> Accelerator:
-    """The preset ``name``, or the accelerator of the TOML file ``name``."""
-    if name in accelerators():
-        return accelerators()[name]
+@functools.cache
+def core_machines() -> dict[str, CoreMachine]:
+    """The presets made of FlightLLM cores, by name."""
+    return {name: item for name, item in machines().items() if isinstance(item, CoreMachine)}
+
+
+def accelerator_named(name: str) -> Accelerator | CoreMachine:
+    """The preset ``name``, or the machine of the TOML file ``name``."""
+    if name in machines():
+        return machines()[name]
     if name.endswith(".toml"):
         path = Path(name)
-        return _accelerator({"name": path.stem, **read_toml(path)}, name)
-    raise InputError(f"ARCH must be a .toml file or one of {', '.join(accelerators())}, not {name!r}")
+        return _machine({"name": path.stem, **read_toml(path)}, name)
+    raise InputError(f"ARCH must be a .toml file or one of {', '.join(machines())}, not {name!r}")
+
+
+def array_named(name: str) -> Accelerator:
+    """As :func:`accelerator_named`, of a machine that is one array; a machine of cores is an InputError."""
+    found = accelerator_named(name)
+    if isinstance(found, CoreMachine):
+        raise InputError(f"ARCH must be an array, such as {', '.join(accelerators())}, not the cores of {name}, here")
+    return found

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from mixflight.arch.accelerator import Accelerator, accelerator_named
+from mixflight.arch.accelerator import Accelerator, array_named
 from mixflight.arch.errors import InputError
 from mixflight.sim.simulate import Simulation, simulate
 from mixflight.workload import load_workload
@@ -25,7 +25,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
             raise InputError(f"ARCH:RECIPE must name a recipe after the colon, not {text!r}")
         if arch in PUBLISHED_ONLY:
             raise InputError(f"{arch} must run with --mode published: a corrected model of it does not exist yet")
-        return Machine(accelerator=accelerator_named(arch), recipe=own or recipe)
+        return Machine(accelerator=array_named(arch), recipe=own or recipe)
 
 
 def run(
