@@ -10,15 +10,15 @@ from pathlib import Path
 
 import msgspec
 
-from mixflight.arch.accelerator import accelerator_named
+from mixflight.arch.accelerator import array_named
 from mixflight.arch.errors import InputError
 from mixflight.arch.strict_toml import convert, read_toml
 from mixflight.generate import model_path
 from mixflight.sim.cost import Energy
 from mixflight.sim.evaluation import text
+from mixflight.sim.evaluation.emulated import Emulated
 from mixflight.sim.evaluation.prepare import numerics_of, prepare
 from mixflight.sim.evaluation.score import WINDOW, Losses, Perplexity, golden, losses, windows
-from mixflight.sim.evaluation.unquantised import Unquantised
 from mixflight.sim.golden.llama import load_llama
 from mixflight.sim.simulate import simulate
 from mixflight.workload import AS_STORED
@@ -102,7 +102,7 @@ def evaluate(
     file = open_gguf(model_path(model))
     weights = weights_of(file)
     chosen = recipe_of(AS_STORED, weights) if recipe is None else evaluation_recipe(recipe)
-    machine = accelerator_named(arch)
+    machine = array_named(arch)
     tokens = tokenizer_of(file).encode(text.evaluation_text())[:most_tokens]
     llama = load_llama(file)
     weight_bytes, macs = _work(llama.model, chosen, prefill, decode)
@@ -110,7 +110,7 @@ def evaluate(
     sentences: tuple[str, ...] = ()
     if chosen.name == UNQUANTISED:
         started = time.perf_counter()
-        found = losses(tokens, Unquantised(llama).logits(), on_tokens)
+        found = losses(tokens, Emulated(llama).logits(), on_tokens)
     else:
         numerics = numerics_of(chosen, llama)
         prepared, sentences = prepare(llama, weights, chosen)
@@ -119,7 +119,7 @@ def evaluate(
     scoring_s = time.perf_counter() - started
     ratio = None
     if reference:
-        plain: Losses = losses(tokens, Unquantised(llama).logits(), on_tokens)
+        plain: Losses = losses(tokens, Emulated(llama).logits(), on_tokens)
         ratio = Perplexity.ratio(found, plain)
     try:
         phase = simulate(machine, llama.model, chosen, chosen.name, prefill, decode).decode

@@ -124,11 +124,6 @@ def weights_of(gguf: GgufFile) -> LlamaWeights:
         tensor = gguf.tensor(name)
         if tensor.shape != shape:
             raise InputError(f"tensor {name!r} must have shape {shape}, not {tensor.shape}, in {gguf.path}")
-        if tensor.format.table:
-            raise InputError(
-                f"tensor {name!r} must have codes that are numbers to be computed with, not indices into a table as "
-                f"{tensor.format.name} has, in {gguf.path}"
-            )
         used.add(name)
         return tensor
 

@@ -113,7 +113,8 @@ def _linear(
 def linear(weight: GroupedWeight, activation: Quantised | F16) -> F32:
     """As the references ``linear`` (INT8 activations) and ``linear_f16`` (FP16 activations)."""
     if isinstance(activation, Quantised):
-        group, exact = integer_group(weight, activation), EXACT
+        group = integer_group(weight, activation)
+        exact = group if weight.real else EXACT  # a sum of reals is one sum in order
         values = activation.codes.reshape(-1, weight.k).astype(np.float32)
         scales = activation.scales.astype(np.float32).reshape(len(values), -1)
         scales = np.repeat(scales, activation.group // group, axis=1)

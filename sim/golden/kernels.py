@@ -21,6 +21,7 @@ from mixflight.sim.golden.attention import LIFT, LOWER, Int8Cache, inverse_root
 from mixflight.sim.golden.checks import F32
 from mixflight.sim.golden.functions import EXP2, LOG2_E, RECIPROCAL, RSQRT_EVEN, RSQRT_ODD
 from mixflight.sim.golden.linear import GroupedWeight, integer_group
+from mixflight.sim.golden.linear import linear as reference_linear
 from mixflight.sim.golden.quantise import LEVELS, Quantised
 from mixflight.sim.golden.reduce import PARTIALS
 
@@ -296,6 +297,8 @@ def silu_gate(gate: F32, up: F32) -> F32:
 
 def linear(weight: GroupedWeight, activation: Quantised) -> F32:
     """As the reference ``linear``."""
+    if weight.real:
+        return reference_linear(weight, activation)
     group = integer_group(weight, activation)
     a = np.ascontiguousarray(activation.codes.reshape(-1, weight.k))
     s_a = activation.scales.astype(np.float32).reshape(len(a), -1)

@@ -16,14 +16,16 @@ U8 = NDArray[np.uint8]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class GroupedWeight:
-    """Integer codes [N, K], FP16 scales d [N, K/group] and, where the format has one, a zero [N, K/group].
+    """Codes [N, K], scales d [N, K/group] and, where the format has one, a zero [N, K/group].
 
-    ``zero`` uint8: an integer zero point, weight = d·(q - z). ``zero`` float16: a minimum, weight = d·q + m.
+    ``codes``  integers, or the FP16 values of a table of reals (NF4), widened to FP32.
+    ``d``      FP16, or FP32 where the scale is a product of two levels or a power of two, exactly.
+    ``zero``   uint8: an integer zero point, weight = d·(q - z); a float as ``d``: a minimum, weight = d·q + m.
     """
 
-    codes: I8 | U8
-    d: F16
-    zero: U8 | F16 | None
+    codes: I8 | U8 | F32
+    d: F16 | F32
+    zero: U8 | F16 | F32 | None
     group: int
 
     def __post_init__(self) -> None:
@@ -47,12 +49,17 @@ class GroupedWeight:
     @functools.cached_property
     def wide_d(self) -> F32:
         """The scales widened to FP32."""
-        return self.d.astype(np.float32)
+        return self.d.astype(np.float32, copy=False)
+
+    @property
+    def real(self) -> bool:
+        """Whether the codes are reals, whose sums are rounded and therefore have an order."""
+        return self.codes.dtype == np.float32
 
     @functools.cached_property
     def wide_minimum(self) -> F32:
         """The minima widened to FP32; empty where there are none."""
-        if self.zero is None or self.zero.dtype != np.float16:
+        if self.zero is None or self.zero.dtype == np.uint8:
             return np.empty((0, 0), np.float32)
         return self.zero.astype(np.float32)
 
@@ -71,18 +78,22 @@ class GroupedWeight:
         codes = self.codes.astype(np.float64)
         if self.zero is None:
             return spread(self.d) * codes
-        if self.zero.dtype == np.float16:
+        if self.zero.dtype != np.uint8:
             return spread(self.d) * codes + spread(self.zero)
         return spread(self.d) * (codes - spread(self.zero))
 
 
 def grouped_weight(tensor: Tensor) -> GroupedWeight:
-    """A stored integer tensor as the golden model multiplies it; a constant code offset is subtracted."""
-    codes = tensor.codes()
-    if tensor.format.offset:
-        codes = (codes.astype(np.int16) - tensor.format.offset).astype(np.int8)
-    group = tensor.format.group or tensor.k
-    return GroupedWeight(codes=codes, d=tensor.scales(), zero=tensor.minima(), group=group)
+    """A stored integer tensor as the golden model multiplies it.
+
+    A constant code offset is subtracted and a table of integers looked up; scales of two levels and powers of two are
+    the exact FP32 products.
+    """
+    form = tensor.format
+    codes = tensor.operands() if form.offset or form.table else tensor.codes()
+    if form.two_level is None and form.scale == "f16":
+        return GroupedWeight(codes=codes, d=tensor.scales(), zero=tensor.minima(), group=form.group or tensor.k)
+    return GroupedWeight(codes=codes, d=tensor.group_scales(), zero=tensor.group_minima(), group=form.group)
 
 
 def integer_group(weight: GroupedWeight, activation: Quantised) -> int:
@@ -97,6 +108,8 @@ def integer_group(weight: GroupedWeight, activation: Quantised) -> int:
 
 def linear(weight: GroupedWeight, activation: Quantised) -> F32:
     """Outputs [M, N] of activations [M, K]: groups in ascending order into one FP32 accumulator from +0."""
+    if weight.real:
+        return _linear_real(weight, activation)
     group = integer_group(weight, activation)
     groups = weight.k // group
     w = weight.codes.astype(np.float64).reshape(weight.n, groups, group)  # integers: float64 sums are exact
@@ -108,11 +121,24 @@ def linear(weight: GroupedWeight, activation: Quantised) -> F32:
     for g in range(groups):
         total = a[:, g] @ w[:, g].T
         rowsum = a[:, g].sum(axis=1)[:, None]
-        if zero is not None and zero.dtype != np.float16:
+        if zero is not None and zero.dtype == np.uint8:
             total = total - zero[:, g].astype(np.float64) * rowsum
         acc = acc + (d[:, g] * s_a[:, g, None]) * total.astype(np.float32)
-        if zero is not None and zero.dtype == np.float16:
+        if zero is not None and zero.dtype != np.uint8:
             acc = acc + (zero[:, g].astype(np.float32) * s_a[:, g, None]) * rowsum.astype(np.float32)
+    return acc
+
+
+def _linear_real(weight: GroupedWeight, activation: Quantised) -> F32:
+    """Codes that are FP16 reals: one FP32 sum a group of t·q_a over ascending k, then ``acc + f32(f32(d·s_a)·sum)``."""
+    group = integer_group(weight, activation)
+    codes, a = weight.codes.astype(np.float32), activation.codes.astype(np.float32).reshape(-1, weight.k)
+    d = np.repeat(weight.wide_d, weight.group // group, axis=1)
+    s_a = np.repeat(activation.scales.astype(np.float32).reshape(len(a), -1), activation.group // group, axis=1)
+    acc = np.zeros((len(a), weight.n), np.float32)
+    for g in range(weight.k // group):
+        part = slice(g * group, (g + 1) * group)
+        acc = acc + (d[:, g] * s_a[:, g, None]) * _sequential(codes[:, part], a[:, part])
     return acc
 
 

@@ -172,7 +172,7 @@ class Session:
             return batched.linear(weight, activation) if self.compiled else linear_f16(weight, activation)
         if self.observe is not None:
             self.observe(name, activation)
-        if self.compiled and len(activation.codes) >= MANY:
+        if self.compiled and (weight.real or len(activation.codes) >= MANY):
             return batched.linear(weight, activation)
         return self._functions.linear(weight, activation)
 

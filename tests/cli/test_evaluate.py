@@ -42,7 +42,7 @@ def test_weights_in_another_format_are_rounded_and_said_so(smollm2_path, tmp_pat
 @pytest.mark.parametrize(("recipe", "message"), [
     ("no-such-recipe", "RECIPE must be a .toml file or one of"),
     ("w4a8g128", "128 does not divide 576"),
-    ("fp16", "integers with FP16 scales, not to f16, in recipe 'fp16', layers.0.q"),
+    ("fp16", "GGUF blocks, not to f16, in recipe 'fp16', layers.0.q"),
 ])
 def test_a_refused_recipe_is_one_line(smollm2_path, recipe, message):
     assert message in command_line.refusal("evaluate", "--model", smollm2_path, "--recipe", recipe)

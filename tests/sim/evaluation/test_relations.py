@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from mixflight.evaluate import evaluation_recipe
+from mixflight.sim.evaluation.emulated import Emulated
 from mixflight.sim.evaluation.prepare import numerics_of
 from mixflight.sim.evaluation.score import Perplexity, golden, losses, windows
 from mixflight.sim.evaluation.text import evaluation_text
-from mixflight.sim.evaluation.unquantised import Unquantised
 from mixflight.sim.golden.llama import load_llama
 from mixflight.workloads.gguf import open_gguf
 from mixflight.workloads.tokenizer import tokenizer_of
@@ -21,7 +21,7 @@ def scored(smollm2_path):
     llama = load_llama(file)
     window = windows(tokenizer_of(file).encode(evaluation_text()))[0]
     found = {name: losses(window, golden(llama, numerics_of(evaluation_recipe(name), llama))) for name in RECIPES}
-    return found | {"unquantised": losses(window, Unquantised(llama).logits())}
+    return found | {"unquantised": losses(window, Emulated(llama).logits())}
 
 
 def ratio(scored, name, to="unquantised"):
