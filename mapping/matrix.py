@@ -1,14 +1,16 @@
-"""Blocking of a matrix operator for the buffers of an output-stationary array."""
+"""Blocking of a matrix operator for the buffers of a systolic array."""
 
 from collections.abc import Iterator
 
 import msgspec
 
 from mixflight.arch.accelerator import Accelerator
+from mixflight.arch.array import Array
 from mixflight.arch.commands import MatrixCommand
 from mixflight.arch.errors import InputError
 from mixflight.arch.formats import Zero
 from mixflight.arch.pe import passes
+from mixflight.arch.stationary_pipeline import visit_steps
 from mixflight.mapping.homes import FP32_BYTES, operand_in_dram, vector_in_dram
 from mixflight.workloads.operators import Operator
 
@@ -20,6 +22,7 @@ def matrix_command(operator: Operator, accelerator: Accelerator) -> MatrixComman
     split its rows does so where that needs less time. Time is estimated as the longer of the array's cycles and the
     DRAM's; the engine times the choice tile by tile.
     """
+    operator = on_dense_array(operator)
     weight, act = operator.weight, operator.act
     assert weight is not None
     assert act is not None
@@ -47,6 +50,23 @@ def matrix_command(operator: Operator, accelerator: Accelerator) -> MatrixComman
             f"in operator {operator.name!r} on {accelerator.name}"
         )
     return min(blocked, key=lambda command: _cost(command, accelerator))
+
+
+def on_dense_array(operator: Operator) -> Operator:
+    """The product that an array without sparse support runs in place of a sparse one; dense ones stay as they are.
+
+    Weights that are not kept are expanded to zeros and multiplied: all MACs, compressed traffic. Attention skips the
+    blocks that a mask leaves out, because each is a tile that is not issued: a product of the mean width of all rows.
+    """
+    if operator.share == 1:
+        return operator
+    dense = {"density": 1.0, "keep_n": 0, "keep_m": 0}
+    if operator.kind == "linear":
+        return msgspec.structs.replace(operator, **dense)
+    wide = "n" if operator.kind == "qk" else "k"
+    other = operator.k if operator.kind == "qk" else operator.n
+    mean = max(1, -(-operator.macs // (operator.count * operator.m * other)))
+    return msgspec.structs.replace(operator, **dense, causal_step=0, **{wide: mean})
 
 
 def _row_bytes(operator: Operator) -> int:
@@ -130,9 +150,21 @@ def dram_bytes(command: MatrixCommand) -> tuple[int, int]:
     return command.count * (weights + acts), command.count * results
 
 
+def _array_steps(command: MatrixCommand, array: Array) -> int:
+    """Cycles of the PEs for one product, the lanes' time left out."""
+    tokens, cols = array.tile(command.split)
+    col_tiles = -(-command.n // cols)
+    if array.dataflow == "output-stationary":
+        return -(-command.m // tokens) * col_tiles * command.passes * command.k
+    full, rest = divmod(command.m, tokens)
+    groups = -(-command.k // command.group)
+    steps = full * visit_steps(command.group, array.rows, tokens, command.passes)
+    if rest:
+        steps += visit_steps(command.group, array.rows, rest, command.passes)
+    return col_tiles * groups * steps
+
+
 def _cost(command: MatrixCommand, accelerator: Accelerator) -> tuple[float, int, int, int, int]:
-    rows, cols = accelerator.array.tile(command.split)
-    tiles = -(-command.m // rows) * -(-command.n // cols)
-    compute = tiles * command.passes * command.k * command.count
+    compute = command.count * _array_steps(command, accelerator.array)
     traffic = sum(dram_bytes(command))
     return max(compute, traffic / accelerator.dram_bytes_per_cycle), compute, command.split, traffic, -command.k_slab

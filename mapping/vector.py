@@ -23,17 +23,22 @@ class _Work(NamedTuple):
 
 # Derived from the formulas of arch/numerics.md: e.g. softmax visits the vector for the maximum, for exp and sum, and
 # for the scaling; exp is one multiply by log2 e, one table read and one interpolating multiply. A soft cap is tanh as
-# 2 sigmoid(2x) - 1 between two multiplies by constants.
+# 2 sigmoid(2x) - 1 between two multiplies by constants. A scale known beforehand saves quantise the pass for the maximum.
+# What a lookup fetches goes straight to the weight buffer. Operators that say their own multiplies, adds and table reads
+# an element take those in addition.
 WORK: dict[str, _Work] = {
     "embed": _Work(1, 1, 0, 0, 0, 1),
     "norm": _Work(2, 3, 1, 0, 1, 1),
     "rope": _Work(1, 2, 1, 1, 1, 1),
     "quantise": _Work(2, 1, 2, 0, 1, 0),
+    "quantise:static": _Work(1, 1, 1, 0, 1, 0),
     "kv_append": _Work(2, 1, 2, 0, 1, 0),
     "softmax": _Work(3, 3, 3, 1, 1, 1),
     "residual": _Work(1, 0, 1, 0, 2, 1),
     "bias": _Work(1, 0, 1, 0, 1, 1),
     "softcap": _Work(1, 4, 1, 2, 1, 1),
+    "lookup": _Work(1, 0, 0, 1, 0, 0),
+    "elementwise": _Work(1, 0, 0, 0, 1, 1),
     "activation:silu:gated": _Work(1, 5, 1, 2, 2, 1),
     "activation:silu:plain": _Work(1, 4, 1, 2, 1, 1),
     "activation:gelu:gated": _Work(1, 4, 1, 1, 2, 1),
@@ -45,7 +50,7 @@ WORK: dict[str, _Work] = {
 
 def vector_command(operator: Operator, accelerator: Accelerator) -> VectorCommand:
     """The SFU command of a vector operator."""
-    key = f"activation:{operator.variant}" if operator.kind == "activation" else operator.kind
+    key = f"{operator.kind}:{operator.variant}" if operator.variant else operator.kind
     if key not in WORK:
         raise InputError(f"a vector operator must be one of {', '.join(WORK)}, not {key!r}, in {operator.name!r}")
     work = WORK[key]
@@ -60,8 +65,9 @@ def vector_command(operator: Operator, accelerator: Accelerator) -> VectorComman
     return VectorCommand(
         operator=operator.name, kind=operator.kind, layers=operator.layers, vectors=vectors, elements=operator.n,
         causal_step=operator.causal_step,
-        passes=work.passes, multiplies=work.multiplies, adds=work.adds, table_reads=work.table_reads,
+        passes=work.passes, multiplies=work.multiplies + operator.multiplies, adds=work.adds + operator.adds,
+        table_reads=work.table_reads + operator.table_reads,
         inputs=work.inputs, outputs=work.outputs,
-        dram_read_bytes=work.inputs * spilled + operator.parameter_bytes,
+        dram_read_bytes=work.inputs * spilled + operator.parameter_bytes + operator.kv_read_bytes,
         dram_write_bytes=work.outputs * spilled + quantised + operator.kv_write_bytes,
     )  # fmt: skip

@@ -87,11 +87,11 @@ def simulate(
 def _phase(engine: Engine, traces: list[Trace], tokens: int) -> Phase:
     accelerator = engine.accelerator
     prices = price_table(accelerator.technology)
-    uses: dict[Operator, int] = defaultdict(int)
+    uses: dict[Operator, float] = defaultdict(float)
     for trace in traces:
         for operator in trace.operators:
-            uses[operator] += len(operator.layers)
-    by_name: dict[str, list[tuple[Timed, int]]] = defaultdict(list)
+            uses[operator] += len(operator.layers) * operator.probability
+    by_name: dict[str, list[tuple[Timed, float]]] = defaultdict(list)
     for operator, times in uses.items():
         by_name[operator.name].append((engine.time(operator), times))
     activities = {
@@ -120,7 +120,7 @@ def _phase(engine: Engine, traces: list[Trace], tokens: int) -> Phase:
     )  # fmt: skip
 
 
-def _mean_utilisation(parts: list[tuple[Timed, int]]) -> float:
+def _mean_utilisation(parts: list[tuple[Timed, float]]) -> float:
     cycles = sum(times * timed.activity.cycles for timed, times in parts)
     return sum(times * timed.activity.cycles * timed.utilisation for timed, times in parts) / cycles
 

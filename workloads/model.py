@@ -10,8 +10,22 @@ from mixflight.arch.errors import InputError
 from mixflight.arch.strict_toml import convert, read_toml
 
 
+class TowerOf(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Another preset model that runs before the prefill over ``tokens`` tokens, ``times`` of them (tiles, frames).
+
+    ``layers``  of it that run; 0: all. ``proportional``: the tokens are a share of the prefill's.
+    """
+
+    name: str
+    model: str
+    tokens: float
+    times: int = 1
+    layers: int = 0
+    proportional: bool = False
+
+
 class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Dimensions and block structure of a decoder-only transformer.
+    """Dimensions and block structure of a transformer.
 
     ``hidden``          width of the residual stream.
     ``heads``           query heads; ``kv_heads`` key and value heads (fewer: grouped-query attention).
@@ -23,6 +37,13 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     ``qk_norm``         queries and keys are normalised per head before the rotation.
     ``post_norms``      the outputs of attention and feed-forward network are normalised before the residual.
     ``attention_cap``   scores s become c tanh(s / c); 0: not. ``logit_cap`` the same for the logits.
+    ``kind``            a ``decoder``, or an ``encoder`` that sees all tokens at once and never decodes; its ``vocab``
+                        is 0 where it has no head.
+    ``patch_inputs``    inputs of the linear that embeds a patch (images, latents); 0: tokens are looked up.
+    ``experts``         FFNs of a layer, of width ``expert_ffn``, of which a router picks ``active_experts`` for each
+                        token; 0: one FFN. ``shared_experts`` are FFNs of the same width that every token passes.
+    ``window``          tokens that a query sees; every ``global_every``-th layer (0: none) sees all.
+    ``visual_tokens``   of a prompt that come from images or frames; ``towers`` what computes them.
     ``source``          where the dimensions come from.
     """
 
@@ -49,14 +70,30 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     post_norms: bool = False
     attention_cap: float = 0.0
     logit_cap: float = 0.0
+    kind: Literal["decoder", "encoder"] = "decoder"
+    patch_inputs: int = 0
+    experts: int = 0
+    active_experts: int = 0
+    shared_experts: int = 0
+    expert_ffn: int = 0
+    window: int = 0
+    global_every: int = 0
+    visual_tokens: int = 0
+    towers: tuple[TowerOf, ...] = ()
 
     def __post_init__(self) -> None:
         for field in ("layers", "hidden", "heads", "kv_heads", "head_dim", "ffn", "vocab", "context_length"):
+            if field == "vocab" and self.kind == "encoder":
+                continue
             if getattr(self, field) < 1:
                 raise InputError(f"{field} must be at least 1, not {getattr(self, field)}, in model {self.name!r}")
         if self.heads % self.kv_heads:
             raise InputError(
                 f"heads must be a multiple of kv_heads: {self.heads} is none of {self.kv_heads}, in {self.name!r}"
+            )
+        if self.experts and not (0 < self.active_experts <= self.experts and self.expert_ffn > 0):
+            raise InputError(
+                f"a model with experts must say active_experts (at most {self.experts}) and expert_ffn, in {self.name!r}"
             )
 
     @property
@@ -88,9 +125,12 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 @functools.cache
 def models() -> dict[str, Model]:
     """The preset models, by name."""
-    path = Path(__file__).with_name("models.toml")
-    tables = read_toml(path)
-    return {name: convert({"name": name, **table}, Model, f"{path.name} [{name}]") for name, table in tables.items()}
+    first = Path(__file__).with_name("models.toml")
+    return {
+        name: convert({"name": name, **table}, Model, f"{path.name} [{name}]")
+        for path in (first, *sorted(Path(__file__).with_name("models").glob("*.toml")))
+        for name, table in read_toml(path).items()
+    }
 
 
 def model_named(name: str) -> Model:

@@ -1,36 +1,31 @@
-"""The operator trace of one prefill or one decode step of a decoder LLM."""
+"""The operator trace of one prefill or one decode step: a model expanded under a recipe."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any, Literal, Protocol
+from collections.abc import Iterator
+from typing import Any, Literal
 
 import msgspec
 
 from mixflight.arch.errors import InputError
-from mixflight.arch.formats import FORMATS, Format
-from mixflight.workloads.model import Model
-from mixflight.workloads.operators import Operator, VectorKind
+from mixflight.workloads.attention_operators import attention, cache_of
+from mixflight.workloads.block_operators import after_attention, before_attention, embedding, head
+from mixflight.workloads.decoding import Autoregressive, Denoise, Draft, Schedule, Speculative, Step, steps
+from mixflight.workloads.expansion import Expansion, Formats, Pass, merged
+from mixflight.workloads.expression import evaluate
+from mixflight.workloads.inserted import Elementwise, Op
+from mixflight.workloads.inserted_operators import operators_of
+from mixflight.workloads.model import Model, TowerOf, model_named
+from mixflight.workloads.operators import Operator
 
-F32 = FORMATS["f32"]
+__all__ = ["Formats", "Trace", "decode_traces", "prefill_trace"]
+
 LARGEST_BATCH = 65_536  # numbers of bytes and MACs stay far inside 64 bits
-
-
-class Formats(Protocol):
-    """Where a trace gets its formats from: a recipe, or the tensors of a file."""
-
-    def weight_format(self, operator: str) -> Format:
-        """Stored format of a weight."""
-
-    def act_format(self, operator: str) -> Format:
-        """Format of a linear's input; ``attention`` for queries and probabilities."""
-
-    def kv_formats(self) -> tuple[Format, Format]:
-        """Formats of cached keys and values."""
 
 
 class Trace(msgspec.Struct, frozen=True, kw_only=True):
     """The operators of one pass over ``batch`` sequences.
 
-    ``tokens`` new tokens of every sequence are processed; afterwards the cache of each holds ``context`` tokens.
+    ``tokens`` new tokens of every sequence are processed; afterwards the cache of each holds ``context`` tokens, and
+    ``kept`` of the new ones are output (1 of an ordinary decode step).
     An operator that is the same in several layers stands once and names its layers.
     """
 
@@ -40,10 +35,13 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
     tokens: int
     context: int
     operators: tuple[Operator, ...]
+    kept: float = 1.0
 
     def total(self, field: str) -> int:
-        """Sum of an operator's number (``macs``, ``weight_bytes``...) over all layers."""
-        return sum(len(op.layers) * int(getattr(op, field)) for op in self.operators)
+        """Sum of an operator's number (``macs``, ``weight_bytes``...) over all layers, by how often it is expected."""
+        certain = sum(len(op.layers) * int(getattr(op, field)) for op in self.operators if op.probability == 1)
+        rare = sum(len(op.layers) * getattr(op, field) * op.probability for op in self.operators if op.probability != 1)
+        return certain + round(rare)
 
     @property
     def ops(self) -> int:
@@ -71,11 +69,18 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
 
     def in_order(self) -> Iterator[tuple[Operator, int]]:
         """The operators with their layers (-1: outside the blocks), as they run."""
-        blocks = [op for op in self.operators if op.layers[0] >= 0]
-        yield from ((op, -1) for op in self.operators if op.layers[0] < 0 and op.kind == "embed")
-        for layer in sorted({layer for op in blocks for layer in op.layers}):
-            yield from ((op, layer) for op in blocks if layer in op.layers)
-        yield from ((op, -1) for op in self.operators if op.layers[0] < 0 and op.kind != "embed")
+        place, operators = 0, self.operators
+        while place < len(operators):
+            end = place
+            while end < len(operators) and (operators[end].layers[0] >= 0) == (operators[place].layers[0] >= 0):
+                end += 1
+            part = operators[place:end]
+            if operators[place].layers[0] < 0:
+                yield from ((op, -1) for op in part for _ in op.layers)
+            else:
+                for layer in sorted({layer for op in part for layer in op.layers}):
+                    yield from ((op, layer) for op in part if layer in op.layers)
+            place = end
 
     def _row(self, op: Operator, layer: int) -> dict[str, Any]:
         return {
@@ -84,24 +89,31 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
             "weight_format": op.weight.name if op.weight else "", "act_format": op.act.name if op.act else "",
             "macs": op.macs, "weight_bytes": op.weight_bytes, "parameter_bytes": op.parameter_bytes,
             "kv_read_bytes": op.kv_read_bytes, "kv_write_bytes": op.kv_write_bytes,
+            "keep_n": op.keep_n, "keep_m": op.keep_m, "density": op.density, "probability": op.probability,
         }  # fmt: skip
 
 
-def prefill_trace(model: Model, formats: Formats, tokens: int, batch: int = 1) -> Trace:
-    """Trace of a prefill of ``tokens`` tokens a sequence; logits of the last token only."""
+def prefill_trace(model: Model, formats: Formats, tokens: int, batch: int = 1, decode: int = 0) -> Trace:
+    """Trace of a prefill of ``tokens`` tokens a sequence; logits of the last token only.
+
+    ``decode`` tokens are to follow, where a recipe's costs depend on that.
+    """
     _at_least_one("prefill", tokens)
     _fits(model, tokens)
-    return _Builder(model, formats, batch).trace("prefill", tokens, tokens)
+    return _Builder(model, formats, batch, tokens, decode).prefill()
 
 
 def decode_traces(model: Model, formats: Formats, prefill: int, decode: int, batch: int = 1) -> Iterator[Trace]:
-    """Traces of ``decode`` steps after ``prefill`` tokens; they visit contexts prefill + 1 ... prefill + decode."""
+    """Traces of the steps that decode ``decode`` tokens after ``prefill``.
+
+    Without a decode table each visits one of the contexts prefill + 1 ... prefill + decode; with one, the strategy says
+    how many tokens a step processes and outputs.
+    """
     _at_least_one("decode", decode)
     if prefill < 0:
         raise InputError(f"prefill must be at least 0, not {prefill}")
     _fits(model, prefill + decode)
-    builder = _Builder(model, formats, batch)
-    return (builder.trace("decode", 1, context) for context in range(prefill + 1, prefill + decode + 1))
+    return _Builder(model, formats, batch, prefill, decode).decode()
 
 
 def _at_least_one(what: str, value: int) -> None:
@@ -123,148 +135,180 @@ def _fits(model: Model, context: int) -> None:
 
 
 class _Builder:
-    """Builds traces of one model; whatever does not depend on the context is built once for each number of tokens."""
+    """Builds traces of one model; whatever does not depend on the context is built once for each shape of pass."""
 
-    def __init__(self, model: Model, formats: Formats, batch: int) -> None:
+    def __init__(self, model: Model, formats: Formats, batch: int, prefill: int, decode: int, prefix: str = "") -> None:
         _countable(batch)
         self.model, self.formats, self.batch = model, formats, batch
-        self.k_format, self.v_format = formats.kv_formats()
-        self.query = formats.act_format("attention")
-        self.all_layers = tuple(range(model.layers))
-        self.fixed: dict[int, tuple[list[Operator], list[Operator]]] = {}
+        self.e = Expansion(model, formats, batch, prefill, decode, prefix)
+        self.strategy = self.e.recipe.decode if self.e.recipe else None
+        self.fixed: dict[Pass, tuple[list[Operator], list[Operator]]] = {}
+        self.others: dict[str, _Builder] = {}
 
-    def trace(self, phase: Literal["prefill", "decode"], tokens: int, context: int) -> Trace:
-        if tokens not in self.fixed:
-            self.fixed[tokens] = self._before_attention(tokens), self._after_attention(tokens)
-        before, after = self.fixed[tokens]
+    def trace(self, step: Pass, kept: float = 1.0) -> Trace:
+        """The trace of one pass."""
         return Trace(
-            model=self.model.name, phase=phase, batch=self.batch, tokens=tokens, context=context,
-            operators=(*before, *self._attention(tokens, context), *after),
+            model=self.model.name, phase=step.phase, batch=self.batch, tokens=step.tokens, context=step.context,
+            operators=self.operators(step), kept=kept,
         )  # fmt: skip
 
-    def _vector(
-        self, name: str, kind: VectorKind, m: int, n: int, outside: bool = False, parameter_bytes: int = 0,
-        kv_write_bytes: int = 0,
-    ) -> Operator:  # fmt: skip
-        layers = (-1,) if outside else self.all_layers
-        return Operator(
-            name=name, kind=kind, layers=layers, m=m, n=n,
-            parameter_bytes=parameter_bytes, kv_write_bytes=kv_write_bytes,
+    def operators(self, step: Pass) -> tuple[Operator, ...]:
+        """The operators of one pass, embedding and head included."""
+        key = step._replace(context=step.context if step.phase == "prefill" else 0, index=0)
+        if key not in self.fixed:
+            layers = self.e.graph.layers.items()
+            before = [(layer, before_attention(self.e, step, layer, shape)) for layer, shape in layers]
+            after = [(layer, after_attention(self.e, step, layer, shape)) for layer, shape in layers]
+            first = embedding(self.e, step) if step.first else []
+            last = head(self.e, step) if step.last else []
+            self.fixed[key] = [*first, *merged(before)], [*merged(after), *last]
+        before_, after_ = self.fixed[key]
+        return (*before_, *self._attention(step), *after_)
+
+    def _attention(self, step: Pass) -> list[Operator]:
+        """The attention of all layers; layers that see and store the same are expanded once."""
+        e = self.e
+        if e.recipe is None or (e.recipe.plain and not self.model.window):
+            return [_in_layers(op, e.layers) for op in attention(e, step, e.layers[0])]
+        alike: dict[object, list[int]] = {}
+        for layer in e.layers:
+            alike.setdefault(cache_of(e, step, layer), []).append(layer)
+        return [_in_layers(op, tuple(layers)) for layers in alike.values() for op in attention(e, step, layers[0])]
+
+    # Prefill ----------------------------------------------------------------------------------------------------------
+
+    def prefill(self) -> Trace:
+        """The prefill, after the towers; in chunks where the strategy says so."""
+        tokens, e = self.e.prefill, self.e
+        causal = self.model.kind == "decoder" and not isinstance(self.strategy, Denoise)
+        logits = 1 if e.graph.head_rows else 0
+        chunk = (self.strategy.chunk if self.strategy else 0) or tokens
+        extra = self.strategy.piggyback if self.strategy else 0
+        streams = 1
+        if isinstance(self.strategy, Autoregressive) and self.strategy.own_prefill:
+            streams = self.strategy.streams
+        operators = [op for tower in e.graph.towers for op in self._tower(tower, tokens)]
+        for end in range(chunk, tokens + chunk, chunk):
+            width = min(chunk, tokens - end + chunk)
+            operators += self.operators(Pass(
+                phase="prefill", tokens=width, context=min(end, tokens), streams=streams, logits=logits, causal=causal,
+                extra=extra, first=True, last=end >= tokens,
+            ))  # fmt: skip
+        return Trace(
+            model=self.model.name, phase="prefill", batch=self.batch, tokens=tokens, context=tokens,
+            operators=tuple(operators), kept=0.0,
         )  # fmt: skip
 
-    def _linears(self, names: Sequence[str], rows: int) -> list[Operator]:
-        """The linears ``names``: one operator for each distinct format among the layers."""
-        found = []
-        for name in names:
-            n, k = self.model.block_linears()[name]
-            by_format: dict[tuple[Format, Format], list[int]] = {}
-            for layer in self.all_layers:
-                full = f"layers.{layer}.{name}"
-                key = self.formats.weight_format(full), self.formats.act_format(full)
-                by_format.setdefault(key, []).append(layer)
-            for (weight, act), layers in by_format.items():
-                found.append(self._linear(name, n, k, rows, weight, act, tuple(layers)))
-            if self.model.biases or name in self.model.biased:
-                found.append(self._vector(f"{name}_bias", "bias", rows, n, parameter_bytes=n * F32.bits // 8))
+    def _tower(self, tower: TowerOf, tokens: int) -> list[Operator]:
+        model = model_named(tower.model)
+        if tower.layers:
+            model = msgspec.structs.replace(model, layers=tower.layers)
+        length = max(1, round(tower.tokens * tokens) if tower.proportional else round(tower.tokens))
+        builder = _Builder(model, self.formats, self.batch * tower.times, length, 0, prefix=f"{tower.name}.")
+        step = Pass(phase="prefill", tokens=length, context=length, logits=0, causal=model.kind == "decoder")
+        return [_renamed(op, f"{tower.name}.") for op in builder.operators(step)]
+
+    # Decode -----------------------------------------------------------------------------------------------------------
+
+    def decode(self) -> Iterator[Trace]:
+        """The steps, each with its draft."""
+        e = self.e
+        if self.strategy is None:
+            if self.model.kind == "encoder":
+                raise InputError(
+                    f"{self.model.name} is an encoder: it must have a recipe with a decode table to decode"
+                )
+            return (self.trace(Pass(phase="decode", tokens=1, context=context))
+                    for context in range(e.prefill + 1, e.prefill + e.decode + 1))  # fmt: skip
+        return (self._step(step) for step in steps(self.strategy, e.prefill, e.decode))
+
+    def _step(self, step: Step) -> Trace:
+        strategy, e = self.strategy, self.e
+        phase: Literal["prefill", "decode"] = "prefill" if isinstance(strategy, Denoise) else "decode"
+        wanted = Pass(
+            phase=phase, tokens=step.tokens, context=step.context, streams=step.streams,
+            logits=step.logits if e.graph.head_rows else 0, causal=step.causal, index=step.index,
+        )  # fmt: skip
+        operators = list(self._host(step).operators(wanted))
+        if isinstance(strategy, Speculative) and strategy.draft and step.draft_passes:
+            operators = self._draft(strategy.draft, step) + operators
+        if isinstance(strategy, Autoregressive) and strategy.reorder:
+            operators += self._reorder(wanted)
+        return Trace(
+            model=self.model.name, phase="decode", batch=self.batch, tokens=step.tokens, context=step.context,
+            operators=tuple(operators), kept=step.kept,
+        )  # fmt: skip
+
+    def _host(self, step: Step) -> "_Builder":
+        """What runs the step: this model, another one of a schedule, or this one with other weights."""
+        if isinstance(self.strategy, Schedule) and step.model:
+            return self._other(step.model, lambda: _Builder(model_named(step.model), self.formats, self.batch,
+                                                            self.e.prefill, self.e.decode, "small."))  # fmt: skip
+        if not isinstance(self.strategy, Denoise) or not self.strategy.ranges:
+            return self
+        ends, recipe = 0, self.e.recipe
+        assert recipe is not None
+        for place, part in enumerate(self.strategy.ranges):
+            ends += part.steps
+            if step.index < ends:
+                changed = msgspec.structs.replace(recipe, weight={**recipe.weight, **part.weight})
+                return self._other(f"range{place}", lambda: _Builder(self.model, changed, self.batch,
+                                                                    self.e.prefill, self.e.decode))  # fmt: skip
+        return self
+
+    def _other(self, name: str, build: "Any") -> "_Builder":
+        if name not in self.others:
+            self.others[name] = build()
+        return self.others[name]
+
+    def _draft(self, draft: Draft, step: Step) -> list[Operator]:
+        """All passes of the draft for one step, as the expected number of equal ones."""
+        e = self.e
+        symbols = {**e.symbols(_as_pass(step), e.layers[0], e.graph.layers[e.layers[0]]), "x": 0, "kept": 0}
+        found: list[Operator] = []
+        if draft.model or draft.layers or draft.share:
+            builder = self._other("draft", lambda: self._draft_builder(draft))
+            context = max(1, round(evaluate(draft.context, symbols))) if draft.context != "" else step.context
+            width = min(draft.tokens, context)
+            logits = width if draft.head and builder.e.graph.head_rows else 0
+            own = builder.operators(Pass(phase="decode", tokens=width, context=context, logits=logits))
+            found = [
+                _renamed(op, "draft.", op.probability * step.draft_passes) for op in own
+            ]  # fmt: skip
+        read = round(evaluate(draft.table_bytes, symbols))
+        if read:
+            table = Op(name="draft.table", parameter_bytes=read, elementwise=(Elementwise(elements=1),))
+            found += [_in_layers(op, (-1,)) for op in operators_of(table, symbols, table.name)]
         return found
 
-    @staticmethod
-    def _linear(name: str, n: int, k: int, rows: int, weight: Format, act: Format, layers: tuple[int, ...]) -> Operator:
-        act.groups(k)
-        return Operator(
-            name=name, kind="linear", layers=layers, m=rows, n=n, k=k, weight=weight, act=act,
-            weight_bytes=n * weight.row_bits(k) // 8,
-        )  # fmt: skip
+    def _draft_builder(self, draft: Draft) -> "_Builder":
+        e = self.e
+        if draft.model:
+            return _Builder(model_named(draft.model), self.formats, self.batch, e.prefill, e.decode, "draft.")
+        layers = draft.layers or max(1, round(draft.share * len(e.layers)))
+        recipe = e.recipe
+        assert recipe is not None
+        own = msgspec.structs.replace(recipe, decode=None, topology=(), attn=(), ops=())
+        return _Builder(msgspec.structs.replace(self.model, layers=layers), own, self.batch, e.prefill, e.decode)
 
-    def _norm(self, name: str, rows: int, outside: bool = False) -> Operator:
-        vectors = 2 if self.model.norm == "layernorm" else 1
-        parameters = vectors * self.model.hidden * F32.bits // 8
-        return self._vector(name, "norm", rows, self.model.hidden, outside=outside, parameter_bytes=parameters)
+    def _reorder(self, step: Pass) -> list[Operator]:
+        """The cache of every stream is read and written at another's place."""
+        held = sum(len(op.layers) * op.kv_read_bytes for op in self.operators(step))
+        return [Operator(name="reorder", kind="elementwise", layers=(-1,), m=1, n=1, kv_read_bytes=held,
+                         kv_write_bytes=held)]  # fmt: skip
 
-    def _head_norm(self, name: str, vectors: int) -> Operator:
-        return self._vector(
-            name, "norm", vectors, self.model.head_dim, parameter_bytes=self.model.head_dim * F32.bits // 8
-        )
 
-    def _post_norm(self, name: str, rows: int) -> list[Operator]:
-        return [self._norm(name, rows)] if self.model.post_norms else []
+def _as_pass(step: Step) -> Pass:
+    return Pass(phase="decode", tokens=step.tokens, context=step.context, streams=step.streams)
 
-    def _softcap(self, name: str, m: int, n: int, cap: float, outside: bool = False) -> list[Operator]:
-        return [self._vector(name, "softcap", m, n, outside)] if cap else []
 
-    def _quantise(self, name: str, linear: str, m: int, n: int, outside: bool = False) -> list[Operator]:
-        """The quantisation of an input, unless ``linear`` takes it as a float."""
-        act = self.formats.act_format(linear)
-        if act.kind == "float":
-            return []
-        layers = (-1,) if outside else self.all_layers
-        return [Operator(name=name, kind="quantise", layers=layers, m=m, n=n, act=act)]
+def _in_layers(operator: Operator, layers: tuple[int, ...]) -> Operator:
+    return msgspec.structs.replace(operator, layers=layers)
 
-    def _before_attention(self, tokens: int) -> list[Operator]:
-        model, rows = self.model, self.batch * tokens
-        embedding = self.formats.weight_format("head") if model.tied_head else FORMATS["f16"]
-        row_bytes = embedding.row_bits(model.hidden) // 8
-        if model.rope_theta == 0:
-            row_bytes += FORMATS["f16"].row_bits(model.hidden) // 8
-        heads, kv = model.heads * model.head_dim, model.kv_heads * model.head_dim
-        found = [self._vector("embed", "embed", rows, model.hidden, outside=True, parameter_bytes=rows * row_bytes)]
-        found.append(self._norm("attention_norm", rows))
-        found += self._quantise("attention_input_quantise", "layers.0.q", rows, model.hidden)
-        found += self._linears(("q", "k", "v"), rows)
-        if model.qk_norm:
-            found += [self._head_norm("q_norm", rows * model.heads), self._head_norm("k_norm", rows * model.kv_heads)]
-        if model.rope_theta:
-            found += [self._vector("rope_q", "rope", rows, heads), self._vector("rope_k", "rope", rows, kv)]
-        found.append(self._vector(
-            "kv_append", "kv_append", rows, 2 * kv, kv_write_bytes=rows * model.kv_heads * self._kv_bits() // 8
-        ))  # fmt: skip
-        return found + self._quantise("query_quantise", "attention", rows * model.heads, model.head_dim)
 
-    def _kv_bits(self) -> int:
-        """Stored bits of one token's key and value of one head."""
-        return self.k_format.row_bits(self.model.head_dim) + self.v_format.row_bits(self.model.head_dim)
-
-    def _attention(self, tokens: int, context: int) -> list[Operator]:
-        model, step = self.model, self.model.queries_per_kv_head
-        count, m = self.batch * model.kv_heads, tokens * step
-        causal = step if tokens > 1 else 0
-        head = model.head_dim
-
-        def read(item: Format) -> int:
-            return count * context * item.row_bits(head) // 8
-
-        return [
-            Operator(name="qk", kind="qk", layers=self.all_layers, m=m, n=context, k=head, count=count,
-                     causal_step=causal, weight=self.k_format, act=self.query, kv_read_bytes=read(self.k_format)),
-            *(msgspec.structs.replace(op, causal_step=self.batch * model.heads if causal else 0) for op in [
-                *self._softcap("attention_cap", self.batch * tokens * model.heads, context, model.attention_cap),
-                self._vector("softmax", "softmax", self.batch * tokens * model.heads, context),
-                *self._quantise("probability_quantise", "attention", self.batch * tokens * model.heads, context),
-            ]),
-            Operator(name="av", kind="av", layers=self.all_layers, m=m, n=head, k=context, count=count,
-                     causal_step=causal, weight=self.v_format, act=self.query, kv_read_bytes=read(self.v_format)),
-        ]  # fmt: skip
-
-    def _after_attention(self, tokens: int) -> list[Operator]:
-        model, rows = self.model, self.batch * tokens
-        found = self._quantise("attention_output_quantise", "layers.0.o", rows, model.heads * model.head_dim)
-        found += self._linears(("o",), rows)
-        found += self._post_norm("attention_post_norm", rows)
-        found += [self._vector("attention_residual", "residual", rows, model.hidden), self._norm("ffn_norm", rows)]
-        found += self._quantise("ffn_input_quantise", "layers.0.up", rows, model.hidden)
-        found += self._linears(("gate", "up") if model.ffn_kind == "gated" else ("up",), rows)
-        found.append(Operator(
-            name="ffn_activation", kind="activation", layers=self.all_layers, m=rows, n=model.ffn,
-            variant=f"{model.activation}:{model.ffn_kind}",
-        ))  # fmt: skip
-        found += self._quantise("ffn_hidden_quantise", "layers.0.down", rows, model.ffn)
-        found += self._linears(("down",), rows)
-        found += self._post_norm("ffn_post_norm", rows)
-        found += [
-            self._vector("ffn_residual", "residual", rows, model.hidden),
-            self._norm("final_norm", self.batch, outside=True),
-        ]
-        found += self._quantise("head_input_quantise", "head", self.batch, model.hidden, outside=True)
-        head, act = self.formats.weight_format("head"), self.formats.act_format("head")
-        found.append(self._linear("head", model.vocab, model.hidden, self.batch, head, act, (-1,)))
-        return found + self._softcap("logit_cap", self.batch, model.vocab, model.logit_cap, outside=True)
+def _renamed(operator: Operator, prefix: str, probability: float | None = None) -> Operator:
+    """An operator of another model, outside this one's blocks."""
+    return msgspec.structs.replace(
+        operator, name=f"{prefix}{operator.name}", layers=(-1,) * len(operator.layers),
+        probability=operator.probability if probability is None else probability,
+    )  # fmt: skip

@@ -142,9 +142,10 @@ def test_groups_that_do_not_divide_are_refused():
         prefill_trace(model_named("smollm2-135m"), recipe_named("w4a8g128"), 1)
 
 
-def test_every_recipe_expands_on_llama2_7b():
+def test_every_general_recipe_expands_on_llama2_7b():
     for recipe in recipes().values():
-        assert prefill_trace(model_named("llama2-7b"), recipe, 8).weight_bytes > 0
+        if recipe.family == "general":
+            assert prefill_trace(model_named("llama2-7b"), recipe, 8).weight_bytes > 0
 
 
 def test_bad_models_are_refused():
@@ -153,7 +154,7 @@ def test_bad_models_are_refused():
         Model(**fields | {"kv_heads": 5})
     with pytest.raises(InputError, match="layers must be at least 1"):
         Model(**fields | {"layers": 0})
-    assert set(models()) == {"llama2-7b", "llama2-13b", "llama3-8b", "opt-6.7b", "smollm2-135m"}
+    assert set(models()) >= {"llama2-7b", "llama2-13b", "llama3-8b", "opt-6.7b", "smollm2-135m"}
 
 
 def test_what_other_families_compute_beside_a_llama_is_in_the_trace():

@@ -1,0 +1,269 @@
+"""Operators from the append to the cache to the attention's output: they depend on the context."""
+
+import math
+from typing import Literal
+
+import msgspec
+
+from mixflight.arch.formats import FORMATS, Format
+from mixflight.workloads.attention_pattern import FULL, Pattern, Window, densities, pattern_of, spans
+from mixflight.workloads.codec import Codec
+from mixflight.workloads.codec_products import products
+from mixflight.workloads.codec_size import stored
+from mixflight.workloads.expansion import Expansion, Pass, decoded, weighted
+from mixflight.workloads.expression import evaluate
+from mixflight.workloads.inserted_operators import inserted, operators_of
+from mixflight.workloads.kv_policy import Part
+from mixflight.workloads.layer_shape import LayerShape
+from mixflight.workloads.operators import Operator
+
+_LONG = 1024  # tokens over which the bits of a token's keys and values are averaged where they are written
+
+
+class Cache(msgspec.Struct, frozen=True, kw_only=True):
+    """How a layer stores keys and values, and what a pass sees of them: the layers that share it are expanded once."""
+
+    shape: LayerShape
+    k: Codec | Format
+    v: Codec | Format
+    pattern: Pattern
+    layer: int
+    tokens: int
+    context: int
+
+
+def cache_of(e: Expansion, step: Pass, layer: int) -> Cache:
+    """The cache of ``layer`` in ``step``; ``layer`` is told apart only where a table goes by layers."""
+    shape = e.graph.layers[layer]
+    if e.recipe is None:
+        k, v = e.formats.kv_formats()
+        pattern: Pattern = FULL
+    else:
+        k, v = e.recipe.kv.codecs(layer, e.model.layers)
+        pattern = pattern_of(e.recipe.attn, layer, step.phase, step.index)
+    if pattern is FULL and shape.window:
+        pattern = Window(tokens=shape.window)
+    tables = (getattr(pattern, field, 0) for field in ("alpha", "beta", "full"))
+    by_layer = any(isinstance(table, tuple) for table in tables)
+    by_layer = by_layer or bool(e.kv and e.kv.evict and isinstance(e.kv.evict.keep, tuple))
+    by_layer = by_layer or any(op.layers for op in (e.recipe.ops if e.recipe else ()))
+    return Cache(
+        shape=shape, k=k, v=v, pattern=pattern, layer=layer if by_layer else e.layers[0],
+        tokens=e.tokens(step, layer), context=e.context(step, layer),
+    )  # fmt: skip
+
+
+def attention(e: Expansion, step: Pass, layer: int) -> list[Operator]:
+    """The operators of ``layer`` from the cache's append to the attention's output."""
+    cache = cache_of(e, step, layer)
+    shape = cache.shape
+    if not shape.attention:
+        return []
+    batch = e.batch * step.streams
+    found: list[Operator] = []
+    kept = e.kv.kept(cache.context, cache.layer) if e.kv else cache.context
+    kept = max(kept, min(cache.tokens, cache.context)) if step.phase == "decode" else kept
+    if shape.projects_kv:
+        found += _append(e, cache, batch, kept if step.phase == "prefill" else cache.tokens)
+        found += inserted(e, step, layer, "kv.write", shape.kv_heads * (shape.qk_dim + shape.v_dim))
+    found += e.quantise("query_quantise", "attention", batch * cache.tokens * shape.heads, shape.qk_dim)
+    found += _scorer(e, step, layer, cache, kept)
+    found += inserted(e, step, layer, "scores", kept, kept)
+    found += inserted(e, step, layer, "kv.read", shape.kv_heads * (shape.qk_dim + shape.v_dim), kept)
+    if e.kv and e.kv.latent:
+        found += _latent(e, step, cache, batch, kept)
+    elif cache.tokens > 1 and step.phase == "prefill":
+        found += _whole(e, step, cache, batch)
+    else:
+        for seen, heads in spans(cache.pattern, kept, cache.layer, shape.kv_heads, cache.context):
+            found += _span(e, step, cache, batch, heads, max(seen, min(cache.tokens, kept)))
+    return found + (_cross(e, step, layer, cache, batch) if shape.cross else [])
+
+
+def _row_bits(codec: Codec | Format, width: int, heads: int, tokens: int = _LONG) -> float:
+    """Stored bits of one token's row of one head."""
+    if isinstance(codec, Format):
+        return codec.row_bits(width)
+    return stored(codec, tokens, width, heads).bits / tokens
+
+
+def _bytes(codec: Codec | Format, tokens: int, width: int, heads: int, count: int) -> int:
+    """Stored bytes of ``count`` times ``tokens`` rows of one head."""
+    if isinstance(codec, Format | str):
+        return count * tokens * decoded(codec).row_bits(width) // 8
+    return math.ceil(count * stored(codec, tokens, width, heads).bits / 8 - 1e-9)
+
+
+def _append(e: Expansion, cache: Cache, batch: int, tokens: int) -> list[Operator]:
+    shape = cache.shape
+    rows, kv = batch * tokens, shape.kv_heads
+    latent, window = (e.kv.latent, e.kv.window) if e.kv else (None, None)
+    bits = _row_bits(cache.k, shape.qk_dim, kv) + _row_bits(cache.v, shape.v_dim, kv)
+    if latent:
+        widths = round(latent.k * kv * shape.qk_dim), round(latent.v * kv * shape.v_dim)
+        bits = sum(_row_bits(codec, width, 1) for codec, width in zip((cache.k, cache.v), widths, strict=True)) / kv
+    if window or (e.kv and (e.kv.residual or e.kv.flush > 1)):
+        k, v = (window.k, window.v) if window else ("f16", "f16")
+        bits += _row_bits(k, shape.qk_dim, kv) + _row_bits(v, shape.v_dim, kv)  # written, read and written again
+    width = kv * (shape.qk_dim + shape.v_dim)
+    return [e.vector("kv_append", "kv_append", rows, width, kv_write_bytes=int(rows * kv * bits / 8 + 1e-6))]
+
+
+def _softmax(
+    e: Expansion, vectors: int, width: int, causal: int, density: float = 1.0, name: str = ""
+) -> list[Operator]:
+    found = [e.vector("attention_cap", "softcap", vectors, width)] if e.model.attention_cap else []
+    found.append(e.vector("softmax", "softmax", vectors, width))
+    found += e.quantise("probability_quantise", "attention", vectors, width)
+    return [
+        msgspec.structs.replace(op, causal_step=causal, density=density, name=f"{name}{op.name}") for op in found
+    ]  # fmt: skip
+
+
+def _whole(e: Expansion, step: Pass, cache: Cache, batch: int) -> list[Operator]:
+    """Attention of a prefill: all tokens in one product, in the format of most of them."""
+    shape, found = cache.shape, []
+    for density, heads in densities(cache.pattern, cache.tokens, cache.layer, shape.kv_heads, cache.context):
+        count, m = batch * heads, cache.tokens * shape.queries_per_kv_head
+        causal = shape.queries_per_kv_head if step.causal else 0
+        for kind, codec, width in (("qk", cache.k, shape.qk_dim), ("av", cache.v, shape.v_dim)):
+            bytes_ = _read(e, kind, codec, cache, cache.context, width, count)
+            item = decoded(codec)
+            n, k = (cache.context, width) if kind == "qk" else (width, cache.context)
+            found.append(Operator(
+                name=kind, kind=kind, layers=(), m=m, n=n, k=k, count=count, causal_step=causal, weight=item,
+                act=e.query, kv_read_bytes=bytes_, density=density,
+            ))  # fmt: skip
+            if kind == "qk":
+                vectors = count * m
+                found += _softmax(e, vectors, cache.context, count * causal if causal else 0, density)
+    return found
+
+
+def _parts(e: Expansion, which: Literal["k", "v"], codec: Codec | Format, tokens: int, context: int) -> list[Part]:
+    if e.kv is None or isinstance(codec, Format):
+        return [Part(tokens, codec)]  # type: ignore[arg-type]
+    return e.kv.parts(which, codec, tokens, context)
+
+
+def _read(e: Expansion, kind: str, codec: Codec | Format, cache: Cache, tokens: int, width: int, count: int) -> int:
+    parts = _parts(e, "k" if kind == "qk" else "v", codec, tokens, cache.context)
+    return sum(_bytes(part.codec, part.tokens, width, cache.shape.kv_heads, count) for part in parts)
+
+
+def _span(e: Expansion, step: Pass, cache: Cache, batch: int, heads: int, seen: int) -> list[Operator]:
+    """Attention of ``heads`` KV heads over ``seen`` tokens, part by part of how they are stored."""
+    shape = cache.shape
+    count, m = batch * heads, cache.tokens * shape.queries_per_kv_head
+    causal = shape.queries_per_kv_head if step.causal and cache.tokens > 1 else 0
+    k_parts = _parts(e, "k", cache.k, seen, cache.context)
+    v_parts = _parts(e, "v", cache.v, seen, cache.context)
+    found = []
+    for part in k_parts:
+        found += _products(e, "qk", part, shape.qk_dim, cache, count, m, causal if len(k_parts) == 1 else 0)
+    found += _softmax(e, count * m, seen, count * causal if causal else 0)
+    for part in v_parts:
+        found += _products(e, "av", part, shape.v_dim, cache, count, m, causal if len(v_parts) == 1 else 0)
+    return found
+
+
+def _products(
+    e: Expansion, kind: Literal["qk", "av"], part: Part, width: int, cache: Cache, count: int, m: int, causal: int
+) -> list[Operator]:
+    """Products with one part of the cache: those of its codec, transposed for values."""
+    read = _bytes(part.codec, part.tokens, width, cache.shape.kv_heads, count)
+    if isinstance(part.codec, Format | str):
+        items = [(decoded(part.codec), part.tokens, width, 1.0)]
+        found_bytes = [read]
+    else:
+        pieces = products(part.codec, part.tokens, width)
+        pieces = pieces if kind == "qk" else pieces[::-1]
+        items = [(piece.format, piece.n, piece.k, piece.density) for piece in pieces]
+        total = sum(piece.size.bits for piece in pieces) or 1.0
+        found_bytes = [int(read * piece.size.bits / total) for piece in pieces]
+        found_bytes[0] += read - sum(found_bytes)
+    return [
+        Operator(
+            name=kind, kind=kind, layers=(), m=m, n=n if kind == "qk" else k, k=k if kind == "qk" else n, count=count,
+            causal_step=causal if n == part.tokens else 0, weight=item, act=e.query, kv_read_bytes=bytes_,
+            density=density,
+        )
+        for (item, n, k, density), bytes_ in zip(items, found_bytes, strict=True)
+    ]  # fmt: skip
+
+
+def _latent(e: Expansion, step: Pass, cache: Cache, batch: int, kept: int) -> list[Operator]:
+    """Attention on latents: projected up for every cached token, or absorbed into queries and outputs."""
+    assert e.kv is not None
+    assert e.kv.latent is not None
+    shape, latent = cache.shape, e.kv.latent
+    found: list[Operator] = []
+    f16, causal = FORMATS["f16"], step.causal and cache.tokens > 1
+    vectors = batch * cache.tokens * shape.heads
+    for kind, codec, head, share in (("qk", cache.k, shape.qk_dim, latent.k), ("av", cache.v, shape.v_dim, latent.v)):
+        which: Literal["k", "v"] = "k" if kind == "qk" else "v"
+        width = round(share * shape.kv_heads * head)
+        bytes_ = sum(
+            _bytes(part.codec, part.tokens, width, 1, batch) if place == 0
+            else _bytes(part.codec, part.tokens, head, shape.kv_heads, batch * shape.kv_heads)
+            for place, part in enumerate(_parts(e, which, codec, kept, cache.context))
+        )  # fmt: skip
+        absorbed = which in latent.absorb
+        up = weighted(f"{which}_up", "f16", f16, shape.kv_heads * head, width, batch * kept)
+        fold = weighted(f"{which}_absorbed", "f16", f16, width if kind == "qk" else head,
+                        head if kind == "qk" else width, batch * cache.tokens, count=shape.heads)  # fmt: skip
+        count = batch if absorbed else batch * shape.kv_heads
+        m = cache.tokens * (shape.heads if absorbed else shape.queries_per_kv_head)
+        inner = width if absorbed else head
+        product = Operator(
+            name=kind, kind="qk" if kind == "qk" else "av", layers=(), m=m, n=kept if kind == "qk" else inner,
+            k=inner if kind == "qk" else kept, count=count, weight=decoded(codec), act=e.query, kv_read_bytes=bytes_,
+            causal_step=m // cache.tokens if causal else 0,
+        )  # fmt: skip
+        if kind == "qk":
+            found += [*(fold if absorbed else up), product]
+            found += _softmax(e, vectors, kept, vectors // cache.tokens if causal else 0)
+        else:
+            found += [product, *fold] if absorbed else [*up, product]
+    return found
+
+
+def _scorer(e: Expansion, step: Pass, layer: int, cache: Cache, kept: int) -> list[Operator]:
+    """What finds the tokens that a pattern keeps."""
+    symbols = {**e.symbols(step, layer, cache.shape), "x": kept, "kept": kept}
+    return [
+        operator
+        for op in cache.pattern.scorer
+        if op.phase in ("both", step.phase) and (step.phase == "prefill" or step.index % op.every == 0)
+        for operator in operators_of(op, symbols, name=op.name)
+    ]
+
+
+def _cross(e: Expansion, step: Pass, layer: int, cache: Cache, batch: int) -> list[Operator]:
+    """Cross-attention after self-attention: its own queries and output, over tokens that do not grow."""
+    shape, hidden = cache.shape, e.model.hidden
+    tokens = round(evaluate(shape.cross, {**e.symbols(step, layer, shape), "kept": 0, "x": hidden}))
+    rows, width = batch * cache.tokens, shape.heads * shape.qk_dim
+    kv = shape.kv_heads * shape.qk_dim
+    found = [*e.quantise("cross_input_quantise", e.full_name(layer, "cross_q"), rows, hidden),
+             *e.linear("cross_q", e.full_name(layer, "cross_q"), width, hidden, rows)]  # fmt: skip
+    if step.phase == "prefill" and shape.cross_kv == "own":
+        for name in ("cross_k", "cross_v"):
+            found += e.linear(name, e.full_name(layer, name), kv, hidden, batch * tokens)
+        bits = _row_bits(cache.k, shape.qk_dim, shape.kv_heads) + _row_bits(cache.v, shape.v_dim, shape.kv_heads)
+        written = int(batch * tokens * shape.kv_heads * bits / 8)
+        found.append(e.vector("cross_append", "kv_append", batch * tokens, 2 * kv, kv_write_bytes=written))
+    count, m = batch * shape.kv_heads, cache.tokens * shape.queries_per_kv_head
+    found += e.quantise("cross_query_quantise", "attention", rows * shape.heads, shape.qk_dim)
+    for kind, codec, head in (("qk", cache.k, shape.qk_dim), ("av", cache.v, shape.v_dim)):
+        n, k = (tokens, head) if kind == "qk" else (head, tokens)
+        found.append(Operator(
+            name=f"cross_{kind}", kind="qk" if kind == "qk" else "av", layers=(), m=m, n=n, k=k, count=count,
+            weight=decoded(codec), act=e.query,
+            kv_read_bytes=_bytes(codec, tokens, head, shape.kv_heads, count),
+        ))  # fmt: skip
+        if kind == "qk":
+            found += _softmax(e, rows * shape.heads, tokens, 0, name="cross_")
+    found += e.quantise("cross_output_quantise", e.full_name(layer, "cross_o"), rows, width)
+    found += e.linear("cross_o", e.full_name(layer, "cross_o"), hidden, width, rows)
+    return [*found, e.vector("cross_residual", "residual", rows, hidden)]
