@@ -14,7 +14,6 @@ step on.
 """
 
 from mixflight.arch.array_pipeline import columns_per_lane, loop_latency
-from mixflight.arch.errors import InputError
 from mixflight.arch.formats import Zero
 
 STATIONARY_INPUT_STAGES = 2
@@ -25,7 +24,7 @@ ACCUMULATE_STAGES = 1
 """Steps from a column's sum to its reading from the accumulator below the column."""
 
 
-def visit_steps(*, k: int, rows: int, tokens: int, passes: int) -> int:
+def visit_steps(k: int, rows: int, tokens: int, passes: int) -> int:
     """Steps from the first activation of ``k`` codes of a group to the first one of what follows, PEs' time alone.
 
     Tile i + 1 is loaded from the step on in which tile i starts, a row a step, and starts when it is loaded and tile
@@ -33,14 +32,11 @@ def visit_steps(*, k: int, rows: int, tokens: int, passes: int) -> int:
     whole group, tile after tile in turn, that is
 
         passes * (floor(k / R) * max(M, R) + (max(M, k mod R) where R does not divide k))
+
+    All are at least 1. With ``rows`` = ``tokens`` = 1 it is passes * k, what an output-stationary array takes.
     """
-    if min(k, rows, tokens, passes) < 1:
-        raise InputError(
-            f"k, rows, tokens and passes must be at least 1, not {k}, {rows}, {tokens} and {passes}, "
-            "in the array's timing"
-        )
-    whole, rest = divmod(k, rows)
-    return passes * (whole * max(tokens, rows) + (max(tokens, rest) if rest else 0))
+    rest = k % rows
+    return passes * (k // rows * max(tokens, rows) + (max(tokens, rest) if rest else 0))
 
 
 def stationary_gap(*, cols: int, lanes: int, tokens: int, zero: Zero) -> int:

@@ -46,7 +46,7 @@ class Rules(Protocol):
 
     first: str
     """The stream whose first beat begins the span."""
-    beats: Mapping[str, int]
+    beats: dict[str, int]
     """Input stream -> beats of the whole run."""
 
     def stops(self, step: int, valid: Mapping[str, bool]) -> bool:

@@ -10,12 +10,12 @@ from typing import Literal
 import msgspec
 
 from mixflight.arch.accelerator import Accelerator
-from mixflight.arch.array_pipeline import group_gap
+from mixflight.arch.array_pipeline import sum_bits
 from mixflight.arch.commands import MatrixCommand, VectorCommand
 from mixflight.mapping.homes import FP32_BYTES
 from mixflight.sim.activity import Activity
-from mixflight.sim.array_timing import drain
 from mixflight.sim.matrix_kernel import matrix_cycles
+from mixflight.sim.tile_steps import group_steps, tile_steps
 
 Limit = Literal["dram", "array", "array edge", "lanes", "sfu", "latency"]
 FP32_BITS = 8 * FP32_BYTES
@@ -47,15 +47,12 @@ def time_command(command: MatrixCommand | VectorCommand, accelerator: Accelerato
 
 def _time_matrix(command: MatrixCommand, accelerator: Accelerator) -> Timed:
     array = accelerator.array
-    shape = {"rows": array.rows, "cols": array.cols, "lanes": array.lanes}
     tile_rows, tile_cols = array.tile(command.split)
-    gap = group_gap(**shape, zero=command.zero)
-    tile_steps = command.passes * command.group
-    period = max(tile_steps, gap)
-    tail = array.rows + array.cols - 2 + drain(**shape, zero=command.zero) - (period - tile_steps)
+    steps = tile_steps(command, array)
     total, array_busy, dram_busy, _, *moved = matrix_cycles(
         command.count, command.m, command.n, command.k, command.m_block, command.n_block, command.k_slab,
-        tile_rows, tile_cols, command.group, command.passes, period, tail,
+        tile_rows, tile_cols, command.group, command.passes,
+        steps.depth, steps.tokens, steps.rest_tokens, steps.gap, steps.rest_gap, steps.tail,
         command.causal_step, command.causal_on_n, command.weights_resident, command.acts_held,
         float(command.weight_bytes), float(command.act_bytes) if command.acts_from_dram else 0.0,
         float(FP32_BYTES * command.m * command.n) if command.results_to_dram else 0.0,
@@ -65,9 +62,9 @@ def _time_matrix(command: MatrixCommand, accelerator: Accelerator) -> Timed:
     peak = array.rows * array.cols
     if dram_busy >= array_busy:
         bound: Limit = "dram"
-    elif tail + accelerator.dram_latency_cycles > array_busy:
+    elif steps.tail + accelerator.dram_latency_cycles > array_busy:
         bound = "latency"
-    elif gap > tile_steps:
+    elif steps.gap > group_steps(command, steps):
         bound = "lanes"
     else:
         bound = "array" if command.macs * command.passes >= 0.5 * array_busy * peak else "array edge"
@@ -114,6 +111,13 @@ def _matrix_counts(
     counts["lanes", "fp32_add"] = groups * (2 if minimum else 1)
     counts["accumulator", "read_bit"] = groups * FP32_BITS
     counts["accumulator", "write_bit"] = groups * FP32_BITS
+    if array.dataflow == "weight-stationary":
+        # A column's sum joins its group sum once a weight tile: read (at last by a lane) and written each time.
+        tiles = groups * command.passes * -(-command.group // array.rows)
+        bits = tiles * sum_bits(group_max=command.group, w_bits=array.element.weight_bits,
+                                a_bits=array.element.act_bits, passes=command.passes)  # fmt: skip
+        counts["accumulator", "read_bit"] += bits
+        counts["accumulator", "write_bit"] += bits
     if command.zero != "none":
         counts["row_sum", "int_add"] = float(command.count * command.m * command.k * col_tiles) * computed
     if command.zero == "int4":

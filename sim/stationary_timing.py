@@ -11,7 +11,7 @@ def stationary_period(
 ) -> int:  # fmt: skip
     """Cycles from one group's end to the next one's: the PEs' time for its weight tiles, or the lanes' if longer."""
     return max(
-        visit_steps(k=group, rows=rows, tokens=tokens, passes=passes),
+        visit_steps(group, rows, tokens, passes),
         stationary_gap(cols=cols, lanes=lanes, tokens=tokens, zero=zero),
     )
 
@@ -26,7 +26,7 @@ def stationary_ends(
     offered ``stationary_select`` and a lane's latency later.
     """
     first = min(group, rows)
-    visit = visit_steps(k=group, rows=rows, tokens=tokens, passes=passes)
+    visit = visit_steps(group, rows, tokens, passes)
     first_end = first + visit - max(tokens, first) + tokens - 1
     period = stationary_period(rows=rows, cols=cols, lanes=lanes, tokens=tokens, group=group, passes=passes, zero=zero)
     select = stationary_select(rows=rows, cols=cols, lanes=lanes, tokens=tokens)
@@ -49,8 +49,10 @@ def stationary_cycles(
     """
     if group < 1 or k < group or k % group:
         raise InputError(f"group must divide K: {group} does not divide {k}, in the array's timing")
-    if tiles < 1:
-        raise InputError(f"tiles must be at least 1, not {tiles}, in the array's timing")
+    if min(passes, tiles, tokens) < 1:
+        raise InputError(
+            f"passes, tiles and tokens must be at least 1, not {passes}, {tiles} and {tokens}, in the array's timing"
+        )
     given = {"rows": rows, "cols": cols, "lanes": lanes, "tokens": tokens, "group": group, "passes": passes}
     groups = tiles * (k // group)
     return groups * stationary_period(**given, zero=zero) + stationary_ends(**given, zero=zero)

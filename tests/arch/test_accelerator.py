@@ -11,7 +11,7 @@ PRESETS = Path(accelerator_named.__code__.co_filename).parent / "presets"
 @pytest.mark.parametrize(
     ("name", "rows", "cols", "lanes"),
     [("int8", 32, 32, 32), ("mul4x8", 32, 64, 64), ("mixpe-w4a8", 32, 64, 64), ("fp16", 32, 16, 16),
-     ("mixpe-w4a8-split", 32, 64, 64), ("mixpe-w4a16", 32, 48, 48)],
+     ("mixpe-w4a8-split", 32, 64, 64), ("mixpe-w4a16", 32, 48, 48), ("mixpe-w4a8-ws", 32, 64, 64)],
 )
 def test_presets_have_the_shapes_of_the_numerics(name, rows, cols, lanes):
     machine = accelerators()[name]
@@ -45,6 +45,14 @@ def test_rows_split_only_where_a_source_says_why():
     assert split.array.tile(2)[1] < weights_a_cycle < split.array.tile(4)[1] == 256
 
 
+def test_only_the_weight_stationary_preset_says_why():
+    for machine in accelerators().values():
+        assert (machine.array.dataflow == "weight-stationary") == ("array.dataflow" in machine.sources)
+    whole, stays = accelerators()["mixpe-w4a8"].array, accelerators()["mixpe-w4a8-ws"].array
+    assert whole.tile(1) == stays.tile(1) == (32, 64)
+    assert stays.tokens == stays.rows
+
+
 def _changed(tmp_path, old, new):
     text = (PRESETS / "int8.toml").read_text()
     assert old in text
@@ -59,6 +67,14 @@ def _changed(tmp_path, old, new):
         ("rows = 32", "rows = 0", "rows must be at least 1, not 0"),
         ("rows = 32", "rows = 100000000000", "rows must be at most 4,096, not 100,000,000,000"),
         ("cols = 32", "cols = -1", "cols must be at least 1, not -1"),
+        ('dataflow = "output-stationary"\n', "", "dataflow"),
+        ('dataflow = "output-stationary"', 'dataflow = "input-stationary"', "input-stationary"),
+        ("lanes = 32", "lanes = 32\ntokens = 4", "tokens must be left out for an array that is output-stationary"),
+        ('"output-stationary"', '"weight-stationary"', "tokens must be given for an array that is weight-stationary"),
+        ('"output-stationary"', '"weight-stationary"\ntokens = 0', "tokens must be at least 1, not 0"),
+        ('"output-stationary"', '"weight-stationary"\ntokens = 4\nsplit = 2', "split must be 1 for an array that is weight-stationary"),
+        ('"output-stationary"\npe = "multiply-8x8"', '"weight-stationary"\ntokens = 4\npe = "fp16-mac"',
+         "pe must have integer sums in an array that is weight-stationary, not be fp16-mac"),
         ("lanes = 32", "lanes = 5", "lanes must divide cols: 5 does not divide 32"),
         ("rows = 32", "split = 4\nrows = 34", "split must be a power of two that divides the array's rows: not 4 for 34 rows"),
         ("rows = 32", "row = 32", r"unknown key 'row' in table \[array\]; the nearest valid key is 'rows'"),

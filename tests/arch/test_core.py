@@ -66,7 +66,7 @@ def test_every_parameter_has_a_source():
         ("depth = 4096\nkind = \"uram\"", "depth = 8192\nkind = \"uram\"", "must fit its device: 1,536 uram of 960"),
         ("sparse_m = 16", "sparse_m = 12", "sparse_m must be a power of two that divides chain"),
         ("sparse_n = [0, 2, 4, 8, 16]", "sparse_n = [3, 16]", "sparse_n must be 0 or divide sparse_m"),
-        ("[memory_unit]", "[array]\npe = \"shift-add-4x8\"\nrows = 1\ncols = 1\nlanes = 1\n[memory_unit]", "one of"),
+        ("[memory_unit]", "[array]\ndataflow = \"output-stationary\"\npe = \"shift-add-4x8\"\nrows = 1\ncols = 1\nlanes = 1\n[memory_unit]", "one of"),
         ('standard = "hbm2"', 'standard = "hbm9"', "hbm.standard"),
         ("capacity_gib = 8", "capacity_gib = 9", "hbm.capacity_gib must be at most the 8 of its channels"),
         ("mm_columns = 16", "mm_columns = 15", "mm_columns of 2"),

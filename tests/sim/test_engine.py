@@ -10,6 +10,7 @@ from mixflight.mapping.matrix import dram_bytes
 from mixflight.sim.array_timing import array_cycles
 from mixflight.sim.engine import time_command
 from mixflight.sim.matrix_kernel import matrix_cycles
+from mixflight.sim.stationary_timing import stationary_cycles
 from mixflight.workloads.operators import Operator
 
 MIXPE = accelerator_named("mixpe-w4a8")
@@ -45,6 +46,36 @@ def test_with_free_memory_an_operator_takes_exactly_the_arrays_cycles(zero, m, n
     assert timed(linear(m, n, k, zero), FAST).activity.cycles == pytest.approx(expected, abs=1)
 
 
+STATIONARY = changed(accelerator_named("mixpe-w4a8-ws"), dram={"peak_gb_s": 1e9, "latency_ns": 0.0})
+
+
+@pytest.mark.parametrize(("m", "n", "k"), [(32, 64, 576), (32, 128, 1536), (64, 64, 32), (1, 256, 512), (7, 64, 96)])
+@pytest.mark.parametrize("weight", ["q4_1", "q4_0", "q8_0"])
+def test_with_free_memory_an_operator_takes_exactly_the_weight_stationary_arrays_cycles(weight, m, n, k):
+    passes = 2 if weight == "q8_0" else 1
+    lanes_zero = {"q4_1": "f16-min", "q4_0": "int4", "q8_0": "none"}[weight]
+    expected = stationary_cycles(
+        rows=32, cols=64, lanes=64, tokens=min(m, 32), k=k, group=32, passes=passes, tiles=-(-m // 32) * (n // 64), zero=lanes_zero
+    )
+    assert timed(linear(m, n, k, weight), STATIONARY).activity.cycles == pytest.approx(expected, abs=1)
+
+
+def test_a_rest_of_tokens_takes_less_where_weights_stay():
+    """33 tokens: a tile of 32 and one of a single token, which costs the loading of its weights."""
+    whole, rest, both = (timed(linear(m, 64, 4096), STATIONARY).array_cycles for m in (32, 1, 33))
+    assert (whole, rest, both) == (4096, 4096, 8192)
+    deep = changed(STATIONARY, array={"tokens": 128})
+    whole, rest, both = (timed(linear(m, 64, 4096), deep).array_cycles for m in (128, 1, 129))
+    assert (whole, rest, both) == (4 * 4096, 4096, 5 * 4096)
+
+
+def test_column_accumulators_are_counted():
+    """32 tokens, 64 channels, two groups of 32 codes on 32 rows: a weight tile each, sums of 17 bits."""
+    counts = {machine.name: timed(linear(32, 64, 64), machine).activity.counts for machine in (MIXPE, STATIONARY)}
+    more = counts["mixpe-w4a8-ws"]["accumulator", "write_bit"] - counts["mixpe-w4a8"]["accumulator", "write_bit"]
+    assert more == 32 * 64 * 2 * 17
+
+
 def test_too_few_lanes_set_the_group_period():
     few = changed(FAST, array={"lanes": 16})  # 32 x 64 / 16 = 128 sums a lane, 4 periods of 32
     item = timed(linear(32, 64, 4096), few)
@@ -56,7 +87,7 @@ def test_too_few_lanes_set_the_group_period():
 @settings(deadline=None, max_examples=150)
 @given(
     m=st.integers(1, 300), n=st.integers(1, 2000), groups=st.integers(1, 100), count=st.integers(1, 4),
-    weight=st.sampled_from(["q4_0", "q4_1", "q8_0", "int8"]), arch=st.sampled_from(["mixpe-w4a8", "mixpe-w4a8-split", "mul4x8", "int8", "fp16",
+    weight=st.sampled_from(["q4_0", "q4_1", "q8_0", "int8"]), arch=st.sampled_from(["mixpe-w4a8", "mixpe-w4a8-split", "mul4x8", "int8", "fp16", "mixpe-w4a8-ws",
                                                                                      "mixpe-w4a16"]),
 )  # fmt: skip
 def test_no_operator_beats_its_bounds(m, n, groups, count, weight, arch):
@@ -158,8 +189,9 @@ def test_causal_masks_skip_tiles():
     assert 0.5 < causal.array_cycles / dense.array_cycles < 0.6
 
 
-def test_compiled_equals_interpreted():
-    arguments = (3, 100, 300, 256, 64, 128, 64, 32, 64, 32, 1, 32, 90, 0, False, False, False, 51200.0, 26000.0, 120000.0,
+@pytest.mark.parametrize("tiles", [(1, 1, 1, 32, 32), (12, 32, 4, 64, 8)], ids=["output-stationary", "weight-stationary"])
+def test_compiled_equals_interpreted(tiles):
+    arguments = (3, 100, 300, 256, 64, 128, 64, 32, 64, 32, 1, *tiles, 90, 0, False, False, False, 51200.0, 26000.0, 120000.0,
                  117.76, 62.0)  # fmt: skip
     assert matrix_cycles(*arguments) == matrix_cycles.py_func(*arguments)
 

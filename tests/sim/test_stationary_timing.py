@@ -55,8 +55,8 @@ def test_by_hand():
     shape = {"rows": 4, "cols": 4, "lanes": 4, "zero": "none"}
     assert stationary_cycles(**shape, tokens=8, k=32, group=16, passes=1) == 4 + 63 + 17 + 10 + 1
     # One token: each tile takes the loads of its rows.
-    assert visit_steps(k=10, rows=4, tokens=1, passes=1) == 4 + 4 + 2
-    assert visit_steps(k=10, rows=4, tokens=3, passes=2) == 2 * (4 + 4 + 3)
+    assert visit_steps(10, 4, 1, 1) == 4 + 4 + 2
+    assert visit_steps(10, 4, 3, 2) == 2 * (4 + 4 + 3)
 
 
 def test_macs_bound_the_time():
@@ -77,7 +77,5 @@ def test_refusals():
     shape = {"rows": 4, "cols": 4, "lanes": 2, "tokens": 4, "passes": 1, "zero": "none"}
     with pytest.raises(InputError, match="group must divide K: 32 does not divide 100"):
         stationary_cycles(**shape, k=100, group=32)
-    with pytest.raises(InputError, match="tiles must be at least 1, not 0"):
+    with pytest.raises(InputError, match="passes, tiles and tokens must be at least 1, not 1, 0 and 4"):
         stationary_cycles(**shape, k=32, group=32, tiles=0)
-    with pytest.raises(InputError, match="tokens and passes must be at least 1, not 8, 4, 0 and 1"):
-        visit_steps(k=8, rows=4, tokens=0, passes=1)
