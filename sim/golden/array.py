@@ -16,14 +16,15 @@ from mixflight.arch.formats import Zero
 Array = npt.NDArray[Any]
 
 
-def group_count(a: Array, w: Array, s_a: Array, d: Array, z: Array | None, group: int, zero: Zero) -> int:
-    """Groups in a row, after checking that every shape fits."""
+def group_count(a: Array, w: Array, s_a: Array | None, d: Array, z: Array | None, group: int, zero: Zero) -> int:
+    """Groups in a row, after checking that every shape fits; without ``s_a`` activations have no scales."""
     (m, k), n = a.shape, w.shape[0]
     if group < 1 or k % group:
         raise InputError(f"group must divide K: {group} does not divide {k}, in the array's operands")
     groups: int = k // group
-    shapes: dict[str, tuple[Array, tuple[int, ...]]] = {
-        "w": (w, (n, k)), "s_a": (s_a, (m, groups)), "d": (d, (n, groups))}
+    shapes: dict[str, tuple[Array, tuple[int, ...]]] = {"w": (w, (n, k)), "d": (d, (n, groups))}
+    if s_a is not None:
+        shapes["s_a"] = (s_a, (m, groups))
     if zero == "none" and z is not None:
         raise InputError("z must be None without zero points, not an array, in the array's operands")
     if zero != "none":
@@ -63,17 +64,19 @@ def array_outputs(*, a: Array, w: Array, s_a: Array, d: Array, z: Array | None, 
 
 
 class ActBeat(NamedTuple):
-    """One beat of stream ``act``; the fields are the payload's."""
+    """One beat of stream ``act``; the fields are the payload's, ``exponent`` empty but for aligned activations."""
 
     a: list[int]
     last_in_group: int
     last_in_tile: int
     high: int
     signed: int
+    exponent: list[int]
 
 
 class ParamsBeat(NamedTuple):
-    """One beat of stream ``params``; FP16 values as their bits, ``z`` empty without zero points."""
+    """One beat of stream ``params``; FP16 values as their bits, ``z`` empty without zero points, ``s_a``
+    without activation scales."""
 
     d: list[int]
     z: list[int]
@@ -103,9 +106,13 @@ def bits_of(values: Array) -> list[int]:
     return [int(v) for v in (values.view(np.uint16) if values.dtype == np.float16 else values)]
 
 
-def tile_beats(*, a: Array, w: Array, s_a: Array, d: Array, z: Array | None, group: int, zero: Zero,
-               passes: int, signed: bool, split: int = 1) -> TileBeats:
-    """The beats of a tile of M = rows activation rows and N = columns weights.
+def tile_beats(*, a: Array, w: Array, s_a: Array | None, d: Array, z: Array | None, group: int, zero: Zero,
+               passes: int, signed: bool, split: int = 1, w_bits: int = 4,
+               exponents: Array | None = None) -> TileBeats:
+    """The beats of a tile of M = rows activation rows and N = columns weights of ``w_bits`` bits a pass.
+
+    Operands are as in :func:`array_outputs`, or FP16, or an element's own words; ``exponents`` [M, K/group] those of
+    the groups of aligned activations.
 
     ``signed``: weight codes are two's complement. With two passes the steps of a group are the low nibbles
     (unsigned), then the high nibbles (signed if the codes are), with the activations repeated. ``split`` > 1:
@@ -118,18 +125,21 @@ def tile_beats(*, a: Array, w: Array, s_a: Array, d: Array, z: Array | None, gro
     blocks = [slice(i * cols, (i + 1) * cols) for i in range(split)]
     wgt: list[list[list[int]]] = [[] for _ in blocks]
     beats = TileBeats([], wgt[0], [], wgt[1:])
+    mask = (1 << w_bits) - 1
     for g in range(groups):
+        exponent = [] if exponents is None else split * bits_of(exponents[:, g])
         for high in range(passes):
             for k in range(g * group, (g + 1) * group):
                 last = high == passes - 1 and k == (g + 1) * group - 1
                 beats.act.append(ActBeat(
-                    a=split * [int(v) for v in a[:, k]], last_in_group=int(last),
+                    a=split * bits_of(np.ascontiguousarray(a[:, k])), exponent=exponent, last_in_group=int(last),
                     last_in_tile=int(last and g == groups - 1), high=high,
                     signed=int(signed and high == passes - 1)))
                 for block, own in zip(blocks, wgt, strict=True):
-                    own.append([int(v) >> (4 * high) & 15 for v in w[block, k]])
+                    own.append([v >> (w_bits * high) & mask for v in bits_of(np.ascontiguousarray(w[block, k]))])
         beats.params.extend(ParamsBeat(
-            d=bits_of(np.ascontiguousarray(d[block, g])), s_a=split * bits_of(np.ascontiguousarray(s_a[:, g])),
+            d=bits_of(np.ascontiguousarray(d[block, g])),
+            s_a=[] if s_a is None else split * bits_of(np.ascontiguousarray(s_a[:, g])),
             z=[] if z is None else bits_of(np.ascontiguousarray(z[block, g]))) for block in blocks)
     return beats
 
