@@ -110,24 +110,26 @@ def row_sum_bits(*, group_max: int, a_bits: int) -> int:
     return (group_max << (a_bits - 1)).bit_length() + 1
 
 
-def scaled_bits(*, group_max: int, w_bits: int, a_bits: int, passes: int, zero: Zero) -> int:
+def scaled_bits(*, group_max: int, w_bits: int, a_bits: int, passes: int, zero: Zero,
+                signed_codes: bool = True) -> int:
     """Bits of the largest magnitude a lane scales; more than an FP32 holds exactly are refused."""
-    bits = scaled_magnitude(
-        group_max=group_max, w_bits=w_bits, a_bits=a_bits, passes=passes, zero=zero).bit_length()
+    bits = scaled_magnitude(group_max=group_max, w_bits=w_bits, a_bits=a_bits, passes=passes, zero=zero,
+                            signed_codes=signed_codes).bit_length()
     if bits > EXACT_FP32_INTEGER_BITS:
         raise InputError(f"group sums must stay below 2**{EXACT_FP32_INTEGER_BITS}, not need {bits} bits, with "
                          f"groups of {group_max} codes in {passes} passes")
     return bits
 
 
-def scaled_magnitude(*, group_max: int, w_bits: int, a_bits: int, passes: int, zero: Zero) -> int:
+def scaled_magnitude(*, group_max: int, w_bits: int, a_bits: int, passes: int, zero: Zero,
+                     signed_codes: bool = True) -> int:
     """Largest magnitude of the integer a lane scales: a group sum of codes, or of their distances from a zero.
 
     Unsigned codes are at most ``2**(passes * w_bits) - 1`` from a zero point, signed ones half a range plus
-    ``ZERO_CODE_MAX``.
+    ``ZERO_CODE_MAX``; the latter do not come with zero points where not ``signed_codes``.
     """
     bits = passes * w_bits
     code = (1 << bits) - 1
-    if zero == "int4":
+    if zero == "int4" and signed_codes:
         code = max(code, (1 << (bits - 1)) + ZERO_CODE_MAX)
     return group_max * code * (1 << (a_bits - 1))

@@ -13,62 +13,43 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mixflight.arch.array_pipeline import tile_shape
 from mixflight.arch.errors import InputError
 from mixflight.rtl.bench_systolic_array import array_job, array_span, array_values
 from mixflight.rtl.design import ChosenTop, choose_top
 from mixflight.rtl.harness import Build, Result, build_model, run_jobs
 from mixflight.sim.array_timing import array_cycles
-from mixflight.sim.golden.array import TileBeats, array_outputs, lane_values, tile_beats
+from mixflight.sim.golden.array import lane_values
 from mixflight.verify_pe import build_element, check_element
+from mixflight.verify_tiles import GROUP, PROMPT, REAL_TENSORS, Tile, random_tile, real_tiles
+
+__all__ = ["PROMPT", "REAL_TENSORS", "Check", "Row", "Tile", "array_checks", "compare", "plan", "random_tile",
+           "real_source", "real_tiles", "verify_array", "verify_pe", "verify_top"]
 
 Mutate = Callable[[str], str]
 """Changes the emitted text: how the tests make sure that wrong hardware is found."""
-
-REAL_TENSORS = ("blk.0.ffn_up.weight", "blk.14.attn_q.weight", "blk.29.ffn_down.weight")
-"""Linears of SmolLM2 at the start, in the middle and at the end; the last one has K = 1,536."""
-
-PROMPT = "The capital of France is Paris, and the capital of Italy is"
 
 CONFIGURATIONS: tuple[Mapping[str, Any], ...] = (
     {"zero": "f16-min"},
     {"zero": "int4", "two_pass": True},
     {"zero": "none", "pe": "multiply"},
     {"zero": "f16-min", "split": 4},
+    *({"rows": 4, "cols": 4, "lanes": 2, **kind} for kind in (
+        {"pe": "centred", "zero": "int4", "two_pass": True},
+        {"pe": "centred", "zero": "f16-min"},
+        {"pe": "int8", "zero": "none"},
+        {"pe": "int8", "zero": "int4"},
+        {"pe": "dequantise", "zero": "none"},
+        {"pe": "aligned", "zero": "none"},
+        {"pe": "aligned", "zero": "int4"},
+        {"pe": "aligned", "zero": "f16-min", "split": 2},
+        {"pe": "float", "zero": "none", "split": 2},
+        {"pe": "float", "zero": "f16-min"},
+        {"pe": "fp16", "zero": "none"},
+    )),
 )
-"""What is verified of ``mixpe-array`` when nothing is asked for; the first one is what Q4_1 files need."""
-
-_GROUP = 32
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Tile:
-    """Operands of one tile of an array, as ``array_outputs`` takes them, and where they come from."""
-
-    source: str
-    a: NDArray[Any]
-    w: NDArray[Any]
-    s_a: NDArray[Any]
-    d: NDArray[Any]
-    z: NDArray[Any] | None
-    group: int
-    zero: Any
-    passes: int = 1
-    signed: bool = False
-    split: int = 1
-    """Into how many blocks the array's rows are split for it: fewer tokens, more channels."""
-
-    def outputs(self) -> NDArray[Any]:
-        """Golden outputs, FP32 [M, N]."""
-        return array_outputs(a=self.a, w=self.w, s_a=self.s_a, d=self.d, z=self.z, group=self.group, zero=self.zero)
-
-    def beats(self) -> TileBeats:
-        """The beats that feed the tile to the array."""
-        return tile_beats(a=self.a, w=self.w, s_a=self.s_a, d=self.d, z=self.z, group=self.group, zero=self.zero,
-                          passes=self.passes, signed=self.signed, split=self.split)
-
+"""What is verified of ``mixpe-array`` when nothing is asked for: every kind of PE; the first one is what Q4_1 files
+need."""
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Check:
@@ -116,7 +97,8 @@ class Row:
 def plan(top: str, **given: Any) -> list[ChosenTop]:
     """What to verify of ``top``: its configurations, or the one that the values which are not None choose."""
     if top == "mixpe-array" and all(given.get(name) is None for name in ("zero", "pe", "two_pass", "split", "arch")):
-        return [choose_top(top, **{**given, **configuration}) for configuration in CONFIGURATIONS]
+        chosen = {name: value for name, value in given.items() if value is not None}
+        return [choose_top(top, **{**configuration, **chosen}) for configuration in CONFIGURATIONS]
     return [choose_top(top, **given)]
 
 
@@ -135,100 +117,20 @@ def verify_top(chosen: ChosenTop, *, model: Path | None = None, seed: int = 0, m
     """Verify one top in one configuration; ``model`` gives real tiles to an array that takes Q4_1's minima."""
     if not hasattr(chosen.component, "lanes"):
         return verify_pe(chosen, seed=seed, mutate=mutate)
-    real = real_tiles(model, chosen) if model is not None and chosen.component.zero == "f16-min" else ()
+    array = chosen.component
+    takes_minima = array.zero == "f16-min" and array.element.arithmetic == "integer" and array.element.w_bits == 4
+    real = real_tiles(model, chosen) if model is not None and takes_minima else ()
     return verify_array(chosen, real=real, seed=seed, mutate=mutate)
-
-
-def random_tile(chosen: ChosenTop, random: np.random.Generator, *, k: int, group: int = _GROUP,
-                extreme: bool = False, codes: str | None = None, split: int = 1) -> Tile:
-    """A tile of random operands; ``extreme`` takes only the largest magnitudes, which fill the accumulators.
-
-    ``codes`` is ``unsigned``, ``signed`` or, on an array with two passes, ``signed8``; without it what the
-    zero point kind goes with. ``split``: for rows split into so many blocks.
-    """
-    array = chosen.component
-    zero = array.zero
-    tokens, channels = tile_shape(rows=array.rows, cols=array.cols, split=split)
-    codes = codes or ("signed" if zero == "none" else "unsigned")
-    low, high = {"unsigned": (0, 15), "signed": (-8, 7), "signed8": (-128, 127)}[codes]
-
-    def integers(shape: tuple[int, int], least: int, most: int) -> NDArray[Any]:
-        if extreme:
-            return random.choice(np.array([least, most], np.int64), shape)
-        return random.integers(least, most, shape, endpoint=True)
-
-    def scales(count: int, signs: bool) -> NDArray[Any]:
-        exponents = random.uniform(-12, 2, (count, k // group))
-        values = 2.0 ** exponents * (random.choice([-1, 1], exponents.shape) if signs else 1)
-        values[random.random(values.shape) < 0.02] = 0
-        if extreme:
-            values = np.full_like(values, 65504.0)
-        return values.astype(np.float16)
-
-    z: NDArray[Any] | None = None
-    if zero == "int4":
-        z = integers((channels, k // group), 0, 15).astype(np.uint8)
-    elif zero == "f16-min":
-        z = scales(channels, True)
-    return Tile(source="extreme" if extreme else "random", group=group, zero=zero,
-                a=integers((tokens, k), -128 if extreme else -127, 127).astype(np.int8),
-                w=integers((channels, k), low, high), s_a=scales(tokens, False), d=scales(channels, True), z=z,
-                passes=2 if codes == "signed8" else 1, signed=codes != "unsigned", split=split)
-
-
-def real_tiles(path: Path, chosen: ChosenTop, tensors: Sequence[str] = REAL_TENSORS,
-               prompt: str = PROMPT) -> list[Tile]:
-    """Tiles of a real model's linears: the first tokens of ``prompt`` times the first output channels, whole K.
-
-    For an array that splits its rows also the first token alone, times as many channels as then fit.
-    """
-    from mixflight.sim.golden.llama import Session, load_llama
-    from mixflight.workloads.gguf import open_gguf
-    from mixflight.workloads.tokenizer import tokenizer_of
-
-    array = chosen.component
-    file = open_gguf(path)
-    llama = load_llama(file)
-    entering: dict[str, Any] = {}
-
-    def observe(name: str, activation: Any) -> None:
-        if name in tensors:
-            entering[name] = activation
-
-    # One prefill serves every tensor; a row of the array is a token.
-    Session(llama, observe=observe).extend(tokenizer_of(file).encode(prompt)[:array.rows], every=True)
-    def tile(name: str, split: int, tokens: int) -> Tile:
-        weight, activation = llama.linears[name], entering[name]
-        rows, channels = tile_shape(rows=array.rows, cols=array.cols, split=split)
-        return Tile(source=name if split == 1 else f"{name}, one token on split rows", split=split,
-                    a=_rows(activation.codes[:tokens], rows), s_a=_rows(activation.scales[:tokens], rows),
-                    w=weight.codes[:channels].astype(np.int64), d=weight.d[:channels], z=_minima(weight, channels),
-                    group=weight.group, zero="f16-min")
-
-    whole = [tile(name, 1, array.rows) for name in tensors]
-    return whole if array.split == 1 else [*whole, *(tile(name, array.split, 1) for name in tensors)]
-
-
-def _minima(weight: Any, columns: int) -> NDArray[Any]:
-    """The weight's minima, or zeros, which leave every value as it is, for a format without."""
-    scales: NDArray[Any] = weight.d[:columns]
-    return np.zeros_like(scales) if weight.zero is None else np.asarray(weight.zero[:columns])
-
-
-def _rows(values: NDArray[Any], count: int) -> NDArray[Any]:
-    """The first ``count`` rows, zeros where there are fewer tokens."""
-    missing = max(count - len(values), 0)
-    return np.ascontiguousarray(np.pad(values[:count], ((0, missing), (0, 0))))
 
 
 def array_checks(chosen: ChosenTop, real: Sequence[Tile] = (), *, seed: int = 0) -> list[Check]:
     """The runs of :func:`verify_array`."""
     random = np.random.default_rng(seed)
-    long, short = 4 * _GROUP, _GROUP // 4
-    several = [random_tile(chosen, random, k=k) for k in (long, _GROUP, 2 * _GROUP)]
+    long, short = 4 * GROUP, GROUP // 4
+    several = [random_tile(chosen, random, k=k) for k in (long, GROUP, 2 * GROUP)]
     checks = [
         Check(name="random tile", tiles=several[:1]),
-        Check(name="one group", tiles=[random_tile(chosen, random, k=_GROUP)]),
+        Check(name="one group", tiles=[random_tile(chosen, random, k=GROUP)]),
         Check(name="back to back", tiles=[random_tile(chosen, random, k=long) for _ in range(3)]),
         Check(name="groups shorter than the lanes' time",
               tiles=[random_tile(chosen, random, k=long, group=short) for _ in range(2)]),
@@ -259,10 +161,10 @@ def _split_checks(chosen: ChosenTop, random: np.random.Generator, seed: int) -> 
     array = chosen.component
 
     def tile(split: int = array.split, **fields: Any) -> Tile:
-        return random_tile(chosen, random, **{"k": 4 * _GROUP, **fields}, split=split)
+        return random_tile(chosen, random, **{"k": 4 * GROUP, **fields}, split=split)
 
     mixed = [tile(), tile(1), tile(), tile(), tile(1)]
-    short = [tile(group=_GROUP // 4), tile(1, group=_GROUP // 4), tile(group=_GROUP // 4)]
+    short = [tile(group=GROUP // 4), tile(1, group=GROUP // 4), tile(group=GROUP // 4)]
     checks = [
         Check(name="split rows", tiles=mixed[:1]),
         Check(name="split rows, extreme operands", tiles=[tile(

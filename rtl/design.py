@@ -6,13 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mixflight.arch.accelerator import accelerator_named
+from mixflight.arch.accelerator import array_named
 from mixflight.arch.errors import InputError
+from mixflight.arch.pe import PeKind
 from mixflight.rtl.emit import emit_verilog
 from mixflight.rtl.tops import TOPS
 
-_ARCH_PES = {"shift-add-4x8": "shift-add", "multiply-4x8": "multiply"}
-"""PE kinds of accelerator presets → the array's own names, for those that are built."""
+ARCH_PES: Mapping[PeKind, str] = {
+    "shift-add-4x8": "shift-add", "centred-4x8": "centred", "multiply-4x8": "multiply", "multiply-8x8": "int8",
+    "shift-add-4x16-aligned": "aligned", "shift-add-4x16-float": "float", "fp16-mac": "fp16",
+}
+"""PE kinds of accelerator presets → the array's own names."""
 
 MOST_PES = 4096
 """Of an array that is emitted: 2,048 take a minute to write, larger ones many."""
@@ -50,17 +54,14 @@ def choose_top(top: str, *, arch: str | None = None, **given: Any) -> ChosenTop:
                              f"its parameters are {', '.join(accepted)}")
     clock_mhz = 500.0
     if arch is not None:
-        machine = accelerator_named(arch)
+        machine = array_named(arch)
         clock_mhz = machine.clock_mhz
         if "rows" not in accepted:
             raise InputError(f"--arch must not be given for {top}: it is no array")
-        if "pe" not in chosen and machine.array.pe not in _ARCH_PES:
-            raise InputError(f"the PE of --arch must be one of {', '.join(_ARCH_PES)} to be emitted, "
-                             f"not {machine.array.pe!r}, in {arch}")
         shape = {"rows": machine.array.rows, "cols": machine.array.cols}
         if not {"rows", "cols"} & set(chosen):
             shape |= {"lanes": machine.array.lanes, "split": machine.array.split}
-        chosen = {**shape, "pe": _ARCH_PES.get(machine.array.pe), **chosen}
+        chosen = {**shape, "pe": ARCH_PES[machine.array.pe], **chosen}
     for name in ("rows", "cols", "lanes", "group", "group_max", "split"):
         if name in chosen and chosen[name] < 1:
             raise InputError(f"--{name.replace('_', '-')} must be at least 1, not {chosen[name]}, for {top}")

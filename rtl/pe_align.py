@@ -8,6 +8,13 @@ from mixflight.arch.errors import InputError
 from mixflight.rtl.fp32 import fp16_integer
 
 
+def aligned_bits(extra_bits: int) -> int:
+    """Bits of an aligned activation in two's complement: an 11-bit significand, ``extra_bits`` below it, a sign."""
+    if not 0 <= extra_bits <= 29:
+        raise InputError(f"extra_bits must be in 0..29, not {extra_bits}, in an alignment of activations")
+    return 12 + extra_bits
+
+
 class GroupAlign(wiring.Component):
     """``±significand * 2**(e - 25)`` as the integer ``±RNE(significand * 2**extra_bits / 2**(exponent - e))``.
 
@@ -26,10 +33,8 @@ class GroupAlign(wiring.Component):
     """
 
     def __init__(self, *, extra_bits: int = 2):
-        if not 0 <= extra_bits <= 29:
-            raise InputError(f"extra_bits must be in 0..29, not {extra_bits}, in an alignment of activations")
         self.extra_bits = extra_bits
-        self.out_bits = 12 + extra_bits
+        self.out_bits = aligned_bits(extra_bits)
         super().__init__({
             "en": In(1),
             "a": In(unsigned(16)),

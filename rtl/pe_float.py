@@ -31,6 +31,19 @@ def normalised(m: Module, value, name: str):
     return value, Cat(zeros)
 
 
+def fp32_word(m: Module, bits, name: str):
+    """A finite FP16 value as an FP32 word; an all-ones exponent is an ordinary one."""
+    sign, significand, exponent = fp16_integer(m, bits, name)
+    shifted, zeros = normalised(m, significand, name)
+    word = Signal(FP32, name=f"{name}_word")
+    m.d.comb += [
+        word.fraction.eq(shifted[:-1] << (SIGNIFICAND - len(significand))),
+        word.exponent.eq(Mux(shifted[-1], exponent + (127 - 25 + len(significand) - 1) - zeros, 0)),
+        word.sign.eq(sign),
+    ]
+    return word.as_value()
+
+
 def fp32_sum(m: Module, a, b, name: str = "add"):
     """``f32(a + b)`` of two FP32 words in one step, zeros as +0.
 

@@ -8,7 +8,6 @@ from amaranth.utils import ceil_log2
 from mixflight.arch.array_pipeline import (
     GROUP_SUM_STAGES,
     INPUT_STAGES,
-    LANE_ZEROS,
     columns_per_lane,
     group_gap,
     params_depth,
@@ -18,16 +17,13 @@ from mixflight.arch.array_pipeline import (
 )
 from mixflight.arch.errors import InputError
 from mixflight.arch.formats import ZERO_BITS
+from mixflight.rtl.array_elements import element_named
 from mixflight.rtl.delay import delayed
 from mixflight.rtl.dequant_lane import DequantLane
+from mixflight.rtl.float_lane import FloatLane
 from mixflight.rtl.pe import CONTROL
-from mixflight.rtl.pe_centred import CentredShiftAddPE
-from mixflight.rtl.pe_multiply import MultiplyPE
-from mixflight.rtl.pe_shift_add import ShiftAddPE
-
-PES = {"shift-add": ShiftAddPE, "multiply": MultiplyPE, "centred": CentredShiftAddPE}
-W_BITS = 4
-A_BITS = 8
+from mixflight.rtl.pe_align import GroupAlign
+from mixflight.rtl.pe_float import fp32_sum, fp32_word
 
 
 class SystolicArray(wiring.Component):
@@ -108,18 +104,19 @@ class SystolicArray(wiring.Component):
     """
 
     def __init__(self, *, rows: int = 8, cols: int = 8, lanes: int = 2, pe: str = "shift-add",
-                 group_max: int = 128, zero: str = "none", two_pass: bool = False, split: int = 1):
+                 group_max: int = 128, zero: str = "none", two_pass: bool = False, split: int = 1,
+                 extra_bits: int = 2):
         for name, value in (("rows", rows), ("cols", cols), ("lanes", lanes), ("group_max", group_max),
                             ("split", split)):
             if not isinstance(value, int) or value < 1:
                 raise InputError(f"{name} must be a positive integer, not {value!r}, in a systolic array")
-        for name, value, names in (("pe", pe, PES), ("zero", zero, LANE_ZEROS)):
-            if value not in names:
-                raise InputError(
-                    f"{name} must be one of {', '.join(names)}, not {value!r}, in a systolic array")
-        if pe == "centred" and zero == "none" and two_pass:
-            raise InputError("two_pass must be off for centred PEs without zero points, not on, in a systolic array")
-        scaled_bits(group_max=group_max, w_bits=W_BITS, a_bits=A_BITS, passes=1 + two_pass, zero=zero)
+        self.element = element_named(pe, zero=zero, two_pass=two_pass)
+        self.arithmetic = self.element.arithmetic
+        self.extra_bits = extra_bits
+        self.operand_bits = self.element.operand_bits(extra_bits)
+        if self.arithmetic != "float":
+            scaled_bits(group_max=group_max, w_bits=self.element.code_bits, a_bits=self.operand_bits,
+                        passes=1 + two_pass, zero=zero, signed_codes=self.arithmetic != "aligned")
         self.rows = rows
         self.cols = cols
         self.lanes = lanes
@@ -136,10 +133,14 @@ class SystolicArray(wiring.Component):
         params = {"d": data.ArrayLayout(16, cols)}
         if zero != "none":
             params["z"] = data.ArrayLayout(ZERO_BITS[zero], cols)
-        params["s_a"] = data.ArrayLayout(16, rows)
-        act = {"a": data.ArrayLayout(signed(A_BITS), rows),
-               "last_in_group": 1, "last_in_tile": 1, "high": 1, "signed": 1}
-        wgt = stream.Signature(data.StructLayout({"w": data.ArrayLayout(W_BITS, cols)}))
+        if self.arithmetic == "integer":
+            params["s_a"] = data.ArrayLayout(16, rows)
+        activation = Shape(self.element.a_bits, signed=self.arithmetic == "integer")
+        act = {"a": data.ArrayLayout(activation, rows)}
+        if self.arithmetic == "aligned":
+            act["exponent"] = data.ArrayLayout(5, rows)
+        act |= {"last_in_group": 1, "last_in_tile": 1, "high": 1, "signed": 1}
+        wgt = stream.Signature(data.StructLayout({"w": data.ArrayLayout(self.element.w_bits, cols)}))
         below = {}
         if split > 1:
             act["split"] = 1
@@ -163,14 +164,17 @@ class SystolicArray(wiring.Component):
         late = Signal() if self.split > 1 else None
         self._accept(m, advance, accept, late)
         due = self._due(m, advance, accept)
-        sums = self._pes(m, advance, accept, due)
+        entering = self._entering(m, advance)
+        sums = self._pes(m, advance, accept, due, entering)
         slot = self._slot(m, ends_group)
-        front, token = self._tokens(m, advance, accept, ends_group, slot)
+        front, token, row_sums = self._tokens(m, advance, accept, ends_group, slot, entering)
         scales = self._scales(m, advance, ends_group, slot, front, late)
         lanes = []
         for number in range(self.lanes):
             hops = self.lane_cols if number else INPUT_STAGES + GROUP_SUM_STAGES - 1
             token = delayed(m, advance, token, hops, f"token_{number}", reset=True)
+            if number == 0 and row_sums:
+                token = self._with_row_sum(m, token, row_sums, hops)
             lanes.append(self._lane(m, number, advance, scales, token, sums))
         held = Cat(lane.out.valid & ~lane.out.ready for lane in lanes).any()
         if late is not None:
@@ -212,7 +216,18 @@ class SystolicArray(wiring.Component):
             due.append(delayed(m, advance, due[-1], self.block_rows, f"due_{block}", reset=True))
         return due
 
-    def _pes(self, m, advance, accept, due):
+    def _entering(self, m, advance):
+        """Each row's activation as its PEs get it, and the registers it has passed: 1 where it is aligned."""
+        if self.arithmetic != "aligned":
+            return [(self.act.p.a[r], 0) for r in range(self.rows)]
+        entering = []
+        for r in range(self.rows):
+            m.submodules[f"align_{r}"] = align = GroupAlign(extra_bits=self.extra_bits)
+            m.d.comb += [align.en.eq(advance), align.a.eq(self.act.p.a[r]), align.exponent.eq(self.act.p.exponent[r])]
+            entering.append((align.value, 1))
+        return entering
+
+    def _pes(self, m, advance, accept, due, entering):
         """The skew registers and the PEs; returns their group sums as ``sums[r][c]``."""
         control = Signal(CONTROL)
         m.d.comb += [
@@ -225,19 +240,20 @@ class SystolicArray(wiring.Component):
         sums = []
         for r in range(self.rows):
             control = delayed(m, advance, control, INPUT_STAGES if r == 0 else 1, f"control_{r}", reset=True)
-            right = delayed(m, advance, self.act.p.a[r], INPUT_STAGES + r, f"a_{r}"), control
+            operand, passed = entering[r]
+            right = delayed(m, advance, operand, INPUT_STAGES + r - passed, f"a_{r}"), control
             row = []
             if r and r % self.block_rows == 0:
                 down = self._own_weights(m, advance, r // self.block_rows, due, down)
             for c in range(self.cols):
-                pe = PES[self.pe](group_max=self.group_max, w_bits=W_BITS, a_bits=A_BITS,
-                                  two_pass=self.two_pass)
+                pe = self.element.build(group_max=self.group_max, w_bits=self.element.w_bits,
+                                        a_bits=self.operand_bits, two_pass=self.two_pass)
                 m.submodules[f"pe_{r}_{c}"] = pe
                 m.d.comb += [
                     pe.en.eq(advance), pe.a.eq(right[0]), pe.control.eq(right[1]), pe.w.eq(down[c])]
                 # Named wires, so that PEs at the edges keep all their ports and are the same module.
-                right = Signal(signed(A_BITS), name=f"a_{r}_{c}"), Signal(CONTROL, name=f"control_{r}_{c}")
-                down[c] = Signal(W_BITS, name=f"w_{r}_{c}")
+                right = Signal(pe.a.shape(), name=f"a_{r}_{c}"), Signal(CONTROL, name=f"control_{r}_{c}")
+                down[c] = Signal(self.element.w_bits, name=f"w_{r}_{c}")
                 m.d.comb += [right[0].eq(pe.a_next), right[1].eq(pe.control_next), down[c].eq(pe.w_next)]
                 row.append(pe.sum)
             sums.append(row)
@@ -250,7 +266,7 @@ class SystolicArray(wiring.Component):
         for c in range(self.cols):
             own = delayed(m, advance, feed[c], INPUT_STAGES + c, f"w_{block}_{c}")
             select = delayed(m, advance, select, INPUT_STAGES if c == 0 else 1, f"split_{block}_{c}")
-            weight = Signal(W_BITS, name=f"w_in_{block}_{c}")
+            weight = Signal(self.element.w_bits, name=f"w_in_{block}_{c}")
             m.d.comb += weight.eq(Mux(select, own, above[c]))
             entering.append(weight)
         return entering
@@ -262,16 +278,17 @@ class SystolicArray(wiring.Component):
             m.d.sync += slot.eq(slot + 1)
         return slot
 
-    def _tokens(self, m, advance, accept, ends_group, slot):
+    def _tokens(self, m, advance, accept, ends_group, slot, entering):
         """One token for every element of a lane, a step apart, from the step after a group's end; see the
         class."""
-        row_bits = row_sum_bits(group_max=self.group_max, a_bits=A_BITS)
         fields = {"valid": 1, "first": 1, "last": 1, "row": range(self.rows), "column": range(self.lane_cols),
-                  "slot": range(self.params_depth), "scale_a": 16}
+                  "slot": range(self.params_depth)}
+        if self.arithmetic != "float":
+            fields["scale_a"] = 16
         if self.split > 1:
             fields["block"] = range(self.split)
         if self.zero != "none":
-            fields["row_sum"] = signed(row_bits)
+            fields["row_sum"] = self._row_sum_shape()
         token = Signal(data.StructLayout(fields))
 
         first_group = Signal(init=1)
@@ -304,18 +321,51 @@ class SystolicArray(wiring.Component):
             blocks = Array(Const(r // self.block_rows, token.block.shape()) for r in range(self.rows))
             m.d.comb += token.block.eq(Mux(front["split"], blocks[token.row], 0))
 
+        counted = accept, self.act.p.last_in_group
+        if self.arithmetic == "aligned" and self.zero != "none":
+            accepted, ended = (delayed(m, advance, signal, 1, name, reset=True) for signal, name in
+                               ((accept, "accepted"), (self.act.p.last_in_group, "ended")))
+            counted = advance & accepted, ended
         scales_a, row_sums = [], []
         for r in range(self.rows):
-            scale_a = Signal(16, name=f"scale_a_{r}", reset_less=True)
-            with m.If(ends_group):
-                m.d.sync += scale_a.eq(self.params.p.s_a[r])
-            scales_a.append(scale_a)
+            if self.arithmetic != "float":
+                scale_a = Signal(16, name=f"scale_a_{r}", reset_less=True)
+                with m.If(ends_group):
+                    m.d.sync += scale_a.eq(self._scale_a(m, r))
+                scales_a.append(scale_a)
             if self.zero != "none":
-                row_sums.append(self._row_sum(m, r, row_bits, accept))
-        m.d.comb += token.scale_a.eq(Array(scales_a)[token.row])
-        if self.zero != "none":
-            m.d.comb += token.row_sum.eq(Array(row_sums)[token.row])
-        return front, token
+                row_sums.append(self._row_sum(m, r, entering[r][0], *counted))
+        if scales_a:
+            m.d.comb += token.scale_a.eq(Array(scales_a)[token.row])
+        if self.zero == "none" or self.arithmetic == "aligned":
+            return front, token, row_sums
+        m.d.comb += token.row_sum.eq(Array(row_sums)[token.row])
+        return front, token, []
+
+    @staticmethod
+    def _with_row_sum(m, token, row_sums, hops):
+        """The token, with the sum of its row of aligned activations: a step late, and so read a step later."""
+        if hops != 1:
+            raise AssertionError(f"row sums are a step behind tokens, which lane 0 gets after {hops}")
+        joined = Signal.like(token, name="token_with_row_sum")
+        m.d.comb += [joined.eq(token), joined.row_sum.eq(Array(row_sums)[token.row])]
+        return joined
+
+    def _scale_a(self, m, r):
+        """Row ``r``'s activation scale in the group that ends: the given one, or the unit of aligned activations."""
+        if self.arithmetic == "integer":
+            return self.params.p.s_a[r]
+        # 2**(exponent - 25), of which alignment's extra bits make a fraction that the lane knows; 1..10: a subnormal.
+        exponent = self.act.p.exponent[r]
+        unit = Signal(16, name=f"unit_{r}")
+        m.d.comb += unit.eq(Mux(exponent > 10, Cat(Const(0, 10), (exponent - 10)[:5]), (1 << exponent[:4]) >> 1))
+        return unit
+
+    def _row_sum_shape(self):
+        """Of a row's sum of activations."""
+        if self.arithmetic == "float":
+            return unsigned(32)
+        return signed(row_sum_bits(group_max=self.group_max, a_bits=self.operand_bits))
 
     def _scales(self, m, advance, ends_group, slot, front, late):
         """Place and write enable of d and z in the lanes' memories; a group's blocks lie side by side."""
@@ -329,16 +379,20 @@ class SystolicArray(wiring.Component):
             m.d.sync += block.eq(block + 1)     # past the last it is 0
         return Cat(block, Mux(late, front["slot"], slot)), ends_group | late & advance
 
-    def _row_sum(self, m, r, row_bits, accept):
-        """The sum of row ``r``'s activations over the group that ended last."""
-        running = Signal(signed(row_bits), name=f"running_{r}")
-        row_sum = Signal(signed(row_bits), name=f"row_sum_{r}", reset_less=True)
-        following = Signal(signed(row_bits), name=f"following_{r}")
-        counted = Mux(self.act.p.high, 0, self.act.p.a[r]) if self.two_pass else self.act.p.a[r]
-        m.d.comb += following.eq(running + counted)
-        with m.If(accept):
+    def _row_sum(self, m, r, activation, counts, ends):
+        """The sum of row ``r``'s activations over the group that ended last; ``activation`` is one of them where
+        ``counts``, and the last where ``ends``."""
+        shape = self._row_sum_shape()
+        running = Signal(shape, name=f"running_{r}")
+        row_sum = Signal(shape, name=f"row_sum_{r}", reset_less=True)
+        following = Signal(shape, name=f"following_{r}")
+        if self.arithmetic == "float":
+            m.d.comb += following.eq(fp32_sum(m, running, fp32_word(m, activation, f"summand_{r}"), f"row_add_{r}"))
+        else:
+            m.d.comb += following.eq(running + (Mux(self.act.p.high, 0, activation) if self.two_pass else activation))
+        with m.If(counts):
             m.d.sync += running.eq(following)
-            with m.If(self.act.p.last_in_group):
+            with m.If(ends):
                 m.d.sync += [running.eq(0), row_sum.eq(following)]
         return row_sum
 
@@ -358,9 +412,13 @@ class SystolicArray(wiring.Component):
         for field in layout:
             m.d.comb += [write.data[field][j].eq(self.params.p[field][c]) for j, c in enumerate(columns)]
 
-        lane = DequantLane(elements=self.lane_cols << ceil_log2(self.rows), group_max=self.group_max,
-                           zero=self.zero, two_pass=self.two_pass, w_bits=W_BITS, a_bits=A_BITS,
-                           centred=self.pe == "centred")
+        elements = self.lane_cols << ceil_log2(self.rows)
+        if self.arithmetic == "float":
+            lane = FloatLane(elements=elements, zero=self.zero)
+        else:
+            lane = DequantLane(elements=elements, group_max=self.group_max, zero=self.zero, two_pass=self.two_pass,
+                               w_bits=self.element.code_bits, a_bits=self.operand_bits, centred=self.pe == "centred",
+                               aligned_bits=self.extra_bits if self.arithmetic == "aligned" else None)
         m.submodules[f"lane_{number}"] = lane
         m.d.comb += [
             lane.en.eq(advance),
@@ -368,7 +426,7 @@ class SystolicArray(wiring.Component):
             lane.i.first.eq(token.first),
             lane.i.last.eq(token.last),
             lane.i.element.eq(Cat(token.row, token.column)),
-            lane.i.scale_a.eq(token.scale_a),
+            *([lane.i.scale_a.eq(token.scale_a)] if self.arithmetic != "float" else []),
             lane.i.scale.eq(read.data.d[token.column]),
         ]
         if self.zero != "none":

@@ -8,6 +8,7 @@ import pytest
 
 from mixflight import verify as subject
 from mixflight.arch.errors import InputError
+from mixflight.rtl.array_elements import ELEMENTS
 from mixflight.rtl.design import choose_top
 
 SMALL = {"rows": 2, "cols": 2, "lanes": 1, "group_max": 32}
@@ -86,13 +87,14 @@ def test_one_cycle_off_is_found(array, monkeypatch):
     assert row.cycles_sim - row.cycles_rtl == unstalled
 
 
-def test_the_default_plan_has_every_zero_point_kind_and_both_pes():
+def test_the_default_plan_has_every_zero_point_kind_and_every_pe():
     arrays = subject.plan("mixpe-array")
     assert {array.parameters["zero"] for array in arrays} == {"none", "int4", "f16-min"}
-    assert {array.parameters["pe"] for array in arrays} == {"shift-add", "multiply"}
+    assert {array.parameters["pe"] for array in arrays} == set(ELEMENTS)
     assert any(array.parameters["two_pass"] for array in arrays)
-    assert {array.parameters["split"] for array in arrays} == {1, 4}
+    assert {array.parameters["split"] for array in arrays} == {1, 2, 4}
     assert [array.parameters["zero"] for array in subject.plan("mixpe-array", zero="int4")] == ["int4"]
+    assert {array.parameters["rows"] for array in subject.plan("mixpe-array", rows=4)} == {4}
 
 
 def test_real_tiles_are_exact_on_a_small_array(smollm2_path):

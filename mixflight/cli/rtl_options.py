@@ -11,7 +11,8 @@ Arch = Annotated[str | None, typer.Option("--arch", metavar="A", help="Shape and
 Rows = Annotated[int | None, typer.Option("--rows", help="Rows of the array.")]
 Cols = Annotated[int | None, typer.Option("--cols", help="Columns of the array.")]
 Lanes = Annotated[int | None, typer.Option("--lanes", help="Dequantisation lanes; they divide the columns.")]
-Pe = Annotated[str | None, typer.Option("--pe", help="shift-add, multiply or centred.")]
+Pe = Annotated[str | None, typer.Option(
+    "--pe", help="shift-add, multiply, centred, int8, dequantise, aligned, float or fp16.")]
 Zero = Annotated[str | None, typer.Option("--zero", help="Zero points: none, int4 or f16-min (Q4_1).")]
 GroupMax = Annotated[int | None, typer.Option("--group-max", help="Largest quantisation group.")]
 Split = Annotated[int | None, typer.Option(

@@ -30,8 +30,8 @@ def register(app: typer.Typer) -> None:
     ) -> int:
         """Run emitted tops under Verilator: values must be exact, unstalled cycles as computed.
 
-        A mixpe-array is verified in four configurations, or in the one that the options choose; with f16-min zero
-        points it also runs tiles of the real model. Exit status 1 when a check failed.
+        A mixpe-array is verified with every kind of PE, or in the one configuration that the options choose; with
+        4-bit codes and f16-min zero points it also runs tiles of the real model. Exit status 1 when a check failed.
         """
         from mixflight.cli.output import print_json, print_table, progress
         from mixflight.rtl.tops import TOPS
