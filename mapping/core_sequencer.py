@@ -168,6 +168,17 @@ class Sequencer:
                 order.append(seen[key])
         return Pieces(pieces=tuple(pieces), order=np.array(order, np.int64))
 
+    def registers_after(self, given: Mapping[int, int]) -> Ints:
+        """The registers at the end of a run."""
+        registers = np.zeros(REGISTERS, np.int64)
+        for number, value in given.items():
+            registers[number] = value
+        for first, last, loop in self.sections:
+            times = 1 if loop < 0 else int(self.immediate[loop, 0] + registers[self.register[loop, 0]])
+            for _ in range(times):
+                self._run(first, last, registers, None, None)
+        return registers
+
     def _run(
         self, first: int, last: int, registers: Ints, sources: Ints | None, values: Ints | None
     ) -> tuple[int, int]:

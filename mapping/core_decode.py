@@ -1,0 +1,540 @@
+"""The compact program of a decode step of one core: one text for every length and, where layers are alike, every layer.
+
+Activations never leave the chip: LD brings weights, scales, indices, parameters, cache and one row of the embedding,
+ST takes the new token's keys and values and the logits away.
+
+Tokens. A tile's last LD gives one to MV, and MV gives one back to LD when the tile's slot is free; ``SLOTS`` tokens
+from MV start the ring and are taken back at the end, so LD runs ahead across operators and layers. Parameters ring the
+same way between LD and MISC. All other tokens order two neighbouring steps. Scores and probabilities are kept for two
+heads: while the SFU works on one head, MV computes the scores of the next.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from mixflight.arch.compact import K_BLOCK, LINE_BYTES, SLOTS
+from mixflight.arch.core import CoreMachine
+from mixflight.arch.errors import InputError
+from mixflight.arch.formats import Format
+from mixflight.mapping.core_assembler import Assembler, Register, Text
+from mixflight.mapping.core_memory import PARAMETER_SLOTS, REGION_BYTES, Arena, Cache, channel_share
+from mixflight.mapping.core_network import Linear, Network
+from mixflight.mapping.core_shares import Share, tilings
+from mixflight.mapping.core_tiles import Slab, Tiling, ceil_div, round_up, tiling_of
+
+R = Register
+FP32 = 4
+MV_ROWS = 255
+
+
+
+class DecodeText:
+    """Writes the text of one core.
+
+    ``max_context`` tokens fit the cache and the buffers of scores; longer ones are an InputError here.
+    """
+
+    def __init__(
+        self, network: Network, machine: CoreMachine, share: Share, cache: Cache, max_context: int
+    ) -> None:  # fmt: skip
+        if network.rows > MV_ROWS:
+            raise InputError(f"batch must be at most {MV_ROWS} sequences of a decode step, not {network.rows}")
+        self.network, self.machine, self.share, self.cache = network, machine, share, cache
+        self.rows, self.channels = network.rows, machine.hbm.channels_per_core
+        self.many = machine.cores > 1
+        self.max_context = round_up(max_context, K_BLOCK)
+        self.asm = Assembler()
+        self.tile = kv_tile(machine)
+        self.cache_bytes = round_up(len(network.layers) * self.batch_heads * cache.stride, REGION_BYTES)
+        self._allocate()
+
+    # -- buffers ---------------------------------------------------------------------------------------------------
+
+    def _allocate(self) -> None:
+        net, rows = self.network, self.rows
+        room, acts = self.machine.buffers.vector.bytes, self.machine.buffers.act.bytes
+        lines, codes = Arena("global", room), Arena("act", acts)
+        heads, step = self.share.heads[1], net.queries * net.head_dim
+        scale_bytes = ceil_div(self.max_context, self.channels) * self.cache.scale_bytes * self.channels
+        bias = max([net.norm_bytes, net.head_norm_bytes, rows * net.embedding_bytes, scale_bytes])
+        self.parameter_lines = ceil_div(bias, LINE_BYTES)
+        vector = net.hidden * FP32 * rows
+        self.x = lines.take(vector, "embed")
+        self.normed = lines.take(vector, "attention_norm")
+        self.parameters = lines.take(PARAMETER_SLOTS * self.parameter_lines * LINE_BYTES, "softmax")
+        self.k_out = lines.take(rows * heads * net.head_dim * FP32, "k")
+        self.v_out = lines.take(rows * heads * net.head_dim * FP32, "v")
+        self.q_out = lines.take(rows * heads * step * FP32, "q")
+        self.head_lines = ceil_div(step * FP32, LINE_BYTES)
+        own = (self.share.heads[0] + 2) * self.head_lines
+        self.gathered = lines.take((rows * net.kv_heads + 2) * self.head_lines * LINE_BYTES, "av") + 2 * self.head_lines
+        self.mixed = self.gathered + own - 2 * self.head_lines
+        self.score_lines = ceil_div(net.queries * self.max_context * FP32, LINE_BYTES)
+        self.scores = lines.take(2 * self.score_lines * LINE_BYTES, "qk")
+        self.gate_out = lines.take(rows * net.ffn * FP32, "ffn_activation")
+        self.up_out = lines.take(rows * self.share.ffn[1] * FP32, "up")
+        self.o_out = lines.take(vector if net.post_norms else 0, "o")
+        self.logits = lines.take(rows * self.share.vocab[1] * FP32, "head")
+        self.input_codes = codes.take(self._code_bytes(net.hidden, net.layers[0]["k"].act), "attention_input_quantise")
+        self.key_lines = ceil_div(self.cache.key_bytes, LINE_BYTES)
+        self.value_lines = ceil_div(self.cache.value_bytes, LINE_BYTES)
+        self.cell_lines = self.key_lines + self.value_lines + 1
+        self.cells = codes.take(self.batch_heads * self.cell_lines * LINE_BYTES, "kv_append")
+        self.query_codes = codes.take(self.batch_heads * self.head_lines * LINE_BYTES, "query_quantise")
+        self.probability_lines = ceil_div(net.queries * (self.max_context + LINE_BYTES), LINE_BYTES)
+        self.probabilities = codes.take(2 * self.probability_lines * LINE_BYTES, "probability_quantise")
+        self.mixed_codes = codes.take(self._code_bytes(net.heads_width, net.layers[0]["o"].act),
+                                      "attention_output_quantise")  # fmt: skip
+        self.hidden_codes = codes.take(self._code_bytes(net.ffn, net.layers[0]["down"].act), "ffn_hidden_quantise")
+        self.head_codes = codes.take(self._code_bytes(net.hidden, net.head.act), "head_input_quantise")
+
+    @property
+    def batch_heads(self) -> int:
+        """KV heads of all sequences on this core."""
+        return self.network.batch * self.share.heads[1]
+
+    def _code_bytes(self, k: int, act: Format) -> int:
+        groups = k // act.group if act.group else 1
+        return self.rows * (round_up(k, LINE_BYTES) + round_up(2 * groups, LINE_BYTES))
+
+    # -- the program -----------------------------------------------------------------------------------------------
+
+    def text(self) -> Text:
+        """The program."""
+        net, asm = self.network, self.asm
+        asm.operator("embed", "embed")
+        for _ in range(SLOTS):
+            asm.add("MV", release=["LD"])
+        for _ in range(PARAMETER_SLOTS):
+            asm.add("MISC", release=["LD"])
+        if self.many:
+            asm.add("SYS", operation="barrier", release=["MISC"])
+        asm.set(R.KEYS, source=R.CACHE)
+        asm.add("LD", wait=["MISC"], release=["MISC"], buffer="global", memory="ddr", base_register=R.EMBEDDING,
+                bytes=self.rows * net.embedding_bytes, buffer_line=self.parameters,
+                buffer_register=R.FETCHED)  # fmt: skip
+        asm.rotate(R.FETCHED, self.parameter_lines, PARAMETER_SLOTS * self.parameter_lines)
+        self._join()
+        self._with_parameters("embed", self.rows, net.hidden, a=self.x, out=self.x)
+        for first, count in net.runs():
+            with asm.loop(count):
+                self._layer(net.layers[first])
+        self._head()
+        return asm.finish()
+
+    def _layer(self, layer: dict[str, Linear]) -> None:
+        net, asm = self.network, self.asm
+        tiles = tilings(net, self.machine, self.share, layer)
+        self._normed_input("attention_norm", layer["k"].act, "attention_input_quantise", self.input_codes)
+        if self.share.heads[1]:
+            self._queries_keys_values(tiles)
+            self._attention()
+        step, (first, number) = net.queries * net.head_dim, self.share.heads
+        self._share_codes("attention_output_quantise", layer["o"].act, net.heads_width, (first * step, number * step),
+                          self.gathered, self.mixed_codes, behind_mv=number > 0)  # fmt: skip
+        self._residual_linear(tiles["o"], self.mixed_codes, "attention")
+        self._normed_input("ffn_norm", layer["up"].act, "ffn_input_quantise", self.input_codes)
+        self._ffn(tiles)
+        self._share_codes("ffn_hidden_quantise", layer["down"].act, net.ffn, self.share.ffn, self.gate_out,
+                          self.hidden_codes, behind_mv=False)  # fmt: skip
+        self._residual_linear(tiles["down"], self.hidden_codes, "ffn")
+        asm.set(R.KEYS, self.batch_heads * self.cache.stride, source=R.KEYS)
+
+    def _normed_input(self, name: str, act: Format, quantise: str, codes: int) -> None:
+        """Norm of the residual vector, quantised; the next MV may start."""
+        net = self.network
+        self.asm.operator(name, "norm")
+        self._fetch(net.norm_bytes)
+        self._with_parameters("norm", self.rows, net.hidden, a=self.x, out=self.normed)
+        self.asm.operator(quantise, "quantise")
+        self._misc("quantise", self.rows, net.hidden, a=self.normed, out=codes, act=act, release=["MV"])
+        self.asm.add("MV", wait=["MISC"])
+
+    def _queries_keys_values(self, tiles: dict[str, Tiling]) -> None:
+        net, head = self.network, self.network.head_dim
+        for name, out in (("k", self.k_out), ("v", self.v_out), ("q", self.q_out)):
+            turned = name != "v"
+
+            def fused(columns: int, *, name: str = name, out: int = out, turned: bool = turned) -> None:
+                vectors = columns // head * self.rows
+                behind = self._bias(tiles[name], columns, out)
+                if turned and net.head_norm_bytes:
+                    self.asm.operator(f"{name}_norm", "norm")
+                    self._fetch(net.head_norm_bytes)
+                    self._with_parameters("norm", vectors, head, a=out, out=out, tile=True, wait=behind)
+                    behind = []
+                if turned and net.rope:
+                    self.asm.operator(f"rope_{name}", "rope")
+                    self._misc("rope", vectors, head, a=out, out=out, tile=True, wait=behind)
+                    behind = []
+                if behind:
+                    self.asm.add("MISC", wait=behind)
+
+            self._linear(tiles[name], self.input_codes, out, fused)
+            if name == "v":
+                self._append()
+        self.asm.operator("query_quantise", "quantise")
+        vectors = self.batch_heads * net.queries
+        self._misc("quantise", vectors, head, a=self.q_out, out=self.query_codes, act=net.query, release=["MV"])
+        self.asm.add("MV", wait=["MISC"])
+
+    def _append(self) -> None:
+        """The new token's keys and values: quantised, then one row of each head to memory."""
+        net, asm, cache = self.network, self.asm, self.cache
+        asm.operator("kv_append", "kv_append")
+        self._misc("kv_append", 2 * self.batch_heads, net.head_dim, a=self.k_out, b=self.v_out, out=self.cells,
+                   target="act", release=["ST"])  # fmt: skip
+        asm.add("ST", wait=["MISC"])
+        asm.set(R.A, source=R.KEYS)
+        asm.set(R.B)
+        parts = (
+            (R.NEW_KEY, 0, cache.key_bytes, 0), (R.NEW_VALUE, cache.value_at, cache.value_bytes, self.key_lines),
+            (R.NEW_SCALE, cache.scale_at, cache.scale_bytes, self.key_lines + self.value_lines),
+        )  # fmt: skip
+        with asm.loop(self.batch_heads):
+            for row, at, size, line in parts:
+                asm.set(R.C, at, source=R.A, other=row)
+                asm.add("ST", buffer="act", base_register=R.C, channel_register=R.NEW_CHANNEL, bytes=size,
+                        buffer_line=self.cells + line, buffer_register=R.B)  # fmt: skip
+            asm.set(R.A, cache.stride, source=R.A)
+            asm.set(R.B, self.cell_lines, source=R.B)
+        asm.add("ST", release=["LD"])
+
+    # -- attention -------------------------------------------------------------------------------------------------
+
+    def _attention(self) -> None:
+        """Scores of head h, then values of head h - 1, for all heads; the SFU works on h meanwhile."""
+        asm, ring = self.asm, 2 * self.score_lines
+        asm.operator("qk", "qk")
+        asm.add("LD", wait=["ST"])
+        asm.set(R.C, source=R.KEYS)
+        asm.set(R.HEAD)
+
+        def onwards() -> None:
+            asm.set(R.C, self.cache.stride, source=R.C)
+            asm.set(R.HEAD, self.head_lines, source=R.HEAD)
+            asm.rotate(R.SCORE, self.score_lines, ring)
+            asm.rotate(R.PROBABILITY, self.probability_lines, 2 * self.probability_lines)
+
+        self._scores()
+        onwards()
+        if self.batch_heads > 1:
+            with asm.loop(self.batch_heads - 1):
+                self._scores()
+                onwards()
+                self._values()
+        asm.set(R.C, self.cache.stride, source=R.C)
+        asm.set(R.HEAD, self.head_lines, source=R.HEAD)
+        asm.rotate(R.PROBABILITY, self.probability_lines, 2 * self.probability_lines)
+        self._values()
+        asm.rotate(R.PROBABILITY, self.probability_lines, 2 * self.probability_lines)
+        asm.add("MV", release=["MISC"])
+
+    def _scores(self) -> None:
+        """Scores of the head at C, their softmax and its quantisation."""
+        net, asm, cache = self.network, self.asm, self.cache
+        asm.operator("qk", "qk")
+        each = self.tile // self.channels
+        asm.set(R.A, source=R.C)
+        asm.set(R.B, cache.scale_at, source=R.C)
+        asm.set(R.TILE, source=R.SCORE)
+        with asm.loop(0, R.FULL_TILES):
+            self._cached(R.A, each * cache.key_bytes, wait=["MV"])
+            asm.add("LD", release=["MV"], buffer="scale", slotted=1, wide=1, advance=1, base_register=R.B,
+                    buffer_register=R.FILLED, bytes=each * cache.scale_bytes)  # fmt: skip
+            asm.rotate(R.FILLED, 1, SLOTS)
+            self._mv(net.key, net.queries, columns=self.tile, k=net.head_dim, in_line=self.query_codes,
+                     in_register=R.HEAD, out_line=self.scores, out_register=R.TILE, wait=["LD"],
+                     release=["LD"])  # fmt: skip
+            asm.set(R.TILE, self.tile * FP32 // LINE_BYTES, source=R.TILE)
+        self._cached(R.A, 0, R.TAIL_KEYS, wait=["MV"])
+        asm.add("LD", release=["MV"], buffer="scale", slotted=1, wide=1, base_register=R.B,
+                buffer_register=R.FILLED, bytes_register=R.TAIL_SCALES)  # fmt: skip
+        asm.rotate(R.FILLED, 1, SLOTS)
+        self._mv(net.key, net.queries, columns_register=R.TAIL_COLUMNS, k=net.head_dim, in_line=self.query_codes,
+                 in_register=R.HEAD, out_line=self.scores, out_register=R.TILE, wait=["LD"],
+                 release=["LD", "MISC"])  # fmt: skip
+        behind = ["MV"]
+        at: dict[str, Any] = {
+            "a": self.scores, "a_register": R.SCORE, "out_register": R.SCORE, "elements_register": R.CONTEXT,
+        }  # fmt: skip
+        for name, kind in (("attention_cap", "softcap"), ("softmax", "softmax")):
+            if kind == "softmax" or net.attention_cap:
+                asm.operator(name, kind)
+                self._misc(kind, net.queries, 0, out=self.scores, wait=behind, **at)
+                behind = []
+        asm.operator("probability_quantise", "quantise")
+        asm.add("LD", wait=["MISC"], release=["MISC"], buffer="global", wide=1, base_register=R.C,
+                offset=cache.scale_at, bytes_register=R.CONTEXT_SCALES, buffer_line=self.parameters,
+                buffer_register=R.FETCHED)  # fmt: skip
+        asm.rotate(R.FETCHED, self.parameter_lines, PARAMETER_SLOTS * self.parameter_lines)
+        self._with_parameters("quantise", net.queries, 0, a=self.scores, a_register=R.SCORE,
+                              elements_register=R.CONTEXT, out=self.probabilities, out_register=R.PROBABILITY,
+                              target="act", release=["MV"])  # fmt: skip
+
+    def _values(self) -> None:
+        """Probabilities times values of the head two strides before C: the tail first, then whole tiles."""
+        net, asm, cache = self.network, self.asm, self.cache
+        asm.operator("av", "av")
+        at = cache.value_at - 2 * cache.stride
+        out: dict[str, Any] = {
+            "out_line": self.mixed - 2 * self.head_lines, "out_register": R.HEAD, "columns": net.head_dim,
+        }  # fmt: skip
+        into: dict[str, Any] = {"in_line": self.probabilities, "in_register": R.TILE, "transpose": 1}
+        asm.set(R.A, at, source=R.C, other=R.TAIL_AT)
+        asm.set(R.TILE, source=R.PROBABILITY, other=R.TAIL_LINES)
+        self._cached(R.A, 0, R.TAIL_VALUES, wait=["MV"], release=["MV"])
+        asm.rotate(R.FILLED, 1, SLOTS)
+        self._mv(net.value, net.queries, k_register=R.TAIL_BLOCKS, wait=["LD", "MISC"], release=["LD"], **into, **out)
+        asm.set(R.A, at, source=R.C)
+        asm.set(R.TILE, source=R.PROBABILITY)
+        with asm.loop(0, R.FULL_TILES):
+            self._cached(R.A, self.tile // self.channels * cache.value_bytes, wait=["MV"], release=["MV"])
+            asm.rotate(R.FILLED, 1, SLOTS)
+            self._mv(net.value, net.queries, k=self.tile, accumulate=1, wait=["LD"], release=["LD"], **into, **out)
+            asm.set(R.TILE, self.tile // LINE_BYTES, source=R.TILE)
+
+    def _cached(
+        self, base: int, size: int, register: int = 0, *, wait: Sequence[str], release: Sequence[str] = ()
+    ) -> None:  # fmt: skip
+        """A tile of the cache to the slot that is next."""
+        self.asm.add("LD", wait=wait, release=release, buffer="weight", slotted=1, wide=1, advance=1,
+                     base_register=base, buffer_register=R.FILLED, bytes=size, bytes_register=register)  # fmt: skip
+
+    # -- linears ---------------------------------------------------------------------------------------------------
+
+    def _residual_linear(self, tiling: Tiling, codes: int, part: str) -> None:
+        """o or down: each tile is added to the residual vector, whose parts the cores then exchange."""
+        net, local = self.network, tiling.first * FP32 // LINE_BYTES
+        into = self.o_out if net.post_norms else self.x
+
+        def fused(columns: int) -> None:
+            behind = self._bias(tiling, columns, self.o_out + local)
+            if not net.post_norms:
+                self.asm.operator(f"{part}_residual", "residual")
+                self._misc("residual", self.rows, columns, a=self.x + local, b=self.o_out + local,
+                           out=self.x + local, tile=True, wait=behind)  # fmt: skip
+            elif behind:
+                self.asm.add("MISC", wait=behind)
+
+        self._linear(tiling, codes, self.o_out + local, fused)
+        self._exchange(net.hidden, tiling.columns, FP32 * 8, f"{part}_residual", "global", into)
+        if net.post_norms:
+            self.asm.operator(f"{part}_post_norm", "norm")
+            self._fetch(net.norm_bytes)
+            self._with_parameters("norm", self.rows, net.hidden, a=into, out=into)
+            self.asm.operator(f"{part}_residual", "residual")
+            self._misc("residual", self.rows, net.hidden, a=self.x, b=into, out=self.x)
+
+    def _ffn(self, tiles: dict[str, Tiling]) -> None:
+        """Gate and up tile by tile, each pair followed by activation and product."""
+        gate, up = tiles.get("gate"), tiles["up"]
+        asm = self.asm
+        asm.set(R.B)
+        for times, columns, _ in up.tiles():
+            with asm.loop(times):
+                if gate is not None:
+                    asm.operator("gate", "linear")
+                    self._slabs(gate, columns, self.input_codes, self.gate_local, [])
+                asm.operator("up", "linear")
+                self._slabs(up, columns, self.input_codes, self.up_out, ["MISC"])
+                behind = ["MV"]
+                for tiling, out in ((gate, self.gate_local), (up, self.up_out)):
+                    if tiling is not None and tiling.linear.bias:
+                        self._add_bias(tiling.linear.name, columns, out, behind)
+                        behind = []
+                asm.operator("ffn_activation", "activation")
+                self._misc(self.network.activation, self.rows, columns, a=self.gate_local if gate else self.up_out,
+                           b=self.up_out, out=self.gate_local, tile=True, wait=behind)  # fmt: skip
+                asm.set(R.B, ceil_div(columns * FP32, LINE_BYTES), source=R.B)
+
+    @property
+    def gate_local(self) -> int:
+        """Line of this core's part of the FFN's hidden vector."""
+        return self.gate_out + self.share.ffn[0] * FP32 // LINE_BYTES
+
+    def _head(self) -> None:
+        net, asm = self.network, self.asm
+        self._normed_input("final_norm", net.head.act, "head_input_quantise", self.head_codes)
+        tiling = tiling_of(net.head, *self.share.vocab, self.machine)
+
+        def fused(columns: int) -> None:
+            if net.logit_cap:
+                asm.operator("logit_cap", "softcap")
+                self._misc("softcap", self.rows, columns, a=self.logits, out=self.logits, tile=True, wait=["MV"])
+            else:
+                asm.add("MISC", wait=["MV"])
+
+        self._linear(tiling, self.head_codes, self.logits, fused)
+        asm.add("MISC", release=["ST"])
+        asm.add("ST", wait=["MISC"], release=["SYS"], buffer="global", wide=1, base_register=R.CACHE,
+                offset=self.cache_bytes, buffer_line=self.logits,
+                bytes=channel_share(self.rows * tiling.columns * FP32, self.channels))  # fmt: skip
+        for _ in range(SLOTS):
+            asm.add("LD", wait=["MV"])
+        for _ in range(PARAMETER_SLOTS):
+            asm.add("LD", wait=["MISC"])
+        asm.add("SYS", operation="done", wait=["ST"])
+
+    def _linear(self, tiling: Tiling, codes: int, out: int, fused: Callable[[int], None]) -> None:
+        """All tiles of a linear; B counts the lines of the results. ``fused`` follows each tile and takes its token."""
+        self.asm.set(R.B)
+        for times, columns, _ in tiling.tiles():
+            with self.asm.loop(times):
+                self.asm.operator(tiling.linear.name, "linear")
+                self._slabs(tiling, columns, codes, out, ["MISC"])
+                fused(columns)
+                self.asm.set(R.B, ceil_div(columns * FP32, LINE_BYTES), source=R.B)
+
+    def _slabs(self, tiling: Tiling, columns: int, codes: int, out: int, release: Sequence[str]) -> None:
+        """The slabs of K of one tile: the first, a loop of those between, the last."""
+        lengths, asm = tiling.slabs(), self.asm
+        step = tiling.slab // LINE_BYTES
+
+        def slab(k: int, line: int, register: int, first: bool, last: bool) -> None:
+            self._load(tiling.slab_of(columns, k, last))
+            self._mv(
+                tiling.linear.weight, self.rows, columns=columns, k=k, in_line=line, in_register=register,
+                out_line=out, out_register=R.B, keep=tiling.linear.keep_n, accumulate=not first, last=last,
+                wait=["LD"], release=["LD", *(release if last else ())],
+            )  # fmt: skip
+
+        if len(lengths) > 1:
+            slab(lengths[0], codes, R.ZERO, True, False)
+        if len(lengths) > 2:
+            asm.set(R.C, step)
+            with asm.loop(len(lengths) - 2):
+                slab(lengths[1], codes, R.C, False, False)
+                if len(lengths) > 3:
+                    asm.set(R.C, step, source=R.C)
+        slab(lengths[-1], codes + (len(lengths) - 1) * step, R.ZERO, len(lengths) == 1, True)
+
+    def _load(self, slab: Slab) -> None:
+        """A slab's weights, scales and indices to the next slot."""
+        parts = [
+            ("weight", R.WEIGHTS, slab.weight_bytes), ("scale", R.SCALES, slab.scale_bytes),
+            ("index", R.INDICES, slab.index_bytes),
+        ]  # fmt: skip
+        parts = [part for part in parts if part[2] or part[0] == "weight"]
+        for number, (buffer, base, size) in enumerate(parts):
+            self.asm.add(
+                "LD", wait=["MV"] if number == 0 else (), release=["MV"] if number == len(parts) - 1 else (),
+                buffer=buffer, slotted=1, wide=1, advance=1, base_register=base, buffer_register=R.FILLED, bytes=size,
+            )  # fmt: skip
+        self.asm.rotate(R.FILLED, 1, SLOTS)
+
+    def _mv(
+        self, weight: Format, rows: int, *, wait: Sequence[str], release: Sequence[str], k: int = 0, keep: int = 16,
+        last: bool = True, **fields: Any,
+    ) -> None:  # fmt: skip
+        """One MV on the slot that is next."""
+        integer = weight.offset or weight.zero not in ("none", "f16-min")
+        zero = "minimum" if weight.zero == "f16-min" else "integer" if integer else "none"
+        self.asm.add(
+            "MV", wait=wait, release=release, weight_bits=weight.bits, keep=keep, zero=zero, last=last,
+            k_blocks=ceil_div(k, K_BLOCK), group=log2_group(weight), rows=rows, slot_register=R.USED, **fields,
+        )  # fmt: skip
+        self.asm.rotate(R.USED, 1, SLOTS)
+
+    # -- vectors ---------------------------------------------------------------------------------------------------
+
+    def _share_codes(
+        self, name: str, act: Format, width: int, part: tuple[int, int], vector: int, codes: int, *, behind_mv: bool
+    ) -> None:  # fmt: skip
+        """A linear's input, of which each core has the ``part`` (first element, number): quantised before the exchange
+        where the groups lie within a core, else behind it; the next MV may start."""
+        asm, (first, own) = self.asm, part
+        local = act.group and self._whole_groups(act.group, width)
+        wait = ["MV"] if behind_mv else []
+        if local or not self.many:
+            asm.operator(name, "quantise")
+            if own:
+                self._misc("quantise", self.rows, own, a=vector + first * FP32 // LINE_BYTES,
+                           out=codes + first // LINE_BYTES, act=act, wait=wait)  # fmt: skip
+            self._exchange(width, own, act.bits + (16 / act.group if act.group else 0), name, "act", codes)
+            asm.add("MISC", release=["MV"])
+        else:
+            if wait:
+                asm.add("MISC", wait=wait)
+            self._exchange(width, own, FP32 * 8, name, "global", vector)
+            asm.operator(name, "quantise")
+            self._misc("quantise", self.rows, width, a=vector, out=codes, act=act, release=["MV"])
+        asm.add("MV", wait=["MISC"])
+
+    def _whole_groups(self, group: int, width: int) -> bool:
+        """Whether every core's part of the vector is whole groups, by the unit in which it is cut."""
+        if width == self.network.heads_width:
+            return self.network.head_dim * self.network.queries % group == 0
+        return True
+
+    def _exchange(self, width: int, own: int, bits: float, operator: str, buffer: str, line: int) -> None:
+        """All cores gather a vector of ``width`` elements behind the last MISC; the next MISC waits for it."""
+        if not self.many:
+            return
+        self.asm.operator(f"exchange:{operator}", "exchange")
+        self.asm.add("MISC", release=["SYS"])
+        received = ceil_div(int(self.rows * (width - own) * bits), 8)
+        self.asm.add("SYS", operation="exchange", value=received, buffer=buffer, line=line, wait=["MISC"],
+                     release=["MISC"])  # fmt: skip
+        self._join()
+
+    def _join(self) -> None:
+        if self.many:
+            self.asm.add("MISC", wait=["SYS"])
+
+    def _bias(self, tiling: Tiling, columns: int, out: int) -> list[str]:
+        """The bias of a tile, if there is one; what the step behind must wait for."""
+        if not tiling.linear.bias:
+            return ["MV"]
+        self._add_bias(tiling.linear.name, columns, out, ["MV"])
+        return []
+
+    def _add_bias(self, name: str, columns: int, out: int, wait: Sequence[str]) -> None:
+        self.asm.operator(f"{name}_bias", "bias")
+        self._fetch(columns * FP32)
+        self._with_parameters("bias", self.rows, columns, a=out, out=out, tile=True, wait=wait)
+
+    def _fetch(self, size: int) -> None:
+        """The next parameters to their ring."""
+        each = channel_share(size, self.channels)
+        self.asm.add("LD", wait=["MISC"], release=["MISC"], buffer="global", wide=1, advance=1,
+                     base_register=R.PARAMETERS, bytes=each, buffer_line=self.parameters,
+                     buffer_register=R.FETCHED)  # fmt: skip
+        self.asm.rotate(R.FETCHED, self.parameter_lines, PARAMETER_SLOTS * self.parameter_lines)
+
+    def _with_parameters(
+        self, operation: str, vectors: int, elements: int, *, wait: Sequence[str] = (), release: Sequence[str] = (),
+        **fields: Any,
+    ) -> None:  # fmt: skip
+        """A MISC whose second input is the oldest parameters."""
+        self._misc(operation, vectors, elements, wait=[*wait, "LD"], release=["LD", *release], b=self.parameters,
+                   b_register=R.READ, **fields)  # fmt: skip
+        self.asm.rotate(R.READ, self.parameter_lines, PARAMETER_SLOTS * self.parameter_lines)
+
+    def _misc(
+        self, operation: str, vectors: int, elements: int, *, a: int, out: int, b: int = 0, act: Format | None = None,
+        target: str = "global", tile: bool = False, wait: Sequence[str] = (), release: Sequence[str] = (),
+        **registers: Any,
+    ) -> None:  # fmt: skip
+        """One MISC; ``tile``: B lines on, in all operands but parameters. Quantised results go to the act buffer."""
+        if tile:
+            registers = {"a_register": R.B, "out_register": R.B, "b_register": R.B, **registers}
+        if act is not None:
+            target = "act"
+        self.asm.add(
+            "MISC", wait=wait, release=release, operation=operation, vectors=vectors, elements=elements, a_line=a,
+            b_line=b, out_line=out, target=target, group=log2_group(act) if act else 0, **registers,
+        )  # fmt: skip
+
+
+def kv_tile(machine: CoreMachine) -> int:
+    """Cached tokens of a tile: as wide as an MV, whole blocks in every channel."""
+    unit = K_BLOCK * machine.hbm.channels_per_core
+    return max(1, machine.mv_columns // unit) * unit
+
+
+def log2_group(item: Format) -> int:
+    """The encoded group of a format."""
+    if item.group & (item.group - 1):
+        raise InputError(f"a group must be a power of two on a FlightLLM core, not {item.group}, in {item.name}")
+    return max(0, item.group.bit_length() - 1)

@@ -1,0 +1,124 @@
+"""A trace as the fused layers of a core: the linears of every layer, and what is fused to them.
+
+Views do not exist in a trace. Softmax is fused to the scores, RoPE and the quantisation of queries, keys and values to
+their linears, activation and product to gate and up, residual additions to o and down.
+"""
+
+import msgspec
+
+from mixflight.arch.errors import InputError
+from mixflight.arch.formats import Format
+from mixflight.workloads.operators import Operator
+from mixflight.workloads.trace import Trace
+
+BLOCK_LINEARS = ("k", "v", "q", "o", "gate", "up", "down")
+"""In order of execution: keys and values first, so that they reach memory while queries are computed."""
+
+
+class Linear(msgspec.Struct, frozen=True, kw_only=True):
+    """One weight matrix (n outputs, k inputs): formats, and ``keep_n`` weights kept of each 16 along k (16: dense)."""
+
+    name: str
+    n: int
+    k: int
+    weight: Format
+    act: Format
+    keep_n: int = 16
+    bias: bool = False
+
+
+class Network(msgspec.Struct, frozen=True, kw_only=True):
+    """What the layers of a trace have in common, and the linears of each.
+
+    ``queries`` heads share a KV head; ``norm_bytes`` parameters of a norm, ``embedding_bytes`` a row of the embedding.
+    ``activation`` is an operation of the SFU. Caps are soft caps of scores and logits.
+    """
+
+    model: str
+    phase: str
+    batch: int
+    tokens: int
+    context: int
+    hidden: int
+    kv_heads: int
+    queries: int
+    head_dim: int
+    ffn: int
+    layers: tuple[dict[str, Linear], ...]
+    head: Linear
+    key: Format
+    value: Format
+    query: Format
+    rope: bool
+    head_norm_bytes: int
+    norm_bytes: int
+    embedding_bytes: int
+    activation: str
+    post_norms: bool
+    attention_cap: bool
+    logit_cap: bool
+    density: tuple[float, ...] = ()
+
+    @property
+    def rows(self) -> int:
+        """Rows of every linear of the blocks."""
+        return self.batch * self.tokens
+
+    @property
+    def heads_width(self) -> int:
+        """Elements of all query heads together."""
+        return self.kv_heads * self.queries * self.head_dim
+
+    def runs(self) -> list[tuple[int, int]]:
+        """(First layer, number) of neighbouring layers that are alike."""
+        found: list[tuple[int, int]] = []
+        for index, layer in enumerate(self.layers):
+            if found and self.layers[found[-1][0]] == layer:
+                found[-1] = found[-1][0], found[-1][1] + 1
+            else:
+                found.append((index, 1))
+        return found
+
+
+def network_of(trace: Trace, *, sparse: bool = True) -> Network:
+    """The fused layers of ``trace``; not ``sparse``: N:M weights are stored and multiplied as dense ones."""
+    by_name: dict[str, list[Operator]] = {}
+    for item in trace.operators:
+        by_name.setdefault(item.name, []).append(item)
+    qk, av = by_name["qk"][0], by_name["av"][0]
+    biased = {name.removesuffix("_bias") for name in by_name if name.endswith("_bias")}
+    layers: list[dict[str, Linear]] = [{} for _ in range(1 + max(max(item.layers) for item in by_name["o"]))]
+    for name in BLOCK_LINEARS:
+        for item in by_name.get(name, []):
+            for layer in item.layers:
+                layers[layer][name] = _linear(item, sparse, name in biased)
+    assert qk.weight is not None
+    assert qk.act is not None
+    assert av.weight is not None
+    rows = trace.batch * trace.tokens
+    if any(item.act is None or item.act.kind != "int" for item in trace.operators if item.is_matrix):
+        raise InputError(f"activations must be integers on a FlightLLM core, in the recipe of {trace.model}")
+    activation = by_name["ffn_activation"][0]
+    densities = tuple(item.density for item in by_name["qk"] for _ in item.layers)
+    return Network(
+        model=trace.model, phase=trace.phase, batch=trace.batch, tokens=trace.tokens, context=trace.context,
+        hidden=by_name["final_norm"][0].n, kv_heads=qk.count // trace.batch, queries=qk.m // trace.tokens,
+        head_dim=qk.k, ffn=activation.n, layers=tuple(layers), head=_linear(by_name["head"][0], sparse, False),
+        key=qk.weight, value=av.weight, query=qk.act, rope="rope_q" in by_name,
+        head_norm_bytes=by_name["q_norm"][0].parameter_bytes if "q_norm" in by_name else 0,
+        norm_bytes=by_name["final_norm"][0].parameter_bytes,
+        embedding_bytes=by_name["embed"][0].parameter_bytes // rows,
+        activation=f"activation:{activation.variant}", post_norms="attention_post_norm" in by_name,
+        attention_cap="attention_cap" in by_name, logit_cap="logit_cap" in by_name, density=densities,
+    )  # fmt: skip
+
+
+def _linear(item: Operator, sparse: bool, bias: bool) -> Linear:
+    assert item.weight is not None
+    assert item.act is not None
+    keep = 16
+    if sparse and item.keep_m:
+        if 16 % item.keep_m:
+            raise InputError(f"blocks of N:M weights must divide 16, not be {item.keep_m}, in {item.name!r}")
+        keep = item.keep_n * 16 // item.keep_m
+    return Linear(name=item.name, n=item.n, k=item.k, weight=item.weight, act=item.act, keep_n=keep, bias=bias)
