@@ -35,8 +35,24 @@ def register(app: typer.Typer) -> None:
         _list("accelerators", [*accelerators().values(), *published_presets()[0]], json)
 
     @app.command("recipes")
-    def list_recipes(json: Json = False) -> None:
-        """List the preset compression recipes."""
+    def list_recipes(
+        check: Annotated[bool, typer.Option("--check", help="Recompute what is reported of each recipe.")] = False,
+        only: Annotated[list[str] | None, typer.Option("--only", help="Check only this recipe (may repeat).")] = None,
+        json: Json = False,
+    ) -> None:
+        """List the preset compression recipes, or recompute what their publications report of them.
+
+        With --check: exit status 1 if a recomputed value is beyond its tolerance. Values from memory are only shown.
+        """
+        if check:
+            from mixflight.cli.recipe_checks import check_recipes
+
+            check_recipes(only or [], json)
+            return
+        if only:
+            from mixflight.arch.errors import InputError
+
+            raise InputError("--only must stand with --check")
         from mixflight.published import published_presets
         from mixflight.workloads.recipe import recipes
 
