@@ -29,6 +29,8 @@ from mixflight.rtl.pe_float import fp32_sum, fp32_word
 class SystolicArray(wiring.Component):
     """R x C PEs: output (r, c) of a tile is the dequantised sum over k of ``a[r, k] * w[c, k]``.
 
+    What follows is about 4-bit PEs; *Other PEs* below says what is different for each of the others.
+
     ``centred`` PEs add ``w - 8`` for unsigned codes and the lanes correct the group sums by 8 R, where they know
     R: with zero points (all codes then unsigned, or signed 8-bit ones in two passes). With ``none`` an unsigned
     code stands for ``w - 8`` (Q4_0) and two passes are refused.
@@ -38,10 +40,11 @@ class SystolicArray(wiring.Component):
     blocks of rows its own weights: see *Split steps* below.
 
     **Parameters.** ``rows`` R, ``cols`` C, ``lanes`` L dequantisation lanes (L divides C; w = C / L columns
-    and S = R * w PEs each), ``pe`` ``shift-add``, ``multiply`` or ``centred``, ``group_max`` largest group,
-    ``zero`` kind of zero point (``none``, ``int4``, ``f16-min``), ``two_pass`` whether 8-bit weights can be sent as two
-    passes, ``split`` p, a power of two that divides R (with 1 there are no split steps, nor anything of them).
-    Derived, not given: ``params_depth`` and ``group_gap``, by :mod:`mixflight.arch.array_pipeline`.
+    and S = R * w PEs each), ``pe`` a name of :data:`mixflight.rtl.array_elements.ELEMENTS`, ``group_max``
+    largest group, ``zero`` kind of zero point (``none``, ``int4``, ``f16-min``), ``two_pass`` whether 8-bit
+    weights can be sent as two passes, ``split`` p, a power of two that divides R (with 1 there are no split
+    steps, nor anything of them). Derived, not given: ``params_depth`` and ``group_gap``, by
+    :mod:`mixflight.arch.array_pipeline`.
 
     **Streams.** Payloads as they appear in Verilog, first field at bit 0:
 
@@ -101,6 +104,25 @@ class SystolicArray(wiring.Component):
     here what was accepted drains only when the blocks' beats follow. Lanes visit all R * w elements as ever:
     period, drain and cycles are those of the array, with or without split, and tiles of both kinds follow
     each other without a gap.
+
+    **Other PEs.** Cycles, skew and flow are the same for all; no other than the three above takes two passes.
+
+    ==========  ======================================================================================
+    int8        ``w``: C x 8, two's complement
+    dequantise  ``w``: C x 16: code, zero point and scale (:mod:`mixflight.rtl.pe_dequantise`); ``zero`` is
+                ``none``, d the output channel's scale
+    aligned     ``a``: R x 16 (FP16), ``exponent``: R x 5, the largest exponent field of row and group, at least
+                1, in every step; no ``s_a``. Row r's :class:`GroupAlign`, with ``extra_bits``, is its input
+                register; the unit 2**(exponent - 25 - extra_bits) is the activation scale. Codes are unsigned
+                with ``int4``
+    float       ``a``: R x 16 (FP16), ``w``: C x 5, sign and magnitude of q - z; no ``s_a``. Group sums are FP32
+                over ascending k (:mod:`mixflight.rtl.pe_float`), scaled by :class:`FloatLane`; ``zero`` is
+                ``none`` or ``f16-min``, whose row sums are FP32 sums in the same order
+    fp16        the same with ``w``: C x 16 (FP16)
+    ==========  ======================================================================================
+
+    The row sums of aligned activations are those of the integers: a step later than others, so the token gets its
+    row's sum after its one register to lane 0. ``group_max`` bounds integer groups only; an FP32 sum has no longest.
     """
 
     def __init__(self, *, rows: int = 8, cols: int = 8, lanes: int = 2, pe: str = "shift-add",
