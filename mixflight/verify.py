@@ -16,12 +16,15 @@ import numpy as np
 
 from mixflight.arch.errors import InputError
 from mixflight.rtl.bench_systolic_array import array_job, array_span, array_values
+from mixflight.rtl.csd_chain import CsdChain
 from mixflight.rtl.design import ChosenTop, choose_top
 from mixflight.rtl.harness import Build, Result, build_model, run_jobs
+from mixflight.rtl.primitive_models import models_for
 from mixflight.sim.array_timing import array_cycles
 from mixflight.sim.golden.array import lane_values
+from mixflight.verify_csd import check_chain
 from mixflight.verify_pe import build_element, check_element
-from mixflight.verify_tiles import GROUP, PROMPT, REAL_TENSORS, Tile, random_tile, real_tiles
+from mixflight.verify_tiles import GROUP, PROMPT, REAL_TENSORS, Tile, digits_tile, random_tile, real_tiles
 
 __all__ = ["PROMPT", "REAL_TENSORS", "Check", "Row", "Tile", "array_checks", "compare", "plan", "random_tile",
            "real_source", "real_tiles", "verify_array", "verify_pe", "verify_top"]
@@ -115,6 +118,8 @@ def real_source(name: str) -> tuple[Path | None, str | None]:
 
 def verify_top(chosen: ChosenTop, *, model: Path | None = None, seed: int = 0, mutate: Mutate | None = None) -> Row:
     """Verify one top in one configuration; ``model`` gives real tiles to an array that takes Q4_1's minima."""
+    if isinstance(chosen.component, CsdChain):
+        return verify_chain(chosen, seed=seed, mutate=mutate)
     if not hasattr(chosen.component, "lanes"):
         return verify_pe(chosen, seed=seed, mutate=mutate)
     array = chosen.component
@@ -146,6 +151,10 @@ def array_checks(chosen: ChosenTop, real: Sequence[Tile] = (), *, seed: int = 0)
         wide = [random_tile(chosen, random, k=long, codes="signed8") for _ in range(2)]
         checks += [Check(name="8-bit weights", tiles=wide),
                    Check(name="8-bit weights, stalled", tiles=wide, stall={"act": 0.4, "out": 0.4}, seed=seed + 4)]
+    if chosen.component.element.digits:
+        checks += [Check(name=f"{kind} weights as groups of digits",
+                         tiles=[digits_tile(chosen, random, k=long, bits=bits) for _ in range(2)])
+                   for kind, bits in (("8-bit", 8), ("FP16", 12))]
     if chosen.component.split > 1:
         checks += _split_checks(chosen, random, seed)
     for tile in real:
@@ -239,10 +248,19 @@ def verify_pe(chosen: ChosenTop, *, seed: int = 0, mutate: Mutate | None = None,
                run_s=round(outcome.run_s, 2))
 
 
+def verify_chain(chosen: ChosenTop, *, seed: int = 0, mutate: Mutate | None = None) -> Row:
+    """Run a sparse DSP chain: every ratio, extreme operands, one row, stalls; values, cycles and busy lanes."""
+    build = _build(chosen, mutate)
+    outcome = check_chain(chosen.component, build, seed=seed)
+    return Row(top=chosen.top, configuration=dict(chosen.parameters), tests=outcome.tests, failures=outcome.failures,
+               cycles_rtl=outcome.cycles_rtl, cycles_sim=outcome.cycles_sim, real_tiles=0, values=outcome.values,
+               messages=outcome.messages, build_s=round(build.seconds, 2), run_s=round(outcome.run_s, 2))
+
+
 def _build(chosen: ChosenTop, mutate: Mutate | None) -> Build:
     return build_model(_text(chosen, mutate), top=chosen.module)
 
 
 def _text(chosen: ChosenTop, mutate: Mutate | None) -> str:
-    text = chosen.emit()
+    text = models_for(chosen.emit())
     return mutate(text) if mutate else text

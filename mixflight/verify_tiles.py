@@ -11,7 +11,14 @@ from numpy.typing import NDArray
 from mixflight.arch.array_pipeline import tile_shape
 from mixflight.rtl.design import ChosenTop
 from mixflight.sim.golden.array import TileBeats, array_outputs, tile_beats
-from mixflight.sim.golden.array_float import aligned_outputs, float_outputs, group_exponents, sign_magnitude_words
+from mixflight.sim.golden.array_float import (
+    aligned_outputs,
+    digit_groups,
+    float_outputs,
+    group_exponents,
+    sign_magnitude_words,
+    weight_integers,
+)
 from mixflight.sim.golden.pe_integer import dequantised_weights
 
 REAL_TENSORS = ("blk.0.ffn_up.weight", "blk.14.attn_q.weight", "blk.29.ffn_down.weight")
@@ -36,7 +43,7 @@ class Tile:
     group: int
     zero: Any
     passes: int = 1
-    signed: bool = False
+    signed: bool | Sequence[bool] = False
     split: int = 1
     """Into how many blocks the array's rows are split for it: fewer tokens, more channels."""
     w_bits: int = 4
@@ -131,6 +138,20 @@ def random_tile(chosen: ChosenTop, random: np.random.Generator, *, k: int, group
     integer: type[Tile] = DequantiseTile if codes == "word" else Tile
     return integer(a=_integers(random, (tokens, k), -128 if extreme else -127, 127, extreme).astype(np.int8),
                 s_a=_scales(random, (tokens, k // group), extreme, signs=False), **fields)
+
+
+def digits_tile(chosen: ChosenTop, random: np.random.Generator, *, k: int, bits: int, group: int = GROUP) -> Tile:
+    """A tile of weights wider than the PE: INT8 ones, or FP16 ones as 12-bit integers, a group for each digit."""
+    array = chosen.component
+    narrow = random_tile(chosen, random, k=k, group=group)
+    d = narrow.d
+    if bits == 8:
+        w = _integers(random, narrow.w.shape, -128, 127, False)
+    else:
+        w, d = weight_integers(_halves(random, narrow.w.shape, False), group)
+    parts = digit_groups(a=narrow.a, w=w, d=d, z=narrow.z, group=group, bits=bits,
+                         magnitudes=array.arithmetic == "float")
+    return dataclasses.replace(narrow, source=f"{bits}-bit digits", **parts._asdict())
 
 
 def _integers(random: np.random.Generator, shape: tuple[int, int], least: int, most: int,

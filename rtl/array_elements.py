@@ -40,6 +40,11 @@ class Element:
     zeros: tuple[Zero, ...] = LANE_ZEROS
     """The kinds of zero points that its lanes can correct."""
 
+    @property
+    def digits(self) -> bool:
+        """Whether wider weights come as groups of digits, each with a scale of its own."""
+        return self.arithmetic != "integer" and self.w_bits < FP16_BITS
+
     def operand_bits(self, extra_bits: int) -> int:
         """Bits of an activation as the PE gets it."""
         return aligned_bits(extra_bits) if self.arithmetic == "aligned" else self.a_bits

@@ -4,6 +4,7 @@
 ``lane_values`` say how one tile's operands enter the array's streams and in which order its outputs leave.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -107,16 +108,17 @@ def bits_of(values: Array) -> list[int]:
 
 
 def tile_beats(*, a: Array, w: Array, s_a: Array | None, d: Array, z: Array | None, group: int, zero: Zero,
-               passes: int, signed: bool, split: int = 1, w_bits: int = 4,
+               passes: int, signed: bool | Sequence[bool], split: int = 1, w_bits: int = 4,
                exponents: Array | None = None) -> TileBeats:
     """The beats of a tile of M = rows activation rows and N = columns weights of ``w_bits`` bits a pass.
 
     Operands are as in :func:`array_outputs`, or FP16, or an element's own words; ``exponents`` [M, K/group] those of
     the groups of aligned activations.
 
-    ``signed``: weight codes are two's complement. With two passes the steps of a group are the low nibbles
-    (unsigned), then the high nibbles (signed if the codes are), with the activations repeated. ``split`` > 1:
-    a split tile of M = rows / split and N = columns * split, whose block i has the i-th ``split``-th of the N.
+    ``signed``: weight codes are two's complement, of all groups or of each. With two passes the steps of a group
+    are the low nibbles (unsigned), then the high nibbles (signed if the codes are), with the activations repeated.
+    ``split`` > 1: a split tile of M = rows / split and N = columns * split, whose block i has the i-th ``split``-th
+    of the N.
     """
     groups = group_count(a, w, s_a, d, z, group, zero)
     if len(w) % split:
@@ -127,6 +129,7 @@ def tile_beats(*, a: Array, w: Array, s_a: Array | None, d: Array, z: Array | No
     beats = TileBeats([], wgt[0], [], wgt[1:])
     mask = (1 << w_bits) - 1
     for g in range(groups):
+        own_sign = signed if isinstance(signed, bool) else signed[g]
         exponent = [] if exponents is None else split * bits_of(exponents[:, g])
         for high in range(passes):
             for k in range(g * group, (g + 1) * group):
@@ -134,7 +137,7 @@ def tile_beats(*, a: Array, w: Array, s_a: Array | None, d: Array, z: Array | No
                 beats.act.append(ActBeat(
                     a=split * bits_of(np.ascontiguousarray(a[:, k])), exponent=exponent, last_in_group=int(last),
                     last_in_tile=int(last and g == groups - 1), high=high,
-                    signed=int(signed and high == passes - 1)))
+                    signed=int(own_sign and high == passes - 1)))
                 for block, own in zip(blocks, wgt, strict=True):
                     own.append([v >> (w_bits * high) & mask for v in bits_of(np.ascontiguousarray(w[block, k]))])
         beats.params.extend(ParamsBeat(

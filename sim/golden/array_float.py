@@ -3,6 +3,8 @@
 The text is in ``arch/numerics.md``, *Arrays of FP16 activations*.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 from mixflight.arch.errors import InputError
@@ -10,6 +12,8 @@ from mixflight.arch.formats import Zero
 from mixflight.sim.golden.array import Array, array_outputs, group_count
 from mixflight.sim.golden.checks import F32
 from mixflight.sim.golden.pe_float import aligned_integers, group_exponent, sequential_sum
+
+FP16_MAX = 65504
 
 
 def group_exponents(a: Array, group: int) -> Array:
@@ -53,6 +57,53 @@ def float_outputs(*, a: Array, w: Array, d: Array, z: Array | None, group: int, 
         if z is not None:
             total = total + z[None, :, g].astype(np.float32) * sequential_sum(activations[:, span].T)[:, None]
     return total
+
+
+def weight_integers(w: Array, group: int) -> tuple[Array, Array]:
+    """FP16 weights [N, K] as 12-bit integers and their groups' FP16 scales [N, K/group]: aligned without extra bits."""
+    exponents = group_exponents(w, group)
+    integers = aligned_integers(_patterns(w), np.repeat(exponents, group, axis=1), extra_bits=0)
+    return integers, np.ldexp(1.0, exponents.astype(np.int64) - 25).astype(np.float16)
+
+
+class DigitGroups(NamedTuple):
+    """Operands of an array of 4-bit weights, a group for each digit of what were groups of wider weights."""
+
+    a: Array
+    w: Array
+    d: Array
+    z: Array | None
+    signed: tuple[bool, ...]
+    """Of each group's codes."""
+
+
+def digit_groups(*, a: Array, w: Array, d: Array, z: Array | None, group: int, bits: int,
+                 magnitudes: bool = False) -> DigitGroups:
+    """Groups of signed ``bits``-bit weights as groups of their digits of 4 bits, low digits first.
+
+    Digit i has the scale ``16**i * d``, which must be an FP16 value; a zero point or minimum goes with digit 0. The top
+    digit is two's complement, the others are unsigned; with ``magnitudes`` each has the weight's sign.
+    """
+    (m, k), groups, digits = a.shape, d.shape[1], -(-bits // 4)
+    wide, places = w.astype(np.int64).reshape(len(w), groups, 1, group), 4 * np.arange(digits)[:, None]
+    if magnitudes:
+        parts = np.sign(wide) * (np.abs(wide) >> places & 15)
+    else:
+        parts = np.where(places == places[-1], wide >> places, wide >> places & 15)
+    scales = d.astype(np.float64)[:, :, None] * 16.0 ** np.arange(digits)
+    if np.abs(scales).max() > FP16_MAX:
+        raise InputError(f"scales of {digits} digits must be at most {FP16_MAX:,}, not {np.abs(scales).max():,.0f}, "
+                         "in the array's operands")
+    scales = scales.astype(np.float16)
+    zeros = None
+    if z is not None:
+        zeros = np.zeros(scales.shape, z.dtype)
+        zeros[:, :, 0] = z
+    return DigitGroups(
+        a=np.repeat(a.reshape(m, groups, group), digits, axis=1).reshape(m, k * digits),
+        w=parts.reshape(len(w), k * digits), d=scales.reshape(len(w), groups * digits),
+        z=None if zeros is None else zeros.reshape(len(w), groups * digits),
+        signed=((False,) * (digits - 1) + (True,)) * groups)
 
 
 def sign_magnitude_words(w: Array, w_bits: int = 5) -> Array:

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from mixflight.arch.errors import InputError
-from mixflight.sim.golden.array_float import aligned_outputs, float_outputs, group_exponents, sign_magnitude_words
+from mixflight.sim.golden.array_float import (
+    aligned_outputs,
+    digit_groups,
+    float_outputs,
+    group_exponents,
+    sign_magnitude_words,
+    weight_integers,
+)
 
 M, N, K, GROUP = 3, 4, 64, 16
 
@@ -81,6 +88,38 @@ def test_with_enough_bits_alignment_loses_nothing():
     assert rounded[0, 0] == 0
 
 
+@pytest.mark.parametrize("magnitudes", [False, True])
+def test_digits_are_the_weights(magnitudes):
+    """Digits times their scales sum to the weights; with sums FP32 holds exactly so do the outputs."""
+    rng = np.random.default_rng(5)
+    w = rng.integers(-2048, 2048, (N, K))
+    a = rng.integers(-8, 9, (M, K)).astype(np.float16)
+    d = np.full((N, K // GROUP), 0.5, np.float16)
+    z = rng.integers(0, 16, d.shape).astype(np.uint8)
+    parts = digit_groups(a=a, w=w, d=d, z=z, group=GROUP, bits=12, magnitudes=magnitudes)
+    values = parts.w.reshape(N, -1, 3, GROUP) * parts.d.reshape(N, -1, 3, 1).astype(float)
+    np.testing.assert_array_equal(values.sum(axis=2).reshape(N, K), 0.5 * w)
+    codes = parts.w.reshape(N, -1, 3, GROUP)
+    assert np.abs(codes).max() == 15
+    assert magnitudes or (codes[:, :, :2].min() == 0 and codes[:, :, 2].min() == -8)
+    exact = 0.5 * a.astype(np.int64) @ (w - np.repeat(z.astype(np.int64), GROUP, axis=1)).T
+    if not magnitudes:
+        got = aligned_outputs(a=parts.a, w=parts.w, d=parts.d, z=parts.z, group=GROUP, zero="int4")
+        np.testing.assert_array_equal(got, exact)
+    else:
+        plain = float_outputs(a=parts.a, w=parts.w, d=parts.d, z=None, group=GROUP, zero="none")
+        np.testing.assert_array_equal(plain, 0.5 * a.astype(np.int64) @ w.T)
+
+
+def test_fp16_weights_are_integers_of_12_bits():
+    w = operands()[0]
+    integers, scales = weight_integers(w, GROUP)
+    assert np.abs(integers).max() <= 2047
+    assert (np.abs(scaled(scales) * integers - w.astype(np.float64)) <= 0.5 * scaled(scales)).all()
+    tops = np.abs(integers.reshape(M, -1, GROUP)).max(axis=2)
+    assert (tops >= 1024).all()     # the largest of a group keeps its 11 bits
+
+
 def test_exponents_and_words():
     a = np.array([[0, 2.0 ** -24, 1, -3], [65504, 1, 0, 0]], np.float16)
     assert group_exponents(a, 2).tolist() == [[1, 16], [30, 1]]
@@ -93,5 +132,7 @@ def test_refusals():
         float_outputs(a=a, w=w, d=d, z=z, group=GROUP, zero="int4")
     with pytest.raises(InputError, match="activations must be float16, not float32"):
         aligned_outputs(a=a.astype(np.float32), w=w, d=d, z=None, group=GROUP, zero="none")
+    with pytest.raises(InputError, match="scales of 3 digits must be at most 65,504, not 76,800"):
+        digit_groups(a=a, w=w, d=np.full_like(d, 300), z=None, group=GROUP, bits=12)
     with pytest.raises(InputError, match="group must divide K: 5 does not divide 64"):
         aligned_outputs(a=a, w=w, d=d, z=None, group=5, zero="none")
