@@ -27,7 +27,8 @@ class ColumnAccumulator(wiring.Component):
         """One memory, read twice and written once."""
         m = Module()
         m.submodules.sums = sums = memory.Memory(shape=self.total_shape, depth=max(2, self.depth), init=[])
-        before, read = sums.read_port(domain="comb"), sums.read_port(domain="comb")
+        before = sums.read_port(domain="comb")
+        read = sums.read_port(domain="comb")
         write = sums.write_port()
         place = Cat(self.token, self.bank) if self.banks == 2 else self.token
         term = Signal(self.total_shape)

@@ -1,7 +1,7 @@
 """The output-stationary systolic array with its group-dequantisation lanes."""
 
 from amaranth import *
-from amaranth.lib import data, memory, stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
@@ -21,6 +21,7 @@ from mixflight.rtl.array_elements import element_named
 from mixflight.rtl.delay import delayed
 from mixflight.rtl.dequant_lane import DequantLane
 from mixflight.rtl.float_lane import FloatLane
+from mixflight.rtl.lane_of_columns import lane_of_columns
 from mixflight.rtl.pe import CONTROL
 from mixflight.rtl.pe_align import GroupAlign
 from mixflight.rtl.pe_float import fp32_sum, fp32_word
@@ -420,20 +421,6 @@ class SystolicArray(wiring.Component):
 
     def _lane(self, m, number, advance, scales, token, sums):
         """Lane ``number``: the scales of its columns, the multiplexer over its PEs, its output."""
-        columns = range(number * self.lane_cols, (number + 1) * self.lane_cols)
-        layout = {"d": data.ArrayLayout(16, self.lane_cols)}
-        if self.zero != "none":
-            layout["z"] = data.ArrayLayout(ZERO_BITS[self.zero], self.lane_cols)
-        params = memory.Memory(shape=data.StructLayout(layout), depth=self.params_depth * self.split,
-                               init=[])
-        m.submodules[f"params_{number}"] = params
-        write = params.write_port()
-        read = params.read_port(domain="comb")
-        m.d.comb += [write.addr.eq(scales[0]), write.en.eq(scales[1]),
-                     read.addr.eq(token.slot if self.split == 1 else Cat(token.block, token.slot))]
-        for field in layout:
-            m.d.comb += [write.data[field][j].eq(self.params.p[field][c]) for j, c in enumerate(columns)]
-
         elements = self.lane_cols << ceil_log2(self.rows)
         if self.arithmetic == "float":
             lane = FloatLane(elements=elements, zero=self.zero)
@@ -441,18 +428,10 @@ class SystolicArray(wiring.Component):
             lane = DequantLane(elements=elements, group_max=self.group_max, zero=self.zero, two_pass=self.two_pass,
                                w_bits=self.element.code_bits, a_bits=self.operand_bits, centred=self.pe == "centred",
                                aligned_bits=self.extra_bits if self.arithmetic == "aligned" else None)
-        m.submodules[f"lane_{number}"] = lane
-        m.d.comb += [
-            lane.en.eq(advance),
-            lane.i.valid.eq(token.valid),
-            lane.i.first.eq(token.first),
-            lane.i.last.eq(token.last),
-            lane.i.element.eq(Cat(token.row, token.column)),
-            *([lane.i.scale_a.eq(token.scale_a)] if self.arithmetic != "float" else []),
-            lane.i.scale.eq(read.data.d[token.column]),
-        ]
-        if self.zero != "none":
-            m.d.comb += [lane.i.zero.eq(read.data.z[token.column]), lane.i.row_sum.eq(token.row_sum)]
+        slot = token.slot if self.split == 1 else Cat(token.block, token.slot)
+        lane_of_columns(m, self, number, lane, advance=advance, written=scales, token=token, slot=slot,
+                        depth=self.params_depth * self.split)
+        columns = range(number * self.lane_cols, (number + 1) * self.lane_cols)
         with m.Switch(token.column):
             for j, c in enumerate(columns):
                 with m.Case(j), m.Switch(token.row):

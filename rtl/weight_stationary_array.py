@@ -3,9 +3,9 @@
 from amaranth import *
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
 
 from mixflight.arch.array_pipeline import (
-    LANE_ZEROS,
     columns_per_lane,
     loop_latency,
     row_sum_bits,
@@ -18,17 +18,13 @@ from mixflight.arch.stationary_pipeline import (
     stationary_banks,
     stationary_params_depth,
 )
+from mixflight.rtl.array_elements import element_named
 from mixflight.rtl.column_accumulator import ColumnAccumulator
 from mixflight.rtl.delay import delayed
+from mixflight.rtl.dequant_lane import DequantLane
 from mixflight.rtl.lane_of_columns import lane_of_columns
-from mixflight.rtl.pe_centred import CentredShiftAddPE
-from mixflight.rtl.pe_int8 import Int8PE
-from mixflight.rtl.pe_multiply import MultiplyPE
-from mixflight.rtl.pe_shift_add import ShiftAddPE
 from mixflight.rtl.pe_stationary import STATIONARY_CONTROL, StationaryPE
 
-STATIONARY_PES = {"shift-add": ShiftAddPE, "multiply": MultiplyPE, "centred": CentredShiftAddPE, "int8": Int8PE}
-"""Integer PEs only: floating-point sums have latency, so a column would take more than a step a row."""
 A_BITS = 8
 
 BOTTOM = data.StructLayout({"valid": 1, "high": 1, "last_token": 1, "last_in_group": 1, "last_in_tile": 1})
@@ -43,14 +39,15 @@ class WeightStationaryArray(wiring.Component):
     ``centred`` codes, zero points and lanes are as in :mod:`mixflight.rtl.systolic_array`.
 
     **Parameters.** ``rows`` R, ``cols`` C, ``lanes`` L (L divides C; w = C / L columns each), ``tokens`` the most
-    tokens of a tile, ``pe`` ``shift-add``, ``multiply``, ``centred`` or ``int8``, ``group_max`` largest group (no tie
-    to R), ``zero`` kind of zero point, ``two_pass`` whether 8-bit weights can be sent as two passes to 4-bit PEs.
-    Derived: ``w_bits`` (4; 8 for ``int8``), ``params_depth``, ``banks``.
+    tokens of a tile, ``pe`` a name of :data:`mixflight.rtl.array_elements.ELEMENTS` with integer sums (FP32 sums have
+    latency: a column would take more than a step a row), ``group_max`` largest group (no tie to R), ``zero`` kind of
+    zero point, ``two_pass`` whether 8-bit weights can be sent as two passes to 4-bit PEs.
+    Derived: ``params_depth``, ``banks``.
 
     **Streams.** Payloads, first field at bit 0:
 
     ========  ==========================================================================================
-    wgt       ``w``: C x w_bits, the weights of one k; ``last_row``: 1 bit
+    wgt       ``w``: C x 4 (``int8``: 8, ``dequantise``: 16), the weights of one k; ``last_row``: 1 bit
     act       ``a``: R x 8 signed, one token's activations of the rows' k; ``s_a``: 16 (FP16);
               ``last_token``, ``last_in_group``, ``last_in_tile``, ``high``, ``signed``: 1 bit each
     params    ``d``: C x 16 (FP16); ``z``: C x 4 (``int4``) or C x 16 (FP16, ``f16-min``), absent for ``none``
@@ -95,27 +92,23 @@ class WeightStationaryArray(wiring.Component):
                             ("group_max", group_max)):
             if not isinstance(value, int) or value < 1:
                 raise InputError(f"{name} must be a positive integer, not {value!r}, in a systolic array")
-        for name, value, names in (("pe", pe, STATIONARY_PES), ("zero", zero, LANE_ZEROS)):
-            if value not in names:
-                raise InputError(f"{name} must be one of {', '.join(names)}, not {value!r}, in a systolic array")
-        if two_pass and (pe == "int8" or pe == "centred" and zero == "none"):
-            raise InputError(f"two_pass must be off for {pe} PEs{' without zero points' * (pe == 'centred')}, not on, "
-                             "in a systolic array")
+        self.element = element_named(pe, zero=zero, two_pass=two_pass)
+        if self.element.arithmetic != "integer":
+            raise InputError(f"pe must have integer sums in a weight-stationary array, not be {pe}")
         self.rows = rows
         self.cols = cols
         self.lanes = lanes
         self.lane_cols = columns_per_lane(cols=cols, lanes=lanes)
         self.tokens = tokens
         self.pe = pe
-        self.w_bits = 8 if pe == "int8" else 4
         self.group_max = group_max
         self.zero = zero
         self.two_pass = two_pass
         self.passes = 1 + two_pass
-        scaled_bits(group_max=group_max, w_bits=self.w_bits, a_bits=A_BITS, passes=self.passes, zero=zero)
+        scaled_bits(group_max=group_max, w_bits=self.element.code_bits, a_bits=A_BITS, passes=self.passes, zero=zero)
         self.loop_latency = loop_latency(zero)
         self.banks = stationary_banks(cols=cols, lanes=lanes)
-        self.total_shape = signed(self._element(group_max, **({"two_pass": True} if two_pass else {})).sum_bits)
+        self.total_shape = signed(self._pe(group_max, two_pass=two_pass).sum_bits)
         self.params_depth = stationary_params_depth(rows=rows, cols=cols, lanes=lanes, zero=zero)
 
         params = {"d": data.ArrayLayout(16, cols)}
@@ -123,18 +116,19 @@ class WeightStationaryArray(wiring.Component):
             params["z"] = data.ArrayLayout(ZERO_BITS[zero], cols)
         act = {"a": data.ArrayLayout(signed(A_BITS), rows), "s_a": 16,
                "last_token": 1, "last_in_group": 1, "last_in_tile": 1, "high": 1, "signed": 1}
+        wgt = {"w": data.ArrayLayout(self.element.w_bits, cols), "last_row": 1}
         super().__init__({
-            "wgt": In(stream.Signature(data.StructLayout({"w": data.ArrayLayout(self.w_bits, cols), "last_row": 1}))),
+            "wgt": In(stream.Signature(data.StructLayout(wgt))),
             "act": In(stream.Signature(data.StructLayout(act))),
             "params": In(stream.Signature(data.StructLayout(params))),
             "out": Out(stream.Signature(unsigned(32))).array(lanes),
         })
 
-    def _element(self, group_max, **options):
+    def _pe(self, group_max, *, two_pass=False):
         """A PE of this array's kind, for its product and its widths; it is not elaborated itself."""
-        element = STATIONARY_PES[self.pe](group_max=group_max, w_bits=self.w_bits, a_bits=A_BITS, **options)
-        element._MustUse__used = True
-        return element
+        pe = self.element.build(group_max=group_max, w_bits=self.element.w_bits, a_bits=A_BITS, two_pass=two_pass)
+        pe._MustUse__used = True
+        return pe
 
     def elaborate(self, platform):
         """Accept weights and activations; skew them through the PEs; gather the sums; send tokens past the lanes."""
@@ -157,9 +151,13 @@ class WeightStationaryArray(wiring.Component):
             for c in range(number * self.lane_cols, (number + 1) * self.lane_cols):
                 gathering = delayed(m, advance, gathering, 1 if c else 0, f"gathering_{c}", reset=True)
                 read.append(self._accumulator(m, f"sums_{c}", advance, gathering, sums[c], self.total_shape, token))
-            lane = lane_of_columns(m, self, number, advance=advance, write=(slot, ends_group), read_slot=token.slot,
-                                   token=token, depth=self.params_depth, rows=self.tokens, w_bits=self.w_bits)
+            lane = DequantLane(elements=self.lane_cols << ceil_log2(self.tokens), group_max=self.group_max,
+                               zero=self.zero, two_pass=self.two_pass, w_bits=self.element.code_bits,
+                               centred=self.pe == "centred")
+            lane_of_columns(m, self, number, lane, advance=advance, written=(slot, ends_group),
+                            token=token, slot=token.slot, depth=self.params_depth)
             m.d.comb += lane.i.sum.eq(Array(read)[token.column])
+            wiring.connect(m, lane.out, wiring.flipped(self.out[number]))
             lanes.append(lane)
         m.d.comb += advance.eq(~Cat(lane.out.valid & ~lane.out.ready for lane in lanes).any())
         return m
@@ -231,7 +229,7 @@ class WeightStationaryArray(wiring.Component):
                          control.load.eq(load.valid & (load.row == r))]
             right = entering[r], control
             for c in range(self.cols):
-                pe = StationaryPE(self._element(self.rows))
+                pe = StationaryPE(self._pe(self.rows))
                 m.submodules[f"pe_{r}_{c}"] = pe
                 total = Signal(pe.sum.shape(), name=f"sum_{r}_{c}")
                 if r:
@@ -240,7 +238,7 @@ class WeightStationaryArray(wiring.Component):
                              pe.sum.eq(total)]
                 # Named wires, so that PEs at the edges keep all their ports and are the same module.
                 right = Signal(signed(A_BITS), name=f"a_{r}_{c}"), Signal(STATIONARY_CONTROL, name=f"control_{r}_{c}")
-                down[c] = Signal(self.w_bits, name=f"w_{r}_{c}")
+                down[c] = Signal(self.element.w_bits, name=f"w_{r}_{c}")
                 above[c] = Signal(pe.sum.shape(), name=f"sum_next_{r}_{c}")
                 m.d.comb += [right[0].eq(pe.a_next), right[1].eq(pe.control_next), down[c].eq(pe.w_next),
                              above[c].eq(pe.sum_next)]
@@ -347,7 +345,8 @@ class WeightStationaryArray(wiring.Component):
         """Activation scales, kept for a token as long as its group sums."""
         m.submodules.scales_a = scales = memory.Memory(
             shape=16, depth=max(2, self.banks << (self.tokens - 1).bit_length()), init=[])
-        read, write = scales.read_port(domain="comb"), scales.write_port()
+        read = scales.read_port(domain="comb")
+        write = scales.write_port()
         m.d.comb += [
             write.addr.eq(Cat(gathering.token, gathering.bank) if self.banks == 2 else gathering.token),
             write.data.eq(delayed(m, advance, self.act.p.s_a, STATIONARY_INPUT_STAGES + self.rows, "s_a")),
