@@ -23,9 +23,9 @@ class _Work(NamedTuple):
 
 # Derived from the formulas of arch/numerics.md: e.g. softmax visits the vector for the maximum, for exp and sum, and
 # for the scaling; exp is one multiply by log2 e, one table read and one interpolating multiply. A soft cap is tanh as
-# 2 sigmoid(2x) - 1 between two multiplies by constants. A scale known beforehand saves quantise the pass for the maximum.
-# What a lookup fetches goes straight to the weight buffer. Operators that say their own multiplies, adds and table reads
-# an element take those in addition.
+# 2 sigmoid(2x) - 1 between two multiplies by constants. A scale known beforehand saves quantise the pass for the
+# maximum. What a lookup fetches goes straight to the weight buffer. Operators that say their own multiplies, adds and
+# table reads an element take those in addition.
 WORK: dict[str, _Work] = {
     "embed": _Work(1, 1, 0, 0, 0, 1),
     "norm": _Work(2, 3, 1, 0, 1, 1),

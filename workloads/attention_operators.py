@@ -1,5 +1,6 @@
 """Operators from the append to the cache to the attention's output: they depend on the context."""
 
+import functools
 import math
 from typing import Literal
 
@@ -35,12 +36,14 @@ class Cache(msgspec.Struct, frozen=True, kw_only=True):
 def cache_of(e: Expansion, step: Pass, layer: int) -> Cache:
     """The cache of ``layer`` in ``step``; ``layer`` is told apart only where a table goes by layers."""
     shape = e.graph.layers[layer]
+    k: Codec | Format
+    v: Codec | Format
     if e.recipe is None:
         k, v = e.formats.kv_formats()
         pattern: Pattern = FULL
     else:
         k, v = e.recipe.kv.codecs(layer, e.model.layers)
-        pattern = pattern_of(e.recipe.attn, layer, step.phase, step.index)
+        pattern = pattern_of(e.recipe.attn, layer, step.phase, step.number)
     if pattern is FULL and shape.window:
         pattern = Window(tokens=shape.window)
     tables = (getattr(pattern, field, 0) for field in ("alpha", "beta", "full"))
@@ -64,7 +67,7 @@ def attention(e: Expansion, step: Pass, layer: int) -> list[Operator]:
     kept = e.kv.kept(cache.context, cache.layer) if e.kv else cache.context
     kept = max(kept, min(cache.tokens, cache.context)) if step.phase == "decode" else kept
     if shape.projects_kv:
-        found += _append(e, cache, batch, kept if step.phase == "prefill" else cache.tokens)
+        found += _append(e, cache.shape, cache.k, cache.v, batch, kept if step.phase == "prefill" else cache.tokens)
         found += inserted(e, step, layer, "kv.write", shape.kv_heads * (shape.qk_dim + shape.v_dim))
     found += e.quantise("query_quantise", "attention", batch * cache.tokens * shape.heads, shape.qk_dim)
     found += _scorer(e, step, layer, cache, kept)
@@ -80,6 +83,22 @@ def attention(e: Expansion, step: Pass, layer: int) -> list[Operator]:
     return found + (_cross(e, step, layer, cache, batch) if shape.cross else [])
 
 
+def at_context(operators: list[Operator], context: int) -> list[Operator]:
+    """The attention ``operators`` of a recipe that only names formats, at another context."""
+    found = []
+    for op in operators:
+        if op.kind == "qk" and op.weight:
+            read = op.count * context * op.weight.row_bits(op.k) // 8
+            op = msgspec.structs.replace(op, n=context, kv_read_bytes=read)
+        elif op.kind == "av" and op.weight:
+            read = op.count * context * op.weight.row_bits(op.n) // 8
+            op = msgspec.structs.replace(op, k=context, kv_read_bytes=read)
+        elif op.name in ("softmax", "attention_cap", "probability_quantise"):
+            op = msgspec.structs.replace(op, n=context)
+        found.append(op)
+    return found
+
+
 def _row_bits(codec: Codec | Format, width: int, heads: int, tokens: int = _LONG) -> float:
     """Stored bits of one token's row of one head."""
     if isinstance(codec, Format):
@@ -87,21 +106,28 @@ def _row_bits(codec: Codec | Format, width: int, heads: int, tokens: int = _LONG
     return stored(codec, tokens, width, heads).bits / tokens
 
 
+@functools.lru_cache(maxsize=4096)
+def _named_row_bits(codec: str | Format, width: int) -> int:
+    return decoded(codec).row_bits(width)
+
+
 def _bytes(codec: Codec | Format, tokens: int, width: int, heads: int, count: int) -> int:
     """Stored bytes of ``count`` times ``tokens`` rows of one head."""
     if isinstance(codec, Format | str):
-        return count * tokens * decoded(codec).row_bits(width) // 8
+        return count * tokens * _named_row_bits(codec, width) // 8
     return math.ceil(count * stored(codec, tokens, width, heads).bits / 8 - 1e-9)
 
 
-def _append(e: Expansion, cache: Cache, batch: int, tokens: int) -> list[Operator]:
-    shape = cache.shape
+def _append(
+    e: Expansion, shape: LayerShape, k_codec: Codec | Format, v_codec: Codec | Format, batch: int, tokens: int
+) -> list[Operator]:
+    """The write of new tokens; what is compressed later is written twice."""
     rows, kv = batch * tokens, shape.kv_heads
     latent, window = (e.kv.latent, e.kv.window) if e.kv else (None, None)
-    bits = _row_bits(cache.k, shape.qk_dim, kv) + _row_bits(cache.v, shape.v_dim, kv)
+    bits = _row_bits(k_codec, shape.qk_dim, kv) + _row_bits(v_codec, shape.v_dim, kv)
     if latent:
         widths = round(latent.k * kv * shape.qk_dim), round(latent.v * kv * shape.v_dim)
-        bits = sum(_row_bits(codec, width, 1) for codec, width in zip((cache.k, cache.v), widths, strict=True)) / kv
+        bits = sum(_row_bits(codec, width, 1) for codec, width in zip((k_codec, v_codec), widths, strict=True)) / kv
     if window or (e.kv and (e.kv.residual or e.kv.flush > 1)):
         k, v = (window.k, window.v) if window else ("f16", "f16")
         bits += _row_bits(k, shape.qk_dim, kv) + _row_bits(v, shape.v_dim, kv)  # written, read and written again
@@ -126,7 +152,10 @@ def _whole(e: Expansion, step: Pass, cache: Cache, batch: int) -> list[Operator]
     for density, heads in densities(cache.pattern, cache.tokens, cache.layer, shape.kv_heads, cache.context):
         count, m = batch * heads, cache.tokens * shape.queries_per_kv_head
         causal = shape.queries_per_kv_head if step.causal else 0
-        for kind, codec, width in (("qk", cache.k, shape.qk_dim), ("av", cache.v, shape.v_dim)):
+        sides: tuple[tuple[Literal["qk", "av"], Codec | Format, int], ...] = (
+            ("qk", cache.k, shape.qk_dim), ("av", cache.v, shape.v_dim),
+        )  # fmt: skip
+        for kind, codec, width in sides:
             bytes_ = _read(e, kind, codec, cache, cache.context, width, count)
             item = decoded(codec)
             n, k = (cache.context, width) if kind == "qk" else (width, cache.context)
@@ -234,7 +263,7 @@ def _scorer(e: Expansion, step: Pass, layer: int, cache: Cache, kept: int) -> li
     return [
         operator
         for op in cache.pattern.scorer
-        if op.phase in ("both", step.phase) and (step.phase == "prefill" or step.index % op.every == 0)
+        if op.phase in ("both", step.phase) and (step.phase == "prefill" or step.number % op.every == 0)
         for operator in operators_of(op, symbols, name=op.name)
     ]
 

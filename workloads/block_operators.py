@@ -51,7 +51,7 @@ def before_attention(e: Expansion, step: Pass, layer: int, shape: LayerShape) ->
     if model.qk_norm:
         found.append(_head_norm(e, "q_norm", rows * shape.heads, shape.qk_dim))
         found += [_head_norm(e, "k_norm", rows * shape.kv_heads, shape.qk_dim)] if shape.projects_kv else []
-    if model.rope_theta and model.kind == "decoder":
+    if model.rope_theta:
         found.append(e.vector("rope_q", "rope", rows, heads))
         found += [e.vector("rope_k", "rope", rows, kv)] if shape.projects_kv else []
     found += inserted(e, step, layer, "q.post_rope", heads)

@@ -8,8 +8,9 @@ Confidence = Literal["abstract", "code", "paper", "derived", "measured", "summar
 CONFIDENCES: tuple[str, ...] = get_args(Confidence)
 
 Quantity = Literal[
-    "bits_per_operand", "bits_per_weight", "payload_bits_per_weight", "stored_bits_per_weight", "weight_bytes", "stored_weight_bytes",
-    "weight_ratio", "stored_weight_ratio", "kv_bits", "kv_payload_bits", "kv_bytes", "kv_ratio", "kv_share",
+    "bits_per_operand", "bits_per_weight", "payload_bits_per_weight", "stored_bits_per_weight", "weight_bytes",
+    "stored_weight_bytes", "weight_ratio", "stored_weight_ratio", "kv_bits", "kv_payload_bits", "kv_bytes", "kv_ratio",
+    "kv_share",
     "kv_payload_share", "kv_read_ratio", "prefill_macs", "decode_macs", "prefill_macs_ratio", "prefill_macs_share",
     "decode_macs_ratio", "decode_macs_share", "linear_macs_share", "ops_macs_per_token_layer", "ops_macs_share",
     "ops_parameter_bytes", "state_bytes", "attention_density", "attended_tokens", "llm_tokens", "token_share",

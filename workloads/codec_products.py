@@ -59,7 +59,7 @@ class Product(NamedTuple):
     @property
     def index_bytes(self) -> int:
         """Those of them that say where kept values are."""
-        return math.ceil(self.size.index / 8 - 1e-9)
+        return math.ceil(self.size.places / 8 - 1e-9)
 
 
 def products(codec: Codec, n: int, k: int) -> list[Product]:
@@ -129,7 +129,7 @@ def _split(codec: Split, n: int, k: int) -> list[Product]:
             pieces = products(part, n, edges[place + 1] - edges[place])
         adds = 0 if codec.axis == "out" or not place else n
         if not place:
-            side = Stored(index=codec.side_bits * n * k)
+            side = Stored(places=codec.side_bits * n * k)
             pieces[0] = pieces[0]._replace(size=pieces[0].size.plus(side))
         found += _named(pieces, f"part{place}", adds=adds)
     return found

@@ -33,17 +33,17 @@ ZERO_BITS = {"none": 0, "folded": 0, "f16": 16, "u1": 1, "u2": 2, "u3": 3, "u4":
 
 class Stored(NamedTuple):
     """Bits of a tensor: ``codes`` (the payload: kept values or indices into codebooks), ``scales`` with zero points,
-    ``index`` (places of kept values, masks, split sides) and ``books``."""
+    ``places`` (of kept values, masks, split sides) and ``books``."""
 
     codes: float = 0.0
     scales: float = 0.0
-    index: float = 0.0
+    places: float = 0.0
     books: float = 0.0
 
     @property
     def bits(self) -> float:
         """All of them."""
-        return self.codes + self.scales + self.index + self.books
+        return self.codes + self.scales + self.places + self.books
 
     def plus(self, other: "Stored", times: float = 1.0) -> "Stored":
         """The sum of this and ``times`` the other."""
@@ -68,7 +68,7 @@ def stored(codec: Codec, rows: int, cols: int, heads: int = 1) -> Stored:
     if isinstance(codec, Prod):
         return _product(codec, rows, cols, heads)
     if isinstance(codec, Split):
-        total = Stored(index=codec.side_bits * rows * cols)
+        total = Stored(places=codec.side_bits * rows * cols)
         for share, part in codec.parts:
             total = total.plus(stored(part, rows, cols, heads), share)
         return total
@@ -100,7 +100,7 @@ def _leaf(leaf: Leaf, rows: int, cols: int, heads: int) -> Stored:
     if leaf.sparse is None:
         return Stored(codes=values * width, scales=scales)
     kept, index = sparse_cost(leaf.sparse, rows, cols)
-    return Stored(codes=kept * width, scales=scales, index=index)
+    return Stored(codes=kept * width, scales=scales, places=index)
 
 
 def _width(leaf: Leaf) -> float:

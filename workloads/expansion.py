@@ -1,5 +1,6 @@
 """What the parts of an expansion share: the model after edits, the recipe's tables, and operators that stand alone."""
 
+import functools
 from typing import Literal, NamedTuple, Protocol
 
 import msgspec
@@ -36,8 +37,8 @@ class Formats(Protocol):
 
 class Pass(NamedTuple):
     """One pass: ``tokens`` new ones a sequence, after which ``context`` are seen, of ``streams`` sequences for each of
-    the batch; ``logits`` rows of the head a sequence; ``extra`` rows of other sequences in the linears; ``index`` of
-    the decode step; ``first`` and ``last`` of the chunks of a prefill."""
+    the batch; ``logits`` rows of the head a sequence; ``extra`` rows of other sequences in the linears; ``number`` of
+    the decode step; ``last`` chunk of a prefill."""
 
     phase: Phase
     tokens: int
@@ -46,8 +47,7 @@ class Pass(NamedTuple):
     logits: int = 1
     causal: bool = True
     extra: int = 0
-    index: int = 0
-    first: bool = True
+    number: int = 0
     last: bool = True
 
 
@@ -68,6 +68,7 @@ class Expansion:
         self.query = formats.act_format("attention")
         self._check_layers()
         self._counts: dict[int, Counts] = {}
+        self._acts: dict[str, tuple[Format, bool]] = {}
         self._weights = self._assigned()
 
     def _check_layers(self) -> None:
@@ -159,9 +160,12 @@ class Expansion:
             return self._weights[full]
         return self.codecs_from.weight_codec(full) if self.codecs_from else self.formats.weight_format(full)
 
-    def static(self, full: str) -> bool:
-        """Whether the scale of its input is known beforehand."""
-        return self.codecs_from.act_static(full) if self.codecs_from else False
+    def act(self, full: str) -> tuple[Format, bool]:
+        """Format of its input, and whether the scale of that is known beforehand."""
+        if full not in self._acts:
+            static = self.codecs_from.act_static(full) if self.codecs_from else False
+            self._acts[full] = self.formats.act_format(full), static
+        return self._acts[full]
 
     # Operators --------------------------------------------------------------------------------------------------------
 
@@ -175,17 +179,17 @@ class Expansion:
 
     def quantise(self, name: str, linear: str, m: int, n: int) -> list[Operator]:
         """The quantisation of an input, unless ``linear`` takes it as a float."""
-        act = self.formats.act_format(linear)
+        act, static = self.act(linear)
         if act.kind == "float":
             return []
-        variant = "static" if self.static(linear) else ""
+        variant = "static" if static else ""
         return [Operator(name=name, kind="quantise", layers=(), m=m, n=n, act=act, variant=variant)]
 
     def linear(
         self, name: str, full: str, n: int, k: int, rows: int, *, count: int = 1, reads: bool = True
     ) -> list[Operator]:
         """The linear ``full``: ``count`` weights of its kind, ``rows`` rows each."""
-        act = self.formats.act_format(full)
+        act, _ = self.act(full)
         act.groups(k)
         found = weighted(name, self.weight(full), act, n, k, rows, count=count, reads=reads)
         if self.model.biases or name in self.model.biased:
@@ -245,6 +249,7 @@ def _any_split(recipe: Recipe) -> bool:
     return any(isinstance(widths_apart(codec), Split) for codec in recipe.weight.values())
 
 
+@functools.lru_cache(maxsize=4096)
 def decoded(codec: Codec | Format) -> Format:
     """The operand format of a codec or of a format."""
     return codec if isinstance(codec, Format) else operand_format(codec)

@@ -106,8 +106,8 @@ def evaluate(text: str | Number, symbols: Mapping[str, Number]) -> Number:
 
 class _Parser:
     def __init__(self, text: str) -> None:
-        self.text, self.tokens, self.next = text, [], 0
-        self.tokens: list[tuple[str, str]]
+        self.text, self.next = text, 0
+        self.tokens: list[tuple[str, str]] = []
         place = 0
         while place < len(text.rstrip()):
             match = _TOKEN.match(text, place)

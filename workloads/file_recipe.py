@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from mixflight.arch.formats import Format
+from mixflight.workloads.codec import Codec
 from mixflight.workloads.llama_gguf import LINEARS, LlamaWeights
 from mixflight.workloads.recipe import Kv, Recipe
 from mixflight.workloads.stored_model import StoredWeight
@@ -17,11 +18,12 @@ def recipe_of(name: str, weights: LlamaWeights | Mapping[str, StoredWeight]) -> 
     probabilities are INT8 per token and head. ``weights`` may be the linears of a ``StoredModel``.
     """
     linears = _linears(weights) if isinstance(weights, LlamaWeights) else weights
+    act: dict[str, Codec] = {operator: _activation(weight.format) for operator, weight in linears.items()}
     return Recipe(
         name=name,
         summary="the file's own formats, INT8 activations and KV cache",
         weight={operator: weight.format.name for operator, weight in linears.items()},
-        act={operator: _activation(weight.format) for operator, weight in linears.items()} | {"attention": "int8"},
+        act=act | {"attention": "int8"},
         kv=Kv(k="int8", v="int8"),
     )
 

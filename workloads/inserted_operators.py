@@ -2,6 +2,8 @@
 
 import math
 
+import msgspec
+
 from mixflight.arch.formats import format_named
 from mixflight.workloads.expansion import Expansion, Pass, weighted
 from mixflight.workloads.expression import Number, evaluate
@@ -20,7 +22,7 @@ def inserted(e: Expansion, step: Pass, layer: int, port: str, width: int, kept: 
 
 
 def _runs(op: Op, step: Pass) -> bool:
-    return step.phase == "prefill" or step.index % op.every == 0
+    return step.phase == "prefill" or step.number % op.every == 0
 
 
 def operators_of(op: Op, symbols: dict[str, Number], name: str) -> list[Operator]:
@@ -49,16 +51,14 @@ def operators_of(op: Op, symbols: dict[str, Number], name: str) -> list[Operator
         vectors = whole(fetch.vectors)
         if vectors > 0:
             found.append(Operator(name=f"{name}.lookup", kind="lookup", layers=(), m=vectors, n=whole(fetch.length)))
-    bytes_ = {
-        "parameter_bytes": whole(op.parameter_bytes), "kv_read_bytes": whole(op.read_bytes),
-        "kv_write_bytes": whole(op.write_bytes),
-    }  # fmt: skip
-    if any(bytes_.values()):
-        found.append(Operator(name=f"{name}.bytes", kind="elementwise", layers=(), m=1, n=1, **bytes_))
+    parameters, read, written = whole(op.parameter_bytes), whole(op.read_bytes), whole(op.write_bytes)
+    if parameters or read or written:
+        found.append(Operator(
+            name=f"{name}.bytes", kind="elementwise", layers=(), m=1, n=1, parameter_bytes=parameters,
+            kv_read_bytes=read, kv_write_bytes=written,
+        ))  # fmt: skip
     return [_expected(operator, op.probability) for operator in found] if op.probability != 1 else found
 
 
 def _expected(operator: Operator, probability: float) -> Operator:
-    import msgspec
-
     return msgspec.structs.replace(operator, probability=operator.probability * probability)

@@ -28,7 +28,7 @@ class KvLayers(_Strict, frozen=True, kw_only=True):
 
 
 class Segment(_Strict, frozen=True, kw_only=True):
-    """``tokens`` at an end of the cache that are stored otherwise. ``loaded``: computed beforehand, not in the prefill."""
+    """``tokens`` at an end of the cache that are stored otherwise. ``loaded``: the prefill does not compute them."""
 
     tokens: int
     k: Codec = "f16"

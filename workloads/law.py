@@ -8,6 +8,7 @@ from typing import Literal
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from mixflight.arch.errors import InputError
 
@@ -85,9 +86,10 @@ class Empirical(_Law, frozen=True, kw_only=True, tag="empirical"):
         if self.weights and (min(self.weights) < 0 or not sum(self.weights)):
             raise ValueError("the weights of a histogram must be at least 0 and not all 0")
 
-    def _shares(self) -> np.ndarray:
-        weights = np.array(self.weights or (1.0,) * len(self.values))
-        return weights / weights.sum()
+    def _shares(self) -> NDArray[np.float64]:
+        weights: NDArray[np.float64] = np.array(self.weights or (1.0,) * len(self.values))
+        shares: NDArray[np.float64] = weights / weights.sum()
+        return shares
 
     def mean(self, x: float = 0.0) -> float:
         """The mean of the histogram."""
@@ -114,7 +116,7 @@ class Recorded(_Law, frozen=True, kw_only=True, tag="recorded"):
 
 
 @functools.lru_cache(maxsize=64)
-def _column(file: str, column: str) -> np.ndarray:
+def _column(file: str, column: str) -> NDArray[np.float64]:
     try:
         with Path(file).open(newline="") as text:
             values = np.array([float(row[column]) for row in csv.DictReader(text)])

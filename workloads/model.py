@@ -93,7 +93,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             )
         if self.experts and not (0 < self.active_experts <= self.experts and self.expert_ffn > 0):
             raise InputError(
-                f"a model with experts must say active_experts (at most {self.experts}) and expert_ffn, in {self.name!r}"
+                f"a model with experts must say expert_ffn and active_experts of {self.experts}, in {self.name!r}"
             )
 
     @property

@@ -23,8 +23,8 @@ class Operator(msgspec.Struct, frozen=True, kw_only=True):
     rows are tokens times ``causal_step`` query heads that share a KV head, and token t needs only the first ``context -
     tokens + t + 1`` columns (``qk``) or inner elements (``av``). Vector operators process ``count`` times ``m`` vectors
     of ``n`` elements, with ``causal_step`` > 0 only the columns that a token may see; k is 0, ``act`` is the format
-    that ``quantise`` writes, ``variant`` tells activation functions apart (``silu:gated``) and a ``quantise`` whose scale
-    is known beforehand (``static``). ``lookup`` fetches its vectors by index from a table; an element of ``elementwise``
+    that ``quantise`` writes, ``variant`` tells activation functions apart (``silu:gated``) and a ``quantise`` whose
+    scale is known beforehand (``static``). ``lookup`` fetches its vectors by index; an element of ``elementwise``
     takes ``multiplies``, ``adds`` and ``table_reads``.
 
     Of a linear's weights ``keep_n`` of every ``keep_m`` along k are kept (0 of 0: dense); their places are
@@ -85,7 +85,7 @@ class Operator(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def dense_macs(self) -> int:
-        """Multiply-accumulates of one layer, causally masked ones left out, as an array that skips nothing else runs."""
+        """Multiply-accumulates of one layer on an array that skips nothing but what is causally masked."""
         if not self.is_matrix:
             return 0
         if not self.causal_step:

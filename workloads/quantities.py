@@ -1,31 +1,31 @@
 """Quantities of an expanded trace, as a recipe's checks name them; all but the first of each group come from operators.
 
-    bits_per_operand          mean bits of the operands of the block's linears, without scales and indices
-    bits_per_weight           stored bits of the block's linears over their weights before compression
-    payload_bits_per_weight   the same without scales, indices and codebooks
-    stored_bits_per_weight    as bits_per_weight, layers that share weights counted once
-    weight_bytes, stored_weight_bytes      of all linears, head included: as a pass reads them, as they are stored
-    weight_ratio, stored_weight_ratio      those of ``against`` over these
-    kv_bits, kv_payload_bits  stored bits of one cached number, the mean of keys and values of all layers
-    kv_bytes                  stored for one sequence after the prefill
-    kv_ratio, kv_share        kv_bytes of ``against`` over ours; ours over theirs. kv_payload_share without scales
-    kv_read_ratio             cache bytes read in the decode steps: those of ``against`` over ours
-    prefill_macs, decode_macs multiply-accumulates of the prefill; of all decode steps for each token. ..._ratio is
-                              ``against`` over ours, ..._share ours over ``against``
-    linear_macs_share         of the block's linears in the prefill against those of ``against``
-    ops_macs_per_token_layer  of inserted operators for a token and a layer; ops_macs_share over the block's linears
-    ops_parameter_bytes       weights and tables of inserted operators, all layers
-    state_bytes               what inserted operators and drafts hold
-    attention_density         pairs computed over causal pairs of the prefill
-    attended_tokens           cached tokens that a query of the last decode step reads, mean of layers and heads
-    llm_tokens                tokens of the prefill, mean of layers; token_share of the prompt, token_ratio its inverse
-    cached_tokens             of the prompt in the cache, mean of layers
-    steps                     decode passes; steps_share over the tokens decoded; step_ratio its inverse
-    tokens_per_step, step_width    tokens output and processed in a step, mean
-    layers                    blocks; parameters  weights stored
-    active_ffn_share          FFN MACs of a token against those of ``against``
-    head_parameter_share      stored bytes of the head against those of ``against``
-    tower_macs                of the models that run before the prefill
+bits_per_operand          mean bits of the operands of the block's linears, without scales and indices
+bits_per_weight           stored bits of the block's linears over their weights before compression
+payload_bits_per_weight   the same without scales, indices and codebooks
+stored_bits_per_weight    as bits_per_weight, layers that share weights counted once
+weight_bytes, stored_weight_bytes      of all linears, head included: as a pass reads them, as they are stored
+weight_ratio, stored_weight_ratio      those of ``against`` over these
+kv_bits, kv_payload_bits  stored bits of one cached number, the mean of keys and values of all layers
+kv_bytes                  stored for one sequence after the prefill
+kv_ratio, kv_share        kv_bytes of ``against`` over ours; ours over theirs. kv_payload_share without scales
+kv_read_ratio             cache bytes read in the decode steps: those of ``against`` over ours
+prefill_macs, decode_macs multiply-accumulates of the prefill; of all decode steps for each token. ..._ratio is
+                          ``against`` over ours, ..._share ours over ``against``
+linear_macs_share         of the block's linears in the prefill against those of ``against``
+ops_macs_per_token_layer  of inserted operators for a token and a layer; ops_macs_share over the block's linears
+ops_parameter_bytes       weights and tables of inserted operators, all layers
+state_bytes               what inserted operators and drafts hold
+attention_density         pairs computed over causal pairs of the prefill
+attended_tokens           cached tokens that a query of the last decode step reads, mean of layers and heads
+llm_tokens                tokens of the prefill, mean of layers; token_share of the prompt, token_ratio its inverse
+cached_tokens             of the prompt in the cache, mean of layers
+steps                     decode passes; steps_share over the tokens decoded; step_ratio its inverse
+tokens_per_step, step_width    tokens output and processed in a step, mean
+layers                    blocks; parameters  weights stored
+active_ffn_share          FFN MACs of a token against those of ``against``
+head_parameter_share      stored bytes of the head against those of ``against``
+tower_macs                of the models that run before the prefill
 """
 
 import fnmatch
@@ -157,7 +157,7 @@ def _inserted(m: Measured, check: Check) -> list[Operator]:
 
 
 def _operand_bits(m: Measured, check: Check) -> float:
-    linears = [op for op in m.prefill.operators if _is_block_linear(op) and fnmatch.fnmatchcase(op.name, check.operator)]
+    linears = [op for op in _matched(m.prefill, check.operator) if _is_block_linear(op)]
     weights = [(len(op.layers) * op.count * op.n * op.k, op.weight.bits) for op in linears if op.weight]
     return sum(size * bits for size, bits in weights) / sum(size for size, _ in weights)
 
@@ -273,7 +273,8 @@ def _parameters(m: Measured) -> float:
     total = 0
     for _, n, k, codec, stores, count in m.weights():
         pieces = products(codec, n, k) if not isinstance(codec, Format) else []
-        values = sum(round(p.n * p.k * p.density * (p.keep[0] / p.keep[1] if p.keep[1] else 1)) for p in pieces) or n * k
+        kept = [p.density * (p.keep[0] / p.keep[1] if p.keep[1] else 1) for p in pieces]
+        values = sum(round(p.n * p.k * share) for p, share in zip(pieces, kept, strict=True)) or n * k
         total += values * count if stores else 0
     return float(total + m.expansion.graph.head_rows * m.model.hidden)
 

@@ -98,7 +98,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return self._match("weight", operator)
 
     def weight_format(self, operator: str) -> Format:
-        """Format of the values of the weight ``operator`` as an array gets them; as stored where the codec is a name."""
+        """Format in which an array gets the weight ``operator``; as stored where the codec is a name."""
         return operand_format(self._match("weight", operator))
 
     def act_codec(self, operator: str) -> Codec:

@@ -52,7 +52,7 @@ class Resize(_Edit, frozen=True, kw_only=True, tag="resize"):
 
 
 class Carve(_Edit, frozen=True, kw_only=True, tag="carve"):
-    """Dense FFNs cut into ``experts`` of equal width: ``shared`` run always, ``active`` of the others for each token."""
+    """Dense FFNs cut into ``experts`` of equal width: ``shared`` run always, ``active`` of the others a token."""
 
     experts: Positive
     active: Positive
@@ -74,7 +74,7 @@ class Experts(_Edit, frozen=True, kw_only=True, tag="experts"):
 
 
 class Head(_Edit, frozen=True, kw_only=True, tag="head"):
-    """The LM head has ``rows`` outputs (0: there is none), spread to the vocabulary by a map of ``map_bits`` a token."""
+    """The LM head has ``rows`` outputs (0: none at all), spread to the vocabulary by a map of ``map_bits`` a token."""
 
     rows: Expr
     map_bits: int = 0

@@ -1,12 +1,13 @@
 """The operator trace of one prefill or one decode step: a model expanded under a recipe."""
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import msgspec
 
 from mixflight.arch.errors import InputError
-from mixflight.workloads.attention_operators import attention, cache_of
+from mixflight.workloads.attention_operators import at_context, attention, cache_of
 from mixflight.workloads.block_operators import after_attention, before_attention, embedding, head
 from mixflight.workloads.decoding import Autoregressive, Denoise, Draft, Schedule, Speculative, Step, steps
 from mixflight.workloads.expansion import Expansion, Formats, Pass, merged
@@ -41,7 +42,7 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
         """Sum of an operator's number (``macs``, ``weight_bytes``...) over all layers, by how often it is expected."""
         certain = sum(len(op.layers) * int(getattr(op, field)) for op in self.operators if op.probability == 1)
         rare = sum(len(op.layers) * getattr(op, field) * op.probability for op in self.operators if op.probability != 1)
-        return certain + round(rare)
+        return certain + round(float(rare))
 
     @property
     def ops(self) -> int:
@@ -143,6 +144,8 @@ class _Builder:
         self.e = Expansion(model, formats, batch, prefill, decode, prefix)
         self.strategy = self.e.recipe.decode if self.e.recipe else None
         self.fixed: dict[Pass, tuple[list[Operator], list[Operator]]] = {}
+        self.groups: dict[tuple[Pass, tuple[bool, ...]], list[tuple[int, ...]]] = {}
+        self.plain: dict[Pass, list[Operator]] = {}
         self.others: dict[str, _Builder] = {}
 
     def trace(self, step: Pass, kept: float = 1.0) -> Trace:
@@ -154,12 +157,12 @@ class _Builder:
 
     def operators(self, step: Pass) -> tuple[Operator, ...]:
         """The operators of one pass, embedding and head included."""
-        key = step._replace(context=step.context if step.phase == "prefill" else 0, index=0)
+        key = step._replace(context=step.context if step.phase == "prefill" else 0, number=0)
         if key not in self.fixed:
             layers = self.e.graph.layers.items()
             before = [(layer, before_attention(self.e, step, layer, shape)) for layer, shape in layers]
             after = [(layer, after_attention(self.e, step, layer, shape)) for layer, shape in layers]
-            first = embedding(self.e, step) if step.first else []
+            first = embedding(self.e, step)
             last = head(self.e, step) if step.last else []
             self.fixed[key] = [*first, *merged(before)], [*merged(after), *last]
         before_, after_ = self.fixed[key]
@@ -169,11 +172,28 @@ class _Builder:
         """The attention of all layers; layers that see and store the same are expanded once."""
         e = self.e
         if e.recipe is None or (e.recipe.plain and not self.model.window):
-            return [_in_layers(op, e.layers) for op in attention(e, step, e.layers[0])]
-        alike: dict[object, list[int]] = {}
-        for layer in e.layers:
-            alike.setdefault(cache_of(e, step, layer), []).append(layer)
-        return [_in_layers(op, tuple(layers)) for layers in alike.values() for op in attention(e, step, layers[0])]
+            key = step._replace(context=0, number=0)
+            if key not in self.plain:
+                self.plain[key] = [_in_layers(op, e.layers) for op in attention(e, step, e.layers[0])]
+            return at_context(self.plain[key], step.context)
+        return [
+            _in_layers(op, layers) for layers in self._alike(step) for op in attention(e, step, layers[0])
+        ]  # fmt: skip
+
+    def _alike(self, step: Pass) -> list[tuple[int, ...]]:
+        """Groups of layers that see and store the same; they do not change with the context."""
+        e = self.e
+        assert e.recipe is not None
+        refreshed = tuple(bool(item.refresh) and step.number % item.refresh == 0 for item in e.recipe.attn)
+        key = step._replace(context=0, number=0), refreshed
+        if key not in self.groups:
+            alike: dict[object, list[int]] = {}
+            before = e.counts(e.prefill).cache if e.prefill else (0,) * len(e.layers)
+            for layer in e.layers:
+                cache = cache_of(e, step, layer)
+                alike.setdefault((cache, before[e.place[layer]]), []).append(layer)
+            self.groups[key] = [tuple(layers) for layers in alike.values()]
+        return self.groups[key]
 
     # Prefill ----------------------------------------------------------------------------------------------------------
 
@@ -188,12 +208,17 @@ class _Builder:
         if isinstance(self.strategy, Autoregressive) and self.strategy.own_prefill:
             streams = self.strategy.streams
         operators = [op for tower in e.graph.towers for op in self._tower(tower, tokens)]
-        for end in range(chunk, tokens + chunk, chunk):
-            width = min(chunk, tokens - end + chunk)
+        if chunk < tokens and e.recipe and e.recipe.tokens:
+            raise InputError(f"a recipe with token flows must prefill at once, in recipe {e.recipe.name!r}")
+        pivot = e.kv.pivot if e.kv else None
+        start = min(pivot.tokens, tokens - 1) if pivot and pivot.loaded else 0
+        while start < tokens:
+            end = min(start + chunk, tokens)
             operators += self.operators(Pass(
-                phase="prefill", tokens=width, context=min(end, tokens), streams=streams, logits=logits, causal=causal,
-                extra=extra, first=True, last=end >= tokens,
+                phase="prefill", tokens=end - start, context=end, streams=streams, logits=logits, causal=causal,
+                extra=extra, last=end == tokens,
             ))  # fmt: skip
+            start = end
         return Trace(
             model=self.model.name, phase="prefill", batch=self.batch, tokens=tokens, context=tokens,
             operators=tuple(operators), kept=0.0,
@@ -227,7 +252,7 @@ class _Builder:
         phase: Literal["prefill", "decode"] = "prefill" if isinstance(strategy, Denoise) else "decode"
         wanted = Pass(
             phase=phase, tokens=step.tokens, context=step.context, streams=step.streams,
-            logits=step.logits if e.graph.head_rows else 0, causal=step.causal, index=step.index,
+            logits=step.logits if e.graph.head_rows else 0, causal=step.causal, number=step.index,
         )  # fmt: skip
         operators = list(self._host(step).operators(wanted))
         if isinstance(strategy, Speculative) and strategy.draft and step.draft_passes:
@@ -252,11 +277,12 @@ class _Builder:
             ends += part.steps
             if step.index < ends:
                 changed = msgspec.structs.replace(recipe, weight={**recipe.weight, **part.weight})
-                return self._other(f"range{place}", lambda: _Builder(self.model, changed, self.batch,
-                                                                    self.e.prefill, self.e.decode))  # fmt: skip
+                return self._other(f"range{place}", functools.partial(
+                    _Builder, self.model, changed, self.batch, self.e.prefill, self.e.decode
+                ))  # fmt: skip
         return self
 
-    def _other(self, name: str, build: "Any") -> "_Builder":
+    def _other(self, name: str, build: "Callable[[], _Builder]") -> "_Builder":
         if name not in self.others:
             self.others[name] = build()
         return self.others[name]
