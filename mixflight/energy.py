@@ -173,18 +173,18 @@ def _stream(element: Any, *, a: Array, w: Array, products: Array, group: int = G
 
 def _codes(element: Any, data: Operands) -> Stream:
     """4-bit codes; of an element with wider activations the FP16 values as aligned integers."""
-    a = data.a if element.a_bits == 8 else _aligned(element, data)
+    a = data.a if element.a_bits == 8 else _aligned(element.a_bits, data)
     return _stream(element, a=a, w=data.q, products=a * data.q)
 
 
-def _aligned(element: Any, data: Operands) -> Array:
+def _aligned(bits: int, data: Operands) -> Array:
     """Each group's values in units that let its largest fill the activation's width."""
     values = data.a16.astype(np.float64)
     steps = len(values) // GROUP * GROUP
     groups = values[:steps].reshape(-1, GROUP)
     _, exponents = np.frexp(np.abs(groups).max(axis=1))
-    unit = 2.0 ** (exponents - (element.a_bits - 1))
-    high = (1 << element.a_bits - 1) - 1
+    unit = 2.0 ** (exponents - (bits - 1))
+    high = (1 << bits - 1) - 1
     whole: Array = np.clip(np.rint(groups / unit[:, None]), -high, high).astype(np.int64).ravel()
     return whole
 
@@ -209,6 +209,22 @@ def _fusible(element: Any, data: Operands) -> Stream:
                    products=(a * q).sum(axis=1), macs=2, group=GROUP // 2, further={"mode": 1, "a_signed": 1})
 
 
+def _dot(element: Any, data: Operands) -> Stream:
+    """Codes, or INT8 weights, with INT8 activations or FP16 values as aligned integers, several k a step."""
+    a = data.a if element.act_bits == 8 else _aligned(element.act_bits, data)
+    w = data.q if element.code_bits == 4 else data.w8
+    products = (a * w).reshape(-1, element.products).sum(axis=1)
+    return _stream(element, a=_joined(a, element.products, element.act_bits), products=products,
+                   w=_joined(w, element.products, element.code_bits), macs=element.products,
+                   group=GROUP // element.products)
+
+
+def _joined(values: Array, parts: int, bits: int) -> Array:
+    """``parts`` neighbours as one word, the first one lowest."""
+    places = np.arange(parts) * bits
+    return ((values.reshape(-1, parts) & ((1 << bits) - 1)) << places).sum(axis=1)
+
+
 def _float_codes(element: Any, data: Operands) -> Stream:
     difference = data.q - data.zero
     sign = (difference < 0).astype(np.int64) << (element.w_bits - 1)
@@ -224,7 +240,8 @@ def _fp16(element: Any, data: Operands) -> Stream:
 
 
 _KINDS = {"CentredShiftAddPE": _centred, "ShiftAddPE": _codes, "MultiplyPE": _codes, "Int8PE": _int8,
-          "DequantisePE": _dequantise, "FusiblePE": _fusible, "FloatShiftAddPE": _float_codes, "Fp16PE": _fp16}
+          "DequantisePE": _dequantise, "FusiblePE": _fusible, "DotPE": _dot, "FloatShiftAddPE": _float_codes,
+          "Fp16PE": _fp16}
 """Class of a PE → what makes its stream."""
 
 
@@ -235,7 +252,9 @@ def has_energy(chosen: ChosenTop) -> bool:
 
 def macs_per_step(chosen: ChosenTop) -> int:
     """Products that a step adds in the mode that is measured."""
-    return 2 if type(chosen.component).__name__ == "FusiblePE" else 1
+    if type(chosen.component).__name__ == "FusiblePE":
+        return 2
+    return int(getattr(chosen.component, "products", 1))
 
 
 def pe_energy(chosen: ChosenTop, mapped: CellSynthesis, operands: Mapping[str, Operands]) -> dict[str, DataSetEnergy]:

@@ -53,13 +53,18 @@ class Preset:
 
 
 INTEGER_PES = ("mixpe-w4a8-pe", "mixpe-w4a8-centred-pe", "mul4x8-pe", "int8-pe", "dequantise-pe", "fusible-pe",
-               "mixpe-w4a16-aligned-pe")
+               "mixpe-w4a16-aligned-pe", "mixpe-w4a8-dot-pe", "int8-dot-pe", "mixpe-w4a16-dot-pe")
+TWO_PASS_PES = ("mixpe-w4a8-pe", "mixpe-w4a8-centred-pe", "mul4x8-pe")
+"""As an array needs them whose cache and head have 8-bit codes; energies are of 4-bit codes all the same."""
+
 PRESETS: Mapping[str, Preset] = {
     **{top: Preset(top=top) for top in INTEGER_PES},
     **{f"{top}-32": Preset(top=top, wide=True) for top in INTEGER_PES},
     **{top: Preset(top=top) for top in ("mixpe-w4a16-pe", "fp16-pe", "fp16-align")},
+    **{f"{top}-two-pass": Preset(top=top, given={"two_pass": True}) for top in TWO_PASS_PES},
 }
-"""Name → what is mapped: with the least exact accumulator for groups of 128, and again with 32 bits."""
+"""Name → what is mapped: with the least exact accumulator for groups of 128, and again with 32 bits; ``-two-pass``
+takes 8-bit weights in two passes."""
 
 
 def row(name: str, *, liberty: Path, model: Path | None, energies: bool = True) -> dict[str, Any]:

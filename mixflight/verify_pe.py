@@ -17,12 +17,19 @@ from mixflight.rtl.pe import ProcessingElement
 from mixflight.rtl.pe_align import GroupAlign
 from mixflight.rtl.pe_centred import CentredShiftAddPE
 from mixflight.rtl.pe_dequantise import DequantisePE
+from mixflight.rtl.pe_dot import DotPE
 from mixflight.rtl.pe_driver import Driver, build_driver, drive
 from mixflight.rtl.pe_float import FloatShiftAddPE, Fp16PE
 from mixflight.rtl.pe_fusible import FusiblePE
 from mixflight.rtl.pe_int8 import Int8PE
 from mixflight.sim.golden.pe_float import aligned_integers, fp16_terms, fp32_bits, integer_terms
-from mixflight.sim.golden.pe_integer import centred_terms, dequantised_weights, fused_terms, twos_complement
+from mixflight.sim.golden.pe_integer import (
+    centred_terms,
+    dequantised_weights,
+    dot_terms,
+    fused_terms,
+    twos_complement,
+)
 
 Vectors = dict[str, NDArray[Any]]
 """Pin → its unsigned values, a row a step. The fields of ``control`` stand for themselves."""
@@ -249,6 +256,35 @@ def _fusible_terms(element: Any, vectors: Vectors) -> NDArray[Any]:
     return fused_terms(vectors["a"], vectors["w"], vectors["mode"], vectors["a_signed"], vectors["signed"])
 
 
+def _words_of(random: np.random.Generator, steps: int, parts: int, bits: int, extreme: int) -> NDArray[np.int64]:
+    """Words of ``parts`` parts, three in ten of them with ``extreme`` in every part."""
+    extreme = sum(extreme << (bits * part) for part in range(parts))
+    return np.where(random.random(steps) < 0.3, extreme, random.integers(0, 1 << parts * bits, steps))
+
+
+def _dot_operands(element: DotPE, random: np.random.Generator) -> Vectors:
+    """Every pair in every place, beside random other ones."""
+    a, w = _grid(np.arange(1 << element.act_bits), np.arange(1 << element.code_bits))
+    words = []
+    for part in range(element.products):
+        others = _dot_random(element, random, len(a))
+        places = (("a", a, element.act_bits), ("w", w, element.code_bits))
+        words.append([others[pin] & ~((1 << bits) - 1 << part * bits) | values << part * bits
+                      for pin, values, bits in places])
+    return {"a": np.concatenate([word[0] for word in words]), "w": np.concatenate([word[1] for word in words])}
+
+
+def _dot_random(element: DotPE, random: np.random.Generator, steps: int) -> Vectors:
+    largest = 1 << (element.code_bits - 1) if element.code_signed else (1 << element.code_bits) - 1
+    return {"a": _words_of(random, steps, element.products, element.act_bits, 1 << (element.act_bits - 1)),
+            "w": _words_of(random, steps, element.products, element.code_bits, largest)}
+
+
+def _dot_terms(element: DotPE, vectors: Vectors) -> NDArray[Any]:
+    return dot_terms(vectors["a"], vectors["w"], products=element.products, act_bits=element.act_bits,
+                     code_bits=element.code_bits, code_signed=element.code_signed)
+
+
 # PEs of FP16 activations.
 
 def _finite(random: np.random.Generator, steps: int, *, top: int = 31) -> NDArray[np.int64]:
@@ -304,6 +340,8 @@ KINDS: Mapping[type, Kind] = {
                        covers="every weight, and every INT8 weight with every activation"),
     FusiblePE: Kind(operands=_fusible_operands, random=_fusible_random, terms=_fusible_terms,
                     covers="every operand pair of every product"),
+    DotPE: Kind(operands=_dot_operands, random=_dot_random, terms=_dot_terms,
+                covers="every operand pair in every place"),
     FloatShiftAddPE: Kind(operands=_float_operands, random=_float_random, terms=_float_terms,
                           covers="every weight with every pattern"),
     Fp16PE: Kind(operands=_fp16_operands, random=_fp16_random, terms=_fp16_terms,

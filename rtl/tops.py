@@ -4,6 +4,7 @@ from mixflight.arch.errors import InputError
 from mixflight.rtl.pe_align import GroupAlign
 from mixflight.rtl.pe_centred import CentredShiftAddPE
 from mixflight.rtl.pe_dequantise import DequantisePE
+from mixflight.rtl.pe_dot import dot_int8_pe, dot_w4a8_pe, dot_w4a16_pe
 from mixflight.rtl.pe_float import FloatShiftAddPE, Fp16PE
 from mixflight.rtl.pe_fusible import FusiblePE
 from mixflight.rtl.pe_int8 import Int8PE
@@ -49,5 +50,8 @@ TOPS = {
     "mixpe-w4a16-aligned-pe": aligned_pe,
     "fp16-align": GroupAlign,
     "fp16-pe": Fp16PE,
+    "mixpe-w4a8-dot-pe": dot_w4a8_pe,
+    "mixpe-w4a16-dot-pe": dot_w4a16_pe,
+    "int8-dot-pe": dot_int8_pe,
 }
 """Top name -> what builds the component from keyword parameters, each with a default."""

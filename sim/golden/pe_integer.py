@@ -66,3 +66,16 @@ def fused_terms(a: Array, w: Array, mode: Array, a_signed: Array, w_signed: Arra
         return total
 
     return np.choose(mode.astype(np.int64), [products(1, 8, 8), products(2, 4, 8), products(4, 4, 4)])
+
+
+def dot_terms(a: Array, w: Array, *, products: int, act_bits: int, code_bits: int, code_signed: bool) -> Array:
+    """The sum of ``products`` products of the parts of words ``a`` and ``w``, lowest parts first, int64.
+
+    Parts of ``a`` are two's complement; those of ``w`` are where ``code_signed``, else unsigned.
+    """
+    total: Array = np.zeros(a.shape, np.int64)
+    for i in range(products):
+        act = a.astype(np.int64) >> (i * act_bits) & ((1 << act_bits) - 1)
+        code = w.astype(np.int64) >> (i * code_bits) & ((1 << code_bits) - 1)
+        total = total + twos_complement(act, act_bits) * (twos_complement(code, code_bits) if code_signed else code)
+    return total
