@@ -14,7 +14,8 @@ from mixflight.arch.isa import CLASS_INDEX, CLASSES, Ints, Stream, encode, strea
 class Register(enum.IntEnum):
     """What each register holds; the host writes ``WEIGHTS`` to ``NEW_SCALE`` before a run (``docs/compiler.md``).
 
-    ``TILE`` takes the place of ``EMBEDDING`` once the embedding is read.
+    ``TILE`` takes the place of ``EMBEDDING`` once the embedding is read. In a prefill the host writes ``WEIGHTS`` to
+    ``LAST_GROUPS``.
     """
 
     ZERO = 0
@@ -50,6 +51,22 @@ class Register(enum.IntEnum):
     PROBABILITY = enum.auto()
     HEAD = enum.auto()
     TILE = EMBEDDING
+    # A prefill has other lengths, in the same registers.
+    FULL_BLOCKS = FULL_TILES
+    LAST_ROWS = TAIL_COLUMNS
+    LAST_BLOCKS = TAIL_BLOCKS
+    LAST_KEYS = TAIL_KEYS
+    LAST_VALUES = TAIL_VALUES
+    LAST_SCALES = TAIL_SCALES
+    LAST_GROUPS = TAIL_AT
+    DONE = TAIL_LINES
+    CONTEXT_BYTES = CONTEXT_SCALES
+    ROWS_AT = NEW_CHANNEL
+    LAYER_WEIGHTS = NEW_KEY
+    LAYER_SCALES = NEW_VALUE
+    LAYER_INDICES = NEW_SCALE
+    LAYER_PARAMETERS = PROBABILITY
+    RESULT = SCORE
 
 
 class Text(msgspec.Struct, frozen=True, kw_only=True):

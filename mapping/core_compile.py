@@ -11,6 +11,7 @@ from mixflight.mapping.core_assembler import Register, Text
 from mixflight.mapping.core_decode import FP32, DecodeText, kv_tile
 from mixflight.mapping.core_memory import Cache, MemoryMap, cache_of, channel_share, map_memory
 from mixflight.mapping.core_network import Network, network_of
+from mixflight.mapping.core_prefill import PrefillText
 from mixflight.mapping.core_program import CompiledProgram, Pieces
 from mixflight.mapping.core_sequencer import Sequencer
 from mixflight.mapping.core_shares import Share, shares_of
@@ -58,7 +59,7 @@ class CoreCompiler:
         for item in texts:
             alike = _alike(item.share)
             if alike not in found:
-                values = registers_of(item, network, self.machine)
+                values = (registers_of if trace.phase == "decode" else prefill_registers)(item, network, self.machine)
                 found[alike] = len(streams)
                 streams.append(item.sequencer.expand({Register[name]: value for name, value in values.items()}, repeat))
                 registers.append(values)
@@ -73,7 +74,7 @@ class CoreCompiler:
 
     def texts(self, network: Network, max_context: int) -> tuple[CoreText, ...]:
         """The texts of all cores; those of cores with equal shares are one."""
-        plain = msgspec.structs.replace(network, context=0)
+        plain = msgspec.structs.replace(network, context=0, tokens=0)
         for known, limit, texts in self._texts:
             if limit == max_context and known == plain:
                 return texts
@@ -89,18 +90,26 @@ class CoreCompiler:
         for share in shares:
             alike = _alike(share)
             if alike not in built:
-                built[alike] = self._text_of(network, share, cache, max_context)
+                built[alike] = self._text_of(network, share, shares, cache, max_context)
             found.append(msgspec.structs.replace(built[alike], share=share))
         return tuple(found)
 
-    def _text_of(self, network: Network, share: Share, cache: Cache, max_context: int) -> CoreText:
-        decode = DecodeText(network, self.machine, share, cache, max_context)
-        text = decode.text()
+    def _text_of(
+        self, network: Network, share: Share, shares: list[Share], cache: Cache, max_context: int
+    ) -> CoreText:  # fmt: skip
+        if network.post_norms and network.phase == "prefill":
+            raise InputError(f"norms behind the residual are not supported in a prefill, in {network.model}")
+        writer = (
+            PrefillText(network, self.machine, share, cache, max_context, shares) if network.phase == "prefill"
+            else DecodeText(network, self.machine, share, cache, max_context)
+        )  # fmt: skip
+        text = writer.text()
         sequencer = Sequencer(text.stream, text.operators, slot_bytes(self.machine), self.machine.hbm.channels_per_core)
-        ends = sequencer.registers_after({})
+        ends = sequencer.registers_after({R.LAST_GROUPS: 1, R.TAIL_BLOCKS: 1} if network.phase == "prefill" else {})
         sizes = {name: int(ends[register]) for name, register in _POINTERS.items()}
-        sizes["cache"] = decode.cache_bytes
-        sizes["results"] = channel_share(network.rows * share.vocab[1] * FP32, self.machine.hbm.channels_per_core)
+        sizes["cache"] = writer.cache_bytes
+        logits = channel_share(network.batch * share.vocab[1] * FP32, self.machine.hbm.channels_per_core)
+        sizes["results"] = writer.scratch_bytes + logits
         memory = map_memory(sizes, network.head.n * network.embedding_bytes, self.machine, network.model)
         return CoreText(share=share, text=text, sequencer=sequencer, memory=memory, cache=cache)
 
@@ -129,6 +138,21 @@ def registers_of(item: CoreText, network: Network, machine: CoreMachine, token: 
         "CONTEXT_SCALES": (full * tile // channels + rows) * cache.scale_bytes,
         "NEW_CHANNEL": (context - 1) % channels, "NEW_KEY": row * cache.key_bytes,
         "NEW_VALUE": row * cache.value_bytes, "NEW_SCALE": row * cache.scale_bytes,
+    }  # fmt: skip
+
+
+def prefill_registers(item: CoreText, network: Network, machine: CoreMachine) -> dict[str, int]:
+    """What the host writes before a prefill of ``network.tokens`` tokens a sequence."""
+    cache, block, memory = item.cache, machine.mm_rows, item.memory
+    full = (network.tokens - 1) // block
+    last = network.tokens - full * block
+    rows = ceil_div(round_up(last, K_BLOCK), cache.channels)
+    return {
+        "WEIGHTS": memory.weights[0], "SCALES": memory.scales[0], "INDICES": memory.indices[0],
+        "PARAMETERS": memory.parameters[0], "CACHE": memory.cache[0], "EMBEDDING": 0, "FULL_BLOCKS": full,
+        "LAST_ROWS": last, "LAST_BLOCKS": ceil_div(last, K_BLOCK), "LAST_KEYS": rows * cache.key_bytes,
+        "LAST_VALUES": rows * cache.value_bytes, "LAST_SCALES": rows * cache.scale_bytes,
+        "LAST_GROUPS": ceil_div(last, cache.channels),
     }  # fmt: skip
 
 

@@ -37,15 +37,16 @@ class DecodeText:
     def __init__(
         self, network: Network, machine: CoreMachine, share: Share, cache: Cache, max_context: int
     ) -> None:  # fmt: skip
-        if network.rows > MV_ROWS:
-            raise InputError(f"batch must be at most {MV_ROWS} sequences of a decode step, not {network.rows}")
+        if network.batch > MV_ROWS:
+            raise InputError(f"batch must be at most {MV_ROWS} sequences, not {network.batch}")
         self.network, self.machine, self.share, self.cache = network, machine, share, cache
-        self.rows, self.channels = network.rows, machine.hbm.channels_per_core
+        self.rows, self.channels = network.batch, machine.hbm.channels_per_core
         self.many = machine.cores > 1
         self.max_context = round_up(max_context, K_BLOCK)
         self.asm = Assembler()
         self.tile = kv_tile(machine)
         self.cache_bytes = round_up(len(network.layers) * self.batch_heads * cache.stride, REGION_BYTES)
+        self.scratch_bytes = 0
         self._allocate()
 
     # -- buffers ---------------------------------------------------------------------------------------------------
@@ -523,7 +524,7 @@ class DecodeText:
             target = "act"
         self.asm.add(
             "MISC", wait=wait, release=release, operation=operation, vectors=vectors, elements=elements, a_line=a,
-            b_line=b, out_line=out, target=target, group=log2_group(act) if act else 0, **registers,
+            b_line=b, out_line=out, target=target, **{"group": log2_group(act) if act else 0, **registers},
         )  # fmt: skip
 
 

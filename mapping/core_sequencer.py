@@ -118,8 +118,8 @@ class Sequencer:
             found |= {name: table[name] for name in ("operation", "causal")}
             found["group"] = np.where(table["group"] > 0, 1 << table["group"], 0)
             found["passes"] = _PASSES[table["operation"]]
-            act = codes("LD", "buffer")["act"]
-            found["target"] = np.where(table["target"] == codes("MISC", "target")["act"], act, act + 1)
+            buffers = np.array([codes("LD", "buffer")[name] for name in codes("MISC", "target")], np.int64)
+            found["target"] = buffers[table["target"]]
         else:
             names = list(codes("SYS", "operation"))
             known = [SYS_OPERATIONS.index(name) if name in SYS_OPERATIONS else CONTROL for name in names]

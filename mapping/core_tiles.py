@@ -98,17 +98,27 @@ class Tiling(msgspec.Struct, frozen=True, kw_only=True):
         return [self.slab] * whole + ([rest] if rest else [])
 
     def slab_of(self, columns: int, k: int, last: bool) -> Slab:
-        """What one slab moves; scales of a whole row come with the ``last`` slab."""
-        weight, padded = self.linear.weight, round_up(columns, self.step)
-        codes = padded * k * weight.bits * self.linear.keep_n // K_BLOCK
-        scales = padded * scale_bits(weight, k) if weight.group else padded * scale_bits(weight, self.linear.k) * last
-        places = padded * (k // K_BLOCK) * round(index_bits(self.linear.keep_n, self.coding) * K_BLOCK)
-        return Slab(
-            k=k, weight_bytes=self._each(codes), scale_bytes=self._each(scales), index_bytes=self._each(places)
-        )  # fmt: skip
+        """What one slab moves; scales of a whole row come with the ``last`` slab.
 
-    def _each(self, bits: int) -> int:
-        return round_up(ceil_div(bits, 8 * self.channels), BURST_BYTES)
+        Every step of columns is whole bursts, so that a tile is its steps one after the other.
+        """
+        steps = ceil_div(columns, self.step)
+        return Slab(k=k, **{name: steps * round_up(ceil_div(bits, 8 * self.channels), BURST_BYTES)
+                            for name, bits in self._step_bits(k, last).items()})  # fmt: skip
+
+    def part_of(self, k: int) -> Slab:
+        """A part of K of one step of columns, as it lies in the slab, which pads only its end."""
+        return Slab(k=k, **{name: ceil_div(bits, 8 * self.channels)
+                            for name, bits in self._step_bits(k, False).items()})  # fmt: skip
+
+    def _step_bits(self, k: int, last: bool) -> dict[str, int]:
+        weight, step = self.linear.weight, self.step
+        scales = step * scale_bits(weight, k) if weight.group else step * scale_bits(weight, self.linear.k) * last
+        places = k // K_BLOCK * round(index_bits(self.linear.keep_n, self.coding) * K_BLOCK)
+        return {
+            "weight_bytes": step * k * weight.bits * self.linear.keep_n // K_BLOCK, "scale_bytes": scales,
+            "index_bytes": step * places,
+        }  # fmt: skip
 
     def all_slabs(self) -> Iterator[tuple[int, int, int, Slab]]:
         """(First column, columns, first k, slab) in the order in which the program streams them."""
