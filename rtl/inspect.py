@@ -13,6 +13,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from mixflight.rtl.primitive_models import MODELS
+
 _MODULE = re.compile(r"^module\s+(\\\S+ |[A-Za-z_][\w$]*)(.*?)^endmodule", re.MULTILINE | re.DOTALL)
 _INSTANCE = re.compile(r"^  (\\\S+ |[A-Za-z_][\w$]*) +(\\\S+ |[A-Za-z_][\w$]*) ?\($", re.MULTILINE)
 _GUARD = re.compile(r"\\\$auto\$verilog_backend\.cc:\d+:dump_module\$\d+")
@@ -128,6 +130,8 @@ def inspect_verilog(text: str, *, top: str) -> Design:
         shape = parsed[normal]
         instances: Counter[str] = Counter()
         for placeholder, count in shape.instances.items():
+            if placeholder in MODELS:       # a device's primitive, defined by its vendor
+                continue
             instances[children[int(placeholder.removeprefix("child_"))]] += count
         modules[name] = ModuleText(name=name, ports=shape.ports, instances=dict(instances),
                                    register_bits=shape.register_bits, memory_bits=shape.memory_bits)

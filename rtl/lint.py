@@ -8,6 +8,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from mixflight.rtl.primitive_models import models_for
 from mixflight.rtl.toolchain import Toolchain, find_toolchain, last_lines, run_tool
 
 WAIVERS = {
@@ -50,7 +51,7 @@ def lint(text: str, *, top: str, toolchain: Toolchain | None = None) -> list[Fin
     tools = toolchain or find_toolchain()
     with tempfile.TemporaryDirectory(prefix="mixflight-lint-") as folder:
         source = Path(folder) / f"{top}.v"
-        source.write_text(text)
+        source.write_text(models_for(text))
         done = run_tool(
             ["perl", str(tools.verilator), "--lint-only", "--default-language", "1364-2005", "-Wall", "-Wno-fatal",
              *(f"-Wno-{rule}" for rule in WAIVERS), "--top-module", top, source.name],

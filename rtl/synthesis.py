@@ -19,6 +19,7 @@ from pathlib import Path
 from mixflight.arch.errors import InputError
 from mixflight.rtl.cache import cache_folder, digest, write_atomically
 from mixflight.rtl.cell_libraries import LIBRARIES
+from mixflight.rtl.primitive_models import primitives_in
 from mixflight.rtl.toolchain import last_lines, package_version, run_tool
 
 TARGETS: Mapping[str, str] = {
@@ -105,6 +106,10 @@ def synthesise(text: str, *, top: str, target: str = "xcup", dsp: bool = True,
         Yosys refused the text.
     """
     check_target(target)
+    unknown = [name for name in primitives_in(text) if target != "xcup" or name == "DSP58"]
+    if unknown:
+        raise InputError(f"a design for {target} must have no {', '.join(unknown)}, which Yosys does not know there, "
+                         f"but {top} has")
     script = _script(target, top, dsp=dsp, flatten=flatten)
     tools = {"pyosys": package_version("pyosys")}
     text_sha256 = digest_text(text)
@@ -150,7 +155,7 @@ def _run(text: str, script: str, top: str) -> tuple[dict, str]:
         folder = Path(name)
         (folder / f"{top}.v").write_text(text)
         (folder / "script.ys").write_text(
-            f"read_verilog {top}.v\nhierarchy -check -top {top}\n{script}\ncheck -assert -noinit\n"
+            f"read_verilog {top}.v\n{script}\ncheck -assert -noinit\n"
             "tee -q -o statistics.json stat -json\n")
         done = run_tool([sys.executable, "-c", _RUNNER, "script.ys"], folder=folder)
         statistics = folder / "statistics.json"
