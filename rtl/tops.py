@@ -1,6 +1,8 @@
 """The designs that can be emitted, by name."""
 
+from mixflight.arch.csd_chain import RATIOS
 from mixflight.arch.errors import InputError
+from mixflight.rtl.csd_chain import CsdChain
 from mixflight.rtl.pe_align import GroupAlign
 from mixflight.rtl.pe_centred import CentredShiftAddPE
 from mixflight.rtl.pe_dequantise import DequantisePE
@@ -38,6 +40,16 @@ def aligned_pe(*, group_max: int = 128, extra_bits: int = 2) -> ShiftAddPE:
     return ShiftAddPE(group_max=group_max, a_bits=12 + extra_bits)
 
 
+def generic_chain(*, length: int = 16, group: int = 2, ratios: str = ",".join(RATIOS)) -> CsdChain:
+    """The sparse DSP chain without primitives: registers and operators."""
+    return CsdChain(length=length, group=group, ratios=ratios, variant="generic")
+
+
+def dsp58_chain(*, length: int = 16, group: int = 2, ratios: str = ",".join(RATIOS)) -> CsdChain:
+    """The sparse DSP chain of Versal's DSP58."""
+    return CsdChain(length=length, group=group, ratios=ratios, variant="dsp58")
+
+
 TOPS = {
     "mixpe-array": mixpe_array,
     "mixpe-w4a8-pe": ShiftAddPE,
@@ -50,6 +62,9 @@ TOPS = {
     "mixpe-w4a16-aligned-pe": aligned_pe,
     "fp16-align": GroupAlign,
     "fp16-pe": Fp16PE,
+    "csd-chain": CsdChain,
+    "csd-chain-generic": generic_chain,
+    "csd-chain-dsp58": dsp58_chain,
     "mixpe-w4a8-dot-pe": dot_w4a8_pe,
     "mixpe-w4a16-dot-pe": dot_w4a16_pe,
     "int8-dot-pe": dot_int8_pe,
