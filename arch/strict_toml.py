@@ -1,19 +1,16 @@
 """TOML into typed values, strictly: an unknown key, a missing key or a wrong type is one line that says where."""
 
-import difflib
 import math
-import re
 import tomllib
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 import msgspec
 
 from mixflight.arch.errors import InputError
+from mixflight.arch.toml_shape import first_departure
 
 T = TypeVar("T")
-
-_UNKNOWN = re.compile(r"Object contains unknown field `(?P<key>[^`]+)`(?: - at `\$\.?(?P<path>.*)`)?")
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -48,19 +45,9 @@ def convert(table: object, into: type[T], where: str) -> T:
 
 
 def _explain(message: str, table: object, into: Any) -> str:
-    match = _UNKNOWN.match(message)
-    if not match:
+    """What is wrong with ``table``: msgspec's own words where it is no unknown key, tag or choice."""
+    if not message.startswith(
+        ("Object contains unknown field", "Invalid value", "Invalid enum value", "Object missing")
+    ):
         return message
-    key, path = match["key"], match["path"] or ""
-    place = into
-    for part in filter(None, path.split(".")):
-        name, *indices = part.split("[")
-        place = next((field.type for field in msgspec.structs.fields(place) if field.encode_name == name), None)
-        for _ in indices:
-            place = (get_args(place) or (None,))[0]
-        if not (isinstance(place, type) and issubclass(place, msgspec.Struct)):
-            return message
-    valid = [field.encode_name for field in msgspec.structs.fields(place)]
-    near = difflib.get_close_matches(key, valid, n=1, cutoff=0.0)
-    hint = f"; the nearest valid key is {near[0]!r}" if near else ""
-    return f"unknown key {key!r}{f' in table [{path}]' if path else ''}{hint}"
+    return first_departure(table, into) or message

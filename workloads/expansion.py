@@ -91,7 +91,7 @@ class Expansion:
         if tokens not in self._counts:
             flows = self.recipe.tokens if self.recipe else ()
             if flows and tokens:
-                found = counts(flows, len(self.layers), tokens, self.model.visual_tokens)
+                found = counts(flows, self.layers, self.model.layers, tokens, self.model.visual_tokens)
             else:
                 found = Counts(layer=(tokens,) * len(self.layers), cache=(tokens,) * len(self.layers))
             self._counts[tokens] = found

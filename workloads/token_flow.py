@@ -1,6 +1,7 @@
 """The ``tokens`` table: how many tokens reach each layer, and how many of them stay in the cache."""
 
 import re
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import msgspec
@@ -48,17 +49,21 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     cache: tuple[int, ...]
 
 
-def counts(flows: tuple[Flow, ...], layers: int, tokens: int, visual: int) -> Counts:
-    """Tokens by layer of a prefill of ``tokens``, ``visual`` of them visual (0 ... tokens)."""
+def counts(flows: tuple[Flow, ...], layers: Sequence[int], of: int, tokens: int, visual: int) -> Counts:
+    """Tokens in each of ``layers`` (of a model of ``of`` layers) of a prefill of ``tokens``, ``visual`` of them visual
+    (0 ... tokens)."""
     sites = {flow.site for flow in flows}
     for site in sites:
-        if site.startswith("layer:") and not 0 <= int(site[6:]) < layers:
-            raise InputError(f"a flow's site must be layer:0 ... layer:{layers - 1}, not {site!r}")
+        if site.startswith("layer:") and not 0 <= int(site[6:]) < of:
+            raise InputError(f"a flow's site must be layer:0 ... layer:{of - 1}, not {site!r}")
     now = {"visual": min(visual, tokens), "text": tokens - min(visual, tokens)}
     now = _apply(flows, "pre_llm", now)
     by_layer, cached = [], []
-    for layer in range(layers):
-        now = _apply(flows, f"layer:{layer}", now)
+    done = 0
+    for layer in layers:
+        for reached in range(done, layer + 1):
+            now = _apply(flows, f"layer:{reached}", now)
+        done = layer + 1
         by_layer.append(max(1, sum(now.values())))
         cached.append(max(1, sum(_apply(flows, "cache", now).values())))
     return Counts(layer=tuple(by_layer), cache=tuple(cached))

@@ -16,6 +16,7 @@ from mixflight.workloads.inserted import Elementwise, Op
 from mixflight.workloads.inserted_operators import operators_of
 from mixflight.workloads.model import Model, TowerOf, model_named
 from mixflight.workloads.operators import Operator
+from mixflight.workloads.topology import Drop
 
 __all__ = ["Formats", "Trace", "decode_traces", "prefill_trace"]
 
@@ -314,8 +315,11 @@ class _Builder:
         layers = draft.layers or max(1, round(draft.share * len(e.layers)))
         recipe = e.recipe
         assert recipe is not None
-        own = msgspec.structs.replace(recipe, decode=None, topology=(), attn=(), ops=())
-        return _Builder(msgspec.structs.replace(self.model, layers=layers), own, self.batch, e.prefill, e.decode)
+        if not layers < len(e.layers):
+            raise InputError(f"a draft must have fewer than the {len(e.layers)} layers of its target, not {layers}")
+        rest = Drop(layers=e.layers[layers:])
+        own = msgspec.structs.replace(recipe, decode=None, topology=(*recipe.topology, rest))
+        return _Builder(self.model, own, self.batch, e.prefill, e.decode)
 
     def _reorder(self, step: Pass) -> list[Operator]:
         """The cache of every stream is read and written at another's place."""
