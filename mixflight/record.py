@@ -4,7 +4,7 @@ from pathlib import Path
 
 from mixflight.arch.errors import InputError
 from mixflight.generate import model_path
-from mixflight.sim.evaluation.prepare import numerics_of
+from mixflight.sim.evaluation.bind import numerics_of
 from mixflight.sim.evaluation.record import Record, record
 from mixflight.sim.golden.llama import load_llama
 from mixflight.workload import AS_STORED

@@ -6,6 +6,7 @@
     Window, TopKeys, Blocks   which keys a query sees
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -82,3 +83,15 @@ class Compression:
     keys: Cached | None = None
     values: Cached | None = None
     pattern: Window | TopKeys | Blocks | None = None
+
+    def sentences(self) -> tuple[str, ...]:
+        """What is done to the weights, a sentence for each kind of change."""
+        names = {**self.rotations, **self.pruned, **self.weights}
+        kinds = Counter((self.rotations.get(name), self.pruned.get(name), self.weights.get(name)) for name in names)
+        return tuple(
+            f"{count} weights " + ", ".join(filter(None, (
+                turned and f"rotated ({turned}, random)", pruning and f"pruned to {pruning.n} of {pruning.m}",
+                form and f"rounded to {form.name}",
+            )))
+            for (turned, pruning, form), count in kinds.items()
+        )  # fmt: skip

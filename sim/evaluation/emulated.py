@@ -9,7 +9,9 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+from numpy.typing import NDArray
 
+from mixflight.arch.formats import Format
 from mixflight.sim.evaluation import sparse_attention
 from mixflight.sim.evaluation.compression import Compression
 from mixflight.sim.evaluation.prepare import rounded
@@ -46,7 +48,7 @@ class Emulated:
         if present is not None:
             values = np.where(present, values, 0.0)
         if name in plan.weights:
-            values = rounded(values, plan.weights[name], name).values()
+            values = _round(values, plan.weights[name], name)
         if present is not None:
             values = np.where(present, values, 0.0)
         return values.astype(np.float32)
@@ -97,3 +99,9 @@ class Emulated:
         mean = (x * x).mean(axis=1, keepdims=True) + np.float32(self.llama.model.norm_epsilon)
         y: F32 = x / np.sqrt(mean) * self.llama.norms[name]
         return y
+
+
+def _round(values: NDArray[np.float64], wanted: Format, where: str) -> NDArray[np.float64]:
+    if wanted.name == "f16":
+        return to_f16(values.astype(np.float32), where).astype(np.float64)
+    return values if wanted.name == "f32" else rounded(values, wanted, where).values()

@@ -1,6 +1,6 @@
 """A model file under a recipe: what golden arithmetic needs, and what had to be done to the weights.
 
-    numerics_of    the recipe's activations and cache
+    operators      every linear's name in a recipe and in the file
     prepare        the file's weights in the recipe's formats, re-quantised by rounding where they differ
     requantise     one weight to another format
     rounded        values to a format
@@ -17,11 +17,10 @@ from mixflight.arch.formats import Format
 from mixflight.sim.evaluation.pack import pack
 from mixflight.sim.golden.linear import GroupedWeight, grouped_weight
 from mixflight.sim.golden.llama import Llama
-from mixflight.sim.golden.numerics import Activation, Numerics
 from mixflight.sim.golden.quantise import to_f16
 from mixflight.workloads.llama_gguf import LINEARS, LlamaWeights
 from mixflight.workloads.recipe import Recipe
-from mixflight.workloads.tensor import LAYOUTS, Tensor
+from mixflight.workloads.tensor import LAYOUTS
 
 
 def operators(llama: Llama) -> dict[str, str]:
@@ -34,32 +33,13 @@ def operators(llama: Llama) -> dict[str, str]:
     return {**named, "head": llama.head_name}
 
 
-def numerics_of(recipe: Recipe, llama: Llama) -> Numerics:
-    """Activations and cache of ``recipe``; what golden arithmetic does not define is refused."""
-    wanted = {"f16"} if recipe.kv.k == recipe.kv.v == "f16" else {"int8"}
-    attention = recipe.act_format("attention").name
-    if attention not in wanted:
-        raise InputError(
-            f"queries and probabilities must be {wanted.pop()} with keys in {recipe.kv.k} and values in {recipe.kv.v}, "
-            f"not {attention}, in recipe {recipe.name!r}"
-        )
-    return Numerics(
-        activations={
-            weight: Activation.named(recipe.act_format(operator).name)
-            for operator, weight in operators(llama).items()
-        },
-        k=recipe.kv.k,
-        v=recipe.kv.v,
-    )
-
-
 def prepare(llama: Llama, weights: LlamaWeights, recipe: Recipe) -> tuple[Llama, tuple[str, ...]]:
     """``llama`` with its linears in the recipe's formats, and a sentence for each kind of change.
 
     Where the stored format differs, the values that the stored codes stand for are rounded to the wanted format: no
     calibration, no error compensation. The embedding stays as stored.
     """
-    stored = {tensor.name: tensor.format for tensor in _tensors(weights)}
+    stored = stored_formats(weights)
     linears, changed = dict(llama.linears), Counter[tuple[str, str]]()
     for operator, name in operators(llama).items():
         wanted = recipe.weight_format(operator)
@@ -72,8 +52,10 @@ def prepare(llama: Llama, weights: LlamaWeights, recipe: Recipe) -> tuple[Llama,
     return dataclasses.replace(llama, linears=linears), sentences
 
 
-def _tensors(weights: LlamaWeights) -> list[Tensor]:
-    return [getattr(layer, role) for layer in weights.layers for role in LINEARS] + [weights.head]
+def stored_formats(weights: LlamaWeights) -> dict[str, Format]:
+    """The linears' formats by their names in the file."""
+    found = [getattr(layer, role) for layer in weights.layers for role in LINEARS] + [weights.head]
+    return {tensor.name: tensor.format for tensor in found}
 
 
 def requantise(weight: GroupedWeight, wanted: Format, where: str) -> GroupedWeight:

@@ -8,6 +8,7 @@ from a real model instead of being assumed.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -105,7 +106,7 @@ def record(llama: Llama, tokens: Sequence[int], numerics: Numerics | None = None
     )  # fmt: skip
 
 
-def _add(histograms: dict[str, NDArray[np.int64]], key: str, codes: NDArray[np.int8] | NDArray[np.uint8]) -> None:
+def _add(histograms: dict[str, NDArray[np.int64]], key: str, codes: NDArray[Any]) -> None:
     """Count ``codes`` (bytes from -128 to 255) into a histogram from LOWEST on."""
     counts = np.bincount(codes.reshape(-1).view(np.uint8), minlength=256)
     found = np.zeros(255 - LOWEST + 1, np.int64)

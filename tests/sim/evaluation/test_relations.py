@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from mixflight.evaluate import evaluation_recipe
+from mixflight.sim.evaluation.bind import numerics_of
 from mixflight.sim.evaluation.emulated import Emulated
-from mixflight.sim.evaluation.prepare import numerics_of
 from mixflight.sim.evaluation.score import Perplexity, golden, losses, windows
 from mixflight.sim.evaluation.text import evaluation_text
 from mixflight.sim.golden.llama import load_llama
