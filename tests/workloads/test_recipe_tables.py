@@ -29,7 +29,7 @@ head = "int8"
 [kv]
 k = {t = "split", axis = "token", parts = [[0.25, "int8"], [0.75, "int4"]]}
 v = "int4"
-residual = 8
+window = {tokens = 8, k = "int8", v = "int8"}
 evict = {slots = 48}
 [[attn]]
 pattern = "window"
@@ -142,6 +142,13 @@ def test_every_model_expands():
         assert prefill_trace(model, recipe_named("fp16"), min(64, model.context_length)).macs > 0
 
 
+def _expanded(tmp_path, text):
+    recipe = written(tmp_path, text)
+    return prefill_trace(model_named("smollm2-135m"), recipe, 32), list(
+        decode_traces(model_named("smollm2-135m"), recipe, 8, 4)
+    )
+
+
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
@@ -158,6 +165,4 @@ def test_every_model_expands():
 )
 def test_what_a_table_cannot_say_is_refused(tmp_path, extra, message):
     with pytest.raises(InputError, match=message):
-        recipe = written(tmp_path, BASE + extra)
-        prefill_trace(model_named("smollm2-135m"), recipe, 32)
-        list(decode_traces(model_named("smollm2-135m"), recipe, 8, 4))
+        _expanded(tmp_path, BASE + extra)
