@@ -92,7 +92,7 @@ def test_whole_loops_are_accepted_and_read_well():
     program = sys_program({**LOOP, "limit": 2}, {"operation": SYS["set"], "destination": 3, "value": 5}, END, DONE)
     assert len(read_program(isa.to_bytes(program, compact()))) == 4
     lines = list(listing(program))
-    assert lines[0].split() == ["0", "SYS", "operation=loop", "value=3", "limit=2"]
+    assert lines[0].split() == ["0", "SYS", "operation=loop", "buffer=global", "value=3", "limit=2"]
     assert lines[1][9:].startswith("  SYS") and lines[2][9:].startswith("SYS")
 
 
