@@ -18,7 +18,8 @@ Port = Literal[
     "scores", "o.in", "attention.out", "upgate.in", "ffn.mid", "down.in", "layer.out", "head.in", "head.out",
 ]  # fmt: skip
 PORTS: tuple[str, ...] = get_args(Port)
-OUTSIDE = ("embed.out", "head.in", "head.out")
+STEP_PORTS = ("scores", "kv.read", "kv.write")  # expanded for every step; the others once for all of them
+TEXT_FIELDS = ("name", "phase", "weight", "act")
 SYMBOLS = ("d", "f", "H", "K", "h", "L", "V", "E", "B", "n", "rows", "T", "S", "kept", "x", "G")
 
 
@@ -84,13 +85,29 @@ class Op(_Strict, frozen=True, kw_only=True):
         if self.every < 1 or self.probability < 0:
             raise ValueError("every must be at least 1 and probability at least 0")
 
+    def _names(self, *symbols: str) -> bool:
+        texts = [
+            getattr(place, field)
+            for place in (self, *self.matmul, *self.elementwise, *self.lookup)
+            for field in place.__struct_fields__
+            if field not in TEXT_FIELDS
+        ]
+        return any(parse(text).symbols() & set(symbols) for text in texts if isinstance(text, str))
+
     def check(self, where: str) -> None:
-        """Refuse what is no expression, and symbols that do not exist."""
+        """Refuse what is no expression, symbols that do not exist, and costs that change with the step elsewhere than
+        at the ports that are expanded for every step."""
         for place in (self, *self.matmul, *self.elementwise, *self.lookup):
             for field in place.__struct_fields__:
                 text = getattr(place, field)
-                if isinstance(text, str) and field not in ("name", "phase", "weight", "act"):
+                if isinstance(text, str) and field not in TEXT_FIELDS:
                     check_expression(text, f"{where}, ops {self.name!r}, {field}")
+        fixed = [port for port in self.at if port not in STEP_PORTS]
+        if fixed and self.phase != "prefill" and (self.every > 1 or self._names("S", "kept")):
+            raise InputError(
+                f"S, kept and every must stand at {', '.join(STEP_PORTS)} only, not at {fixed[0]}, "
+                f"in {where}, ops {self.name!r}"
+            )
         for item in self.matmul:
             check_codec(item.weight, f"{where}, ops {self.name!r}, weight")
             check_codec(item.act, f"{where}, ops {self.name!r}, act")

@@ -156,6 +156,7 @@ def _expanded(tmp_path, text):
         ('[[attn]]\npattern = "window"\ntokns = 4\n', "unknown key 'tokns'.*nearest valid key is 'tokens'"),
         ('[[ops]]\nname = "a"\nat = ["qkv.inn"]\n', "nearest valid value is 'qkv.in'"),
         ('[[ops]]\nname = "a"\nat = ["qkv.in"]\nread_bytes = "d * z"\n', "a symbol must be one of"),
+        ('[[ops]]\nname = "a"\nat = ["qkv.in"]\nread_bytes = "S"\n', "must stand at scores, kv.read, kv.write only"),
         ('[[ops]]\nname = "a"\nat = ["qkv.in"]\nlayers = [99]\nread_bytes = 1\n', "must name layers 0 ... 29"),
         ('[[kv.layers]]\nk = "int4"\nv = "int4"\nlayers = [30]\n', "kv.layers must name layers 0 ... 29, not 30"),
         ('[[topology]]\nedit = "drop"\nlayers = [77]\n', "must name layers of smollm2-135m that are there, not 77"),
