@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 from mixflight.arch.errors import InputError
 from mixflight.reproduce_flightllm import rows as flightllm_rows
+from mixflight.reproduce_mixpe import rows as mixpe_rows
 from mixflight.sim.dram.shuhai import rows as shuhai_rows
 from mixflight.sim.peers.reproduce import parse_array
 from mixflight.sim.peers.reproduce import rows as peers_rows
 from mixflight.sim.peers.workload import BASE, Machine
-from mixflight.sim.published_mixpe.reproduce import rows as mixpe_rows
 from mixflight.sim.reproduction import Row
 
 # A study refuses a mode that it does not have.

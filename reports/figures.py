@@ -6,6 +6,7 @@
     resources_figure   what the emitted array takes on an FPGA, by module
     energy_picture     decode's energy with and without DRAM, for a README
     FIGURES            name -> figure, as a report exports them
+    draw_svg           a drawing as an SVG in the page's ink
     with_ids           an SVG for a page that holds several
     standalone         an SVG as a file of its own, legible on light and dark
 
@@ -227,7 +228,7 @@ def energy_picture(machines: Sequence[Machine]) -> str:
         left.invert_yaxis()     # each of the two panels inverted the axis that they share
         figure.legend(handles, labels, loc="outside upper left", ncols=7)
 
-    return _draw(draw, (8.2, 2.5))
+    return draw_svg(draw, (8.2, 2.5))
 
 
 FIGURES: Mapping[str, Callable[[Document], str]] = {
@@ -243,10 +244,11 @@ FIGURES: Mapping[str, Callable[[Document], str]] = {
 
 
 def _svg(draw: "Callable[[Axes], None]", rows: Sequence[object], height: float | None = None) -> str:
-    return _draw(lambda figure: draw(figure.subplots()), (_WIDTH, height or 1.15 + 0.34 * len(rows)))
+    return draw_svg(lambda figure: draw(figure.subplots()), (_WIDTH, height or 1.15 + 0.34 * len(rows)))
 
 
-def _draw(draw: "Callable[[Figure], None]", size: tuple[float, float]) -> str:
+def draw_svg(draw: "Callable[[Figure], None]", size: tuple[float, float]) -> str:
+    """The ``<svg>`` element of what ``draw`` puts on a figure of ``size`` inches, in the page's ink."""
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure

@@ -1,6 +1,7 @@
 """``mixflight reproduce``: published numbers beside ours."""
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -29,6 +30,10 @@ def register(app: typer.Typer) -> None:
         buffer_kib: Annotated[
             int | None, typer.Option("--buffer-kib", help="peers: each of the three buffers.", metavar="128")
         ] = None,
+        figures: Annotated[
+            Path | None,
+            typer.Option("--figures", help="mixpe, corrected: write the figures as SVG here.", metavar="DIR"),
+        ] = None,
         json: JsonOption = False,
     ) -> None:
         """Published numbers beside ours, with the difference and whether it is within rounding or tolerance.
@@ -36,7 +41,10 @@ def register(app: typer.Typer) -> None:
         Example: mixflight reproduce mixpe --mode published
         """
         from mixflight.reproduce import reproduce as study_rows
+        from mixflight.reproduce_mixpe import write_figures
 
+        if figures is not None:
+            write_figures(what, mode, figures)
         rows = study_rows(
             what, mode, array=array, dram_bytes_per_cycle=dram_bytes_per_cycle, buffer_kib=buffer_kib
         )

@@ -34,6 +34,17 @@ def test_tables_fit_80_columns_and_have_their_notes_below():
     assert "* energy-1.4x: 1.4x is the energy ratio over OLAccel" in done.stdout
 
 
+def test_the_corrected_mode_has_the_same_keys_and_writes_its_figures(tmp_path):
+    found = document("reproduce", "mixpe", "--mode", "corrected", "--figures", str(tmp_path))
+    assert {row["mode"] for row in found["rows"]} == {found["mode"]} == {"corrected"}
+    rows = {row["id"]: row for row in found["rows"]}
+    compared = rows["speedup/opt-6.7b/decode-b64/mixpe-w4a8"]
+    assert compared["published"] == pytest.approx(452_990_464 / 50_671_104)
+    assert compared["rel_error"] == pytest.approx(compared["ours"] / compared["published"] - 1)
+    assert rows["speedup/llama2-13b/prefill/mixpe-w4a8"]["published"] is None
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mixpe-advantage.svg", "mixpe-design-space.svg"]
+
+
 def test_help():
     done = mixflight("reproduce", "--help")
     assert done.returncode == 0
@@ -43,8 +54,8 @@ def test_help():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("mixpe", "--mode", "corrected"), "mode must be one of published, not 'corrected', for study 'mixpe'"),
-        (("mixpe", "--mode", "best"), "mode must be one of published, not 'best'"),
+        (("mixpe", "--mode", "best"), "mode must be one of published, corrected, not 'best'"),
+        (("mixpe", "--figures", "."), "--figures goes with study 'mixpe' in mode 'corrected', not 'mixpe' in 'published'"),
         (("bitmod",), "WHAT must be one of mixpe"),
         ((), "Missing argument 'WHAT'"),
     ],
