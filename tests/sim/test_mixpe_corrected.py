@@ -17,7 +17,7 @@ from mixflight.sim.mixpe_corrected.goals import floor, goals
 from mixflight.sim.mixpe_corrected.hardware import hardware
 from mixflight.sim.mixpe_corrected.machines import CANDIDATES, GROUP, REFERENCE, formats_of, sized
 from mixflight.sim.mixpe_corrected.prices import DRAM_PJ_PER_BIT, mac_pj, prices_for, to_45nm
-from mixflight.sim.mixpe_corrected.quality import POINTS, errors, quality_table, score
+from mixflight.sim.mixpe_corrected.quality import POINTS, quality_table, score
 from mixflight.sim.mixpe_corrected.quantised import in_format, noise_ratio
 from mixflight.sim.mixpe_corrected.reproduce import efficiency
 from mixflight.sim.mixpe_corrected.run import outcome
@@ -197,11 +197,9 @@ def test_every_point_is_recorded():
 
 def test_a_recorded_error_is_found_again(smollm2_path):
     llama = load_llama(open_gguf(smollm2_path))
-    point = next(point for point in POINTS if point.name == "uint4-g64-z4/int8-g32")
-    row = next(row for row in quality_table().rows if row.name == point.name)
-    _, snr_blocks, snr_head = errors(llama, point)
-    assert snr_blocks == pytest.approx(row.snr_blocks_db, abs=1e-6)
-    assert snr_head == pytest.approx(row.snr_head_db, abs=1e-6)
+    head = llama.linears[llama.head_name]
+    row = next(row for row in quality_table().rows if row.name == "mxfp4/int8-g32")
+    assert noise_ratio([head], [in_format(head, FORMATS["mxfp4"], "head")]) == pytest.approx(row.snr_head_db, abs=1e-6)
 
 
 @pytest.mark.slow
@@ -218,4 +216,6 @@ def test_a_recorded_perplexity_is_found_again(smollm2_path, name):
     row = next(row for row in quality_table().rows if row.name == name)
     found = score(llama, point, tokens, losses(tokens, Emulated(llama).logits()))
     assert found.perplexity == pytest.approx(row.perplexity, rel=1e-6)
+    assert found.snr_blocks_db == pytest.approx(row.snr_blocks_db, abs=1e-6)
+    assert found.snr_head_db == pytest.approx(row.snr_head_db, abs=1e-6)
     assert len(tokens) == quality_table().text_tokens
