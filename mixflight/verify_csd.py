@@ -110,7 +110,7 @@ def check_chain(chain: Any, build: Build, *, seed: int = 0) -> ChainOutcome:
     for check, result in zip(checks, results, strict=True):
         found, taken, computed = _compare(chain, check, result)
         if result.finished and not check.stall:
-            busy[check.name] = lanes_busy(chain, check, result)
+            busy[check.name] = lanes_busy(check, result)
         failures += bool(found)
         messages += [f"{check.name}: {message}" for message in found]
         cycles_rtl, cycles_sim = cycles_rtl + taken, cycles_sim + computed
@@ -120,11 +120,11 @@ def check_chain(chain: Any, build: Build, *, seed: int = 0) -> ChainOutcome:
                         lanes_busy=busy)
 
 
-def lanes_busy(chain: Any, check: ChainCheck, result: Result) -> float:
+def lanes_busy(check: ChainCheck, result: Result) -> float:
     """Products that count between the first step taken and the last, of the two a DSP can do in a cycle."""
     cycles = result.input_cycles["wgt"]
     window = int(cycles[-1] - cycles[0]) + 1
-    return len(cycles) * chain.length * check.rows / (window * chain.length * ROWS)
+    return len(cycles) * check.rows / (window * ROWS)
 
 
 def _compare(chain: Any, check: ChainCheck, result: Result) -> tuple[list[str], int, int]:
@@ -150,7 +150,7 @@ def _compare(chain: Any, check: ChainCheck, result: Result) -> tuple[list[str], 
         found.append(f"{taken} cycles, computed {computed}")
     expected = check.rows / ROWS
     if all(len(slab.weights) >= len(slab.activations) for slab in check.slabs[:-1]) and _even(check):
-        fraction = lanes_busy(chain, check, result)
+        fraction = lanes_busy(check, result)
         if fraction != expected:
             found.append(f"{fraction:.3f} of the lanes' products count, not {expected}")
     return found, taken, computed

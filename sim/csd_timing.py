@@ -12,7 +12,8 @@ def chain_schedule(*, entries: Sequence[int], steps: Sequence[int]) -> list[tupl
     is taken while a bank is free; a slab's first step is taken at the earliest in the cycle after its last entry,
     and its bank is free again in the cycle after its last step.
     """
-    loaded, used, schedule = -1, -1, []
+    schedule: list[tuple[int, int]] = []
+    loaded = used = -1
     for number, (count, uses) in enumerate(zip(entries, steps, strict=True)):
         free = schedule[number - 2][1] if number >= 2 else -1
         loaded = max(loaded, free) + count
