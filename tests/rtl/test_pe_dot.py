@@ -14,9 +14,16 @@ def words(values, bits):
     return sum(int(value) % (1 << bits) << (bits * place) for place, value in enumerate(values))
 
 
-@pytest.mark.parametrize(("build", "act", "code"), [
-    (dot_w4a8_pe, -128, 15), (dot_w4a8_pe, 127, 15), (dot_w4a16_pe, -(1 << 13), 15), (dot_int8_pe, -128, -128),
-    (dot_int8_pe, 127, -128)])
+@pytest.mark.parametrize(
+    ("build", "act", "code"),
+    [
+        (dot_w4a8_pe, -128, 15),
+        (dot_w4a8_pe, 127, 15),
+        (dot_w4a16_pe, -(1 << 13), 15),
+        (dot_int8_pe, -128, -128),
+        (dot_int8_pe, 127, -128),
+    ],
+)
 def test_a_full_group_of_extremes_fits_the_least_accumulator(build, act, code):
     pe = build()
     step = (words([act] * 4, pe.act_bits), words([code] * 4, pe.code_bits))
