@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from mixflight.arch.errors import InputError
+from mixflight.files import whole_file
 from mixflight.generate import model_path
 from mixflight.sim.evaluation.bind import numerics_of
 from mixflight.sim.evaluation.record import Record, record
@@ -14,8 +15,11 @@ from mixflight.workloads.llama_gguf import weights_of
 from mixflight.workloads.tokenizer import tokenizer_of
 
 
-def record_text(model: str | Path, text: str) -> Record:
-    """Histograms of ``model`` (a GGUF file or a fetched model) on ``text``, or on the .txt file that it names."""
+def record_text(model: str | Path, text: str, laws: Path | None = None) -> Record:
+    """Histograms of ``model`` (a GGUF file or a fetched model) on ``text``, or on the .txt file that it names.
+
+    ``laws``: a .npz file to be written, which holds them and the laws of attention, cache and neurons (``LAYOUT``).
+    """
     if text.endswith(".txt"):
         try:
             text = Path(text).read_text(encoding="utf-8")
@@ -26,4 +30,12 @@ def record_text(model: str | Path, text: str) -> Record:
     if not tokens:
         raise InputError("the text to record must not be empty")
     llama = load_llama(file)
-    return record(llama, tokens, numerics_of(recipe_of(AS_STORED, weights_of(file)), llama))
+    found = record(llama, tokens, numerics_of(recipe_of(AS_STORED, weights_of(file)), llama))
+    if laws is not None:
+        from mixflight.sim.evaluation.laws import measure, save
+
+        if len(tokens) < 2:
+            raise InputError(f"laws need a text of at least 2 tokens, not {len(tokens)}")
+        with whole_file(laws) as part:
+            save(measure(llama, tokens), found, part)
+    return found

@@ -17,7 +17,7 @@ from mixflight.cli.evaluate import evaluation_document
 from mixflight.evaluate import Scenario, evaluate_each
 from mixflight.files import whole_file
 
-PATH = Path(__file__).resolve().parent / "sim" / "evaluation" / "accuracy.jsonl"
+PATH = Path(__file__).resolve().parent / "sim" / "evaluation" / "accuracy.json"
 MODEL = "smollm2"
 TIMES = ("scoring_s", "tokens_per_s")  # a machine's, not a recipe's
 # In the order of the page: weights, activations, cache, attention, absent weights.
@@ -31,9 +31,15 @@ RECIPES = (
 
 def rows(path: Path = PATH) -> dict[str, dict[str, Any]]:
     """The kept rows by recipe, in the order of the page."""
-    lines = path.read_bytes().splitlines() if path.exists() else []
-    found = {row["recipe"]: row for row in (msgspec.json.decode(line) for line in lines)}
+    held = msgspec.json.decode(path.read_bytes()) if path.exists() else []
+    found = {row["recipe"]: row for row in held}
     return {name: found[name] for name in sorted(found, key=lambda name: RECIPES.index(name))}
+
+
+def write(found: list[dict[str, Any]], path: Path = PATH) -> None:
+    """The rows as one JSON list, a row a line."""
+    with whole_file(path) as part:
+        part.write_bytes(b"[\n" + b",\n".join(msgspec.json.encode(row) for row in found) + b"\n]\n")
 
 
 def main(names: list[str], path: Path = PATH) -> None:
@@ -44,8 +50,7 @@ def main(names: list[str], path: Path = PATH) -> None:
         row = {key: value for key, value in evaluation_document(found).items() if key not in TIMES}
         kept = rows(path) | {found.recipe: row | {"made_with": made_with}}
         ordered = sorted(kept, key=lambda name: RECIPES.index(name))
-        with whole_file(path) as part:
-            part.write_bytes(b"".join(msgspec.json.encode(kept[name]) + b"\n" for name in ordered))
+        write([kept[name] for name in ordered], path)
         print(f"{found.recipe}: {found.perplexity.value:.3f}, {found.tokens_per_s:.0f} tokens/s", flush=True)
 
 

@@ -41,9 +41,10 @@ def register(app: typer.Typer) -> None:
         if tokens is not None and tokens < 1:
             raise InputError(f"--tokens must be at least 1, not {tokens}")
         with progress() as bars:
+            names: list[str | None] = list(recipe) if recipe else [None]
             bar = bars.add_task("scoring (tokens)", total=None)
             found = list(evaluate_each(
-                model, list(recipe or [None]), Scenario(arch=arch, prefill=prefill, decode=decode),
+                model, names, Scenario(arch=arch, prefill=prefill, decode=decode),
                 reference=reference, most_tokens=tokens, on_tokens=lambda count: bars.advance(bar, count),
             ))  # fmt: skip
         documents = [evaluation_document(item) for item in found]

@@ -26,7 +26,8 @@ def register(app: typer.Typer) -> None:
         record: Annotated[
             str | None,
             typer.Option("--record", help="Histograms of the file's codes and of its activations while it reads this "
-                         "text, or a .txt file, in its own formats, instead; -o F.json keeps them.", metavar="TEXT"),
+                         "text, or a .txt file, in its own formats, instead; -o F.json keeps them, -o F.npz also "
+                         "laws of attention, cache and neurons.", metavar="TEXT"),
         ] = None,
         json: JsonOption = False,
     ) -> None:  # fmt: skip
@@ -88,10 +89,11 @@ def _record(model: str, text: str, output: Path | None, json: bool) -> None:
     from mixflight.files import whole_file
     from mixflight.record import record_text
 
-    if output is not None and output.suffix != ".json":
-        raise InputError(f"the output of --record must be a .json file, not {output}")
-    found = record_text(model, text)
-    if output is not None:
+    if output is not None and output.suffix not in (".json", ".npz"):
+        raise InputError(f"the output of --record must be a .json or .npz file, not {output}")
+    laws = output if output is not None and output.suffix == ".npz" else None
+    found = record_text(model, text, laws)
+    if output is not None and laws is None:
         with whole_file(output) as part:
             part.write_bytes(msgspec.json.encode(found) + b"\n")
     if json:

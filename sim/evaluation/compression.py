@@ -88,10 +88,15 @@ class Compression:
         """What is done to the weights, a sentence for each kind of change."""
         names = {**self.rotations, **self.pruned, **self.weights}
         kinds = Counter((self.rotations.get(name), self.pruned.get(name), self.weights.get(name)) for name in names)
-        return tuple(
-            f"{count} weights " + ", ".join(filter(None, (
-                turned and f"rotated ({turned}, random)", pruning and f"pruned to {pruning.n} of {pruning.m}",
-                form and f"rounded to {form.name}",
-            )))
-            for (turned, pruning, form), count in kinds.items()
-        )  # fmt: skip
+        return tuple(f"{count} weights {_said(*kind)}" for kind, count in kinds.items())
+
+
+def _said(turned: Kind | None, pruning: Pruning | None, form: Format | None) -> str:
+    said = []
+    if turned:
+        said.append(f"rotated ({turned}, random)")
+    if pruning:
+        said.append(f"pruned to {pruning.n} of {pruning.m}")
+    if form:
+        said.append(f"rounded to {form.name}")
+    return ", ".join(said)

@@ -5,7 +5,7 @@ the bit: products go through NumPy's matrix multiplication, whose order is the m
 ``Compression``; queries, probabilities and everything between linears stay FP32.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -26,11 +26,20 @@ from mixflight.sim.golden.quantise import to_f16
 from mixflight.sim.golden.rope import rotate, rotation
 from mixflight.workloads.llama_gguf import FINAL_NORM, LINEARS
 
+Observer = Callable[[str, int, int, F32], None]
+
 
 class Emulated:
-    """Weights rounded once; ``logits`` is what ``losses`` asks for."""
+    """Weights rounded once; ``logits`` is what ``losses`` asks for.
 
-    def __init__(self, llama: Llama, compression: Compression | None = None) -> None:
+    ``observe(what, layer, index, values)`` is told of ``key`` and ``value`` [tokens, KV heads, head] before they are
+    rounded, of the ``probabilities`` [query, key] of head ``index``, and of the ``neurons`` [tokens, FFN width].
+    """
+
+    def __init__(
+        self, llama: Llama, compression: Compression | None = None, observe: Observer | None = None
+    ) -> None:
+        self.observe = observe or (lambda what, layer, index, values: None)
         self.llama, self.compression = llama, compression or Compression()
         self.rotations = {
             name: random(kind, llama.linears[name].k) for name, kind in self.compression.rotations.items()
@@ -74,13 +83,19 @@ class Emulated:
         plan, head = self.compression, self.llama.model.head_dim
         y = self._norm(f"blk.{layer}.attn_norm.weight", x)
         q, k, v = (linear(role, y).reshape(len(x), -1, head) for role in ("q", "k", "v"))
+        k = rotate(k, cosine, sine)
+        self.observe("key", layer, 0, k)
+        self.observe("value", layer, 0, v)
         mixed = sparse_attention.attend(
-            rotate(q, cosine, sine), rotate(k, cosine, sine), v, plan.keys, plan.values, plan.pattern
-        )
+            rotate(q, cosine, sine), k, v, plan.keys, plan.values, plan.pattern,
+            lambda h, p: self.observe("probabilities", layer, h, p),
+        )  # fmt: skip
         x = x + linear("o", mixed.reshape(len(x), -1))
         y = self._norm(f"blk.{layer}.ffn_norm.weight", x)
         gate = linear("gate", y)
-        out: F32 = x + linear("down", gate / (1 + np.exp(-gate)) * linear("up", y))
+        hidden = gate / (1 + np.exp(-gate)) * linear("up", y)
+        self.observe("neurons", layer, 0, hidden)
+        out: F32 = x + linear("down", hidden)
         return out
 
     def _linear(self, name: str, x: F32) -> F32:

@@ -1,5 +1,7 @@
 """Causal attention of a whole window in FP32, over a rounded cache and the keys that a pattern lets a query see."""
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,9 +15,13 @@ Pattern = Window | TopKeys | Blocks | None
 
 
 def attend(
-    q: F32, k: F32, v: F32, keys: Cached | None = None, values: Cached | None = None, pattern: Pattern = None
-) -> F32:
-    """Outputs [tokens, heads, head] of queries [tokens, heads, head] over keys and values [tokens, KV heads, head]."""
+    q: F32, k: F32, v: F32, keys: Cached | None = None, values: Cached | None = None, pattern: Pattern = None,
+    observe: Callable[[int, F32], None] | None = None,
+) -> F32:  # fmt: skip
+    """Outputs [tokens, heads, head] of queries [tokens, heads, head] over keys and values [tokens, KV heads, head].
+
+    ``observe(head, probabilities)`` is told what each head attends to.
+    """
     tokens, heads, head = q.shape
     past = np.tril(np.ones((tokens, tokens), np.bool_))
     late_keys, late_values = unsettled(keys, tokens), unsettled(values, tokens)
@@ -32,6 +38,8 @@ def attend(
             seen = top_keys(p, pattern.budget) if isinstance(pattern, TopKeys) else top_blocks(p, pattern)
             p = np.where(seen & past, p, np.float32(0))
             p /= p.sum(axis=1, keepdims=True)
+        if observe is not None:
+            observe(h, p)
         if late_values is None:
             out[:, h] = p @ stored_v[:, kv]
         else:

@@ -21,7 +21,7 @@ def test_a_record_is_one_compact_document(smollm2_path, tmp_path):
 @pytest.mark.parametrize(("arguments", "message"), [
     (("smollm2", "--record", ""), "must not be empty"),
     (("smollm2", "--record", "nowhere.txt"), "nowhere.txt"),
-    (("smollm2", "--record", PATH, "-o", "out.parquet"), "must be a .json file"),
+    (("smollm2", "--record", PATH, "-o", "out.parquet"), "must be a .json or .npz file"),
     (("smollm2", "--record", "text", "--decode", "1"), "--record takes the file as it is"),
     (("llama2-7b", "--record", "text"), "must be smollm2 or a .gguf file"),
 ])
