@@ -20,9 +20,17 @@ def test_sizing_of_the_u280_is_the_papers_table():
     assert U280.dsp == 6345
     assert U280.cores * U280.sfu.dsp == used["sfu"].dsp == 201
     assert U280.uram == flightllm_machine("u280").uram == 768
-    paper = U280.buffers.act.bytes, U280.buffers.vector.bytes, U280.buffers.index.bytes
+    paper = U280.buffers.act.bytes, U280.buffers.vector.bytes, flightllm_machine("u280").buffers["meta"].size_bytes
     assert U280.cores * sum(-(-size // 4608) for size in paper) == used["buffer"].bram36 == 816
-    assert U280.bram36 <= 816 + used["controller"].bram36
+    assert U280.bram36 + sum(used[part].bram36 for part in ("controller", "sfu", "interconnect")) <= U280.device.bram36
+
+
+def test_the_index_buffer_feeds_a_vector_step():
+    assert U280.buffers.index.bytes_per_cycle == U280.mv_macs_per_cycle * 4 // 8
+    assert flightllm_machine("u280").buffers["meta"].width_bytes * 32 == U280.buffers.index.bytes_per_cycle
+
+
+def test_speeds_of_the_u280():
     assert (U280.ports, U280.port_gb_s, U280.peak_gb_s) == (30, 14.4, pytest.approx(432))
     assert U280.hbm.peak_gb_s == pytest.approx(460.8)
     assert U280.peak_macs_per_s * 2 == pytest.approx(5.53e12, rel=0.001)

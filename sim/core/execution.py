@@ -1,0 +1,166 @@
+"""Runs a compiled program on its machine: total time, busy time of each unit, and what each operator waited for."""
+
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+
+from mixflight.arch.core import CoreMachine
+from mixflight.arch.errors import InputError
+from mixflight.arch.isa import CLASSES, Ints
+from mixflight.mapping.core_program import Piece, Pieces
+from mixflight.sim.core import kernel
+from mixflight.sim.core.units import FIELDS, LIMITS, TICKS, Floats, Units
+
+SLICES = ("class", "operator", "start", "busy until", "end")
+
+
+class Execution(msgspec.Struct, frozen=True, kw_only=True):
+    """One run, in cycles.
+
+    ``busy``      of each core (row) and class: the sum of occupancies (LD and ST: of their channels, as an average
+                  over the core's own)
+    ``spent``     (core, operator, limit): the time each operator owned, by the limit that set it; sums to a core's end
+    ``used``      (core, operator, class): occupancies by operator
+    ``start_up``  cycles before the first dispatch: the text's way into the instruction buffer
+    ``slices``    of each core where asked for: rows of ``SLICES`` in order of execution
+    """
+
+    total: float
+    instructions: int
+    busy: Floats
+    spent: Floats
+    used: Floats
+    start_up: float
+    slices: tuple[Floats, ...]
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Busy time of each class over the total, on the busiest core."""
+        return {kind: float(self.busy[:, c].max()) / self.total for c, kind in enumerate(CLASSES)}
+
+
+class Compiled(msgspec.Struct, frozen=True, kw_only=True):
+    """Streams of cores, timed: the ``program`` of all distinct pieces (rows of ``units.FIELDS``), where each begins and
+    how long it is, and the order of each core."""
+
+    program: Ints
+    firsts: Ints
+    counts: Ints
+    orders: tuple[Ints, ...]
+    operators: int
+
+
+def compile_streams(units: Units, streams: Sequence[Pieces], core_of: Sequence[int]) -> Compiled:
+    """All distinct ``streams``, timed; ``core_of`` names each core's."""
+    pieces: list[Piece] = []
+    orders = []
+    for stream in streams:
+        orders.append(stream.order + len(pieces))
+        pieces += stream.pieces
+    counts = np.array([len(item) for item in pieces], np.int64)
+    program = units.program(pieces)
+    return Compiled(
+        program=program, firsts=np.cumsum(counts) - counts, counts=counts,
+        orders=tuple(orders[index] for index in core_of),
+        operators=1 + int(program[:, FIELDS.index("operator")].max(initial=0)),
+    )  # fmt: skip
+
+
+def execute(
+    units: Units, compiled: Compiled, *, text_bytes: int = 0, repeat: bool = True, with_slices: bool = False
+) -> Execution:
+    """Run ``compiled`` on the cores of the machine of ``units``; a program that cannot finish is an InputError.
+
+    ``text_bytes`` of instructions are fetched before the first one where they fit the instruction buffer; what does not
+    fit is fetched as it is dispatched, which then is no faster than the fetch. ``repeat`` skips whole periods
+    of pieces that come again in the same state; the result is the same without.
+    """
+    machine = units.machine
+    if len(compiled.orders) != machine.cores:
+        found = len(compiled.orders)
+        raise InputError(f"a program must be for the {machine.cores} cores of {machine.name}, not {found}")
+    issue, start_up = fetch(machine, units, text_bytes)
+    cores = len(compiled.orders)
+    state = kernel.new_state(cores)
+    state[:, kernel.DISPATCHED_AT] = round(start_up * TICKS)
+    state[:, kernel.FRONT] = round(start_up * TICKS)
+    spent = np.zeros((cores, compiled.operators, len(LIMITS)), np.int64)
+    sizes = [int(compiled.counts[order].sum()) for order in compiled.orders]
+    trace = np.zeros((cores, max(sizes) if with_slices else 0, len(SLICES)), np.int64)
+    traced = np.zeros(cores, np.int64)
+    order_first = np.concatenate([[0], np.cumsum([len(order) for order in compiled.orders])])
+    reason, core = kernel.run(
+        state, np.concatenate(compiled.orders), order_first, compiled.firsts, compiled.counts,
+        compiled.program, spent, _room(units), machine.controller.queue_depth,
+        issue, trace, traced, repeat and not with_slices,
+    )  # fmt: skip
+    if reason != kernel.FINISHED:
+        _refuse(state[core], reason, int(core))
+    last = state[:, kernel.LAST_END]
+    for index in range(cores):
+        left = int(last[index] - state[index, kernel.FRONT])
+        if left > 0:
+            owner = int(state[index, kernel.LAST_OP])
+            spent[index, owner // 16, owner % 16] += left
+    used = _used(compiled, machine)
+    return Execution(
+        total=float(last.max(initial=0)) / TICKS, instructions=sum(sizes), busy=used.sum(axis=1), used=used,
+        spent=spent / TICKS, start_up=start_up,
+        slices=tuple(trace[i, : traced[i]].astype(np.float64) / [1, 1, TICKS, TICKS, TICKS] for i in range(cores))
+        if with_slices else (),
+    )  # fmt: skip
+
+
+def fetch(machine: CoreMachine, units: Units, text_bytes: int) -> tuple[int, float]:
+    """(Ticks between two dispatches, cycles before the first) for a text of so many bytes."""
+    controller = machine.controller
+    issue = round(controller.issue_cycles * TICKS)
+    if not text_bytes:
+        return issue, 0.0
+    ddr = units.memories[1]
+    rate = min(float(controller.fetch_bytes_per_cycle), machine.ddr.port_bytes_per_cycle)
+    if text_bytes <= machine.buffers.instruction.bytes:
+        return issue, ddr.latency_cycles + text_bytes / rate
+    return max(issue, -int(-16 * TICKS // rate)), ddr.latency_cycles
+
+
+def _room(units: Units) -> Ints:
+    """Ticks by which a buffer's port may lag: all requests in flight of a core's channels."""
+    hbm = units.machine.hbm
+    in_flight = hbm.outstanding * hbm.request_bytes * hbm.channels_per_core
+    return (in_flight / units.port_bytes * TICKS).astype(np.int64)
+
+
+def _used(compiled: Compiled, machine: CoreMachine) -> Floats:
+    """Occupancies by core, operator and class; a transfer on one of eight channels counts an eighth."""
+    columns = {name: compiled.program[:, index] for index, name in enumerate(FIELDS)}
+    pieces = np.repeat(np.arange(len(compiled.counts)), compiled.counts)
+    kinds = len(CLASSES)
+    weight = columns["occupancy"].astype(np.float64) / TICKS
+    moves = (columns["kind"] >= 0) & (columns["kind"] <= 1)
+    own = machine.hbm.channels_per_core
+    weight = np.where(moves, weight * np.minimum(columns["channels"], own) / own, weight)
+    found = np.zeros((len(compiled.orders), compiled.operators, len(CLASSES)))
+    real = columns["kind"] >= 0
+    for core, order in enumerate(compiled.orders):
+        uses = np.bincount(order, minlength=len(compiled.counts))[pieces]
+        found[core] = np.bincount(
+            (columns["operator"] * kinds + columns["kind"])[real], (weight * uses)[real], compiled.operators * kinds
+        ).reshape(compiled.operators, kinds)
+    return found
+
+
+def _refuse(state: Ints, reason: int, core: int) -> None:
+    if reason == kernel.OVERFLOW:
+        raise InputError(f"a program must release at most {kernel.RING} tokens ahead, not more, on core {core}")
+    if reason == kernel.ALONE:
+        raise InputError(f"all cores must meet at every barrier and exchange, but core {core} is done before others")
+    for c, kind in enumerate(CLASSES):
+        if state[kernel.PUSHED + c] > state[kernel.STARTED + c]:
+            number = int(state[kernel.STARTED + c])
+            raise InputError(
+                f"a program must run to its end, but {kind} number {number} of core {core} waits for a token that "
+                "never comes"
+            )
+    raise InputError(f"a program must run to its end, but core {core} does not")

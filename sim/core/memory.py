@@ -1,0 +1,134 @@
+"""How long a transfer keeps its memory channels busy, from the bank and row model of ``mixflight.sim.dram``.
+
+A transfer is one linear stream in each channel it uses, behind another transfer. Its *occupancy* is what it adds to the
+time of the transfer before it: rows it must open, bank groups and turnarounds, requests in flight that hide the rest.
+Its *latency* is that of a lone burst of a closed row. Refresh is a share of time, spread evenly: the ratio of a long
+stream with and without it. Distinct transfers are simulated once (``functools.cache``): by bytes, place in the rows,
+and whether they go on where the one before ended; whole stripes (a row of every bank) beyond the first two are added at
+the steady rate.
+
+Occupancy is never below the port's time for the bytes. Without ``rows`` it is bytes over the lower of the peaks of
+channel and port.
+"""
+
+import functools
+
+import msgspec
+import numpy as np
+
+from mixflight.arch.core import Channels
+from mixflight.arch.dram_standard import dram_standard_named
+from mixflight.arch.isa import Ints
+from mixflight.sim.dram import Requests, serve, stream, stream_time
+
+_LEAD_BYTES = 4096
+_GRAIN = 512
+_LONG = 1 << 21
+_NEVER_NS = 1e15
+
+
+class ChannelTiming(msgspec.Struct, frozen=True, kw_only=True):
+    """Times of transfers on the channels of one memory, in cycles of the core's clock."""
+
+    channels: Channels
+    clock_mhz: float
+    rows: bool = True
+    refresh: bool = True
+
+    @property
+    def latency_cycles(self) -> float:
+        """From the request of a lone burst of a closed row to its data."""
+        standard = self.channels.dram
+        return self._cycles(stream_time(standard, bytes=standard.burst_bytes, request_bytes=standard.burst_bytes,
+                                        outstanding=1))  # fmt: skip
+
+    def occupancy(self, bytes: Ints, address: Ints, *, write: bool) -> np.ndarray:
+        """Cycles that each of a sequence of transfers adds; no bytes add nothing. ``bytes`` and ``address`` are those
+        of each channel."""
+        found = np.zeros(len(bytes))
+        real = np.flatnonzero(bytes > 0)
+        if not len(real):
+            return found
+        size, start = bytes[real], address[real]
+        port = size / self.channels.port_bytes_per_cycle
+        if not self.rows:
+            peak = self.channels.dram.peak_gb_s * 1e3 / self.clock_mhz
+            found[real] = np.maximum(port, size / peak)
+            return found
+        stripe = self.channels.dram.stripe_bytes
+        before = np.concatenate([[-1], (start + size)[:-1]])
+        goes_on = before == start
+        offset = start % stripe // _GRAIN * _GRAIN
+        lead = np.where(goes_on, -1, -(-(before % stripe) // _GRAIN) * _GRAIN)
+        if write:
+            lead = np.zeros_like(lead)
+        keys, inverse = np.unique(np.stack([size, offset, lead]), axis=1, return_inverse=True)
+        times = np.array([
+            _added_ns(self.channels.standard, self.channels.request_bytes, self.channels.outstanding, one, at, behind,
+                      write)
+            for one, at, behind in keys.T.tolist()
+        ])  # fmt: skip
+        factor = refresh_factor(self.channels.standard) if self.refresh else 1.0
+        found[real] = np.maximum(port, self._cycles(1.0) * factor * times[inverse.reshape(-1)])
+        return found
+
+    def _cycles(self, nanoseconds: float) -> float:
+        return nanoseconds * self.clock_mhz / 1e3
+
+
+@functools.cache
+def refresh_factor(standard: str) -> float:
+    """Time of a long stream over what it would take without refresh."""
+    table = dram_standard_named(standard)
+    times = [
+        stream(table, bytes=_LONG, request_bytes=512, outstanding=64, first_refresh_ns=first).time_ns
+        for first in (None, _NEVER_NS)
+    ]
+    return times[0] / times[1]
+
+
+@functools.cache
+def _stripe_ns(standard: str, request_bytes: int, outstanding: int, write: bool) -> float:
+    """A stripe more of a long linear stream, without refresh."""
+    table = dram_standard_named(standard)
+    times = [
+        stream_time(table, bytes=count * table.stripe_bytes, request_bytes=request_bytes, outstanding=outstanding,
+                    write=write, first_refresh_ns=_NEVER_NS)
+        for count in (8, 16)
+    ]  # fmt: skip
+    return (times[1] - times[0]) / 8
+
+
+@functools.cache
+def _added_ns(
+    standard: str, request_bytes: int, outstanding: int, bytes: int, offset: int, lead: int, write: bool
+) -> float:  # fmt: skip
+    """What a transfer adds behind a read of ``_LEAD_BYTES`` that ends at ``lead`` of another row (-1: right before
+    it). A write is also followed by a read, so that both turnarounds are its own."""
+    stripe = dram_standard_named(standard).stripe_bytes
+    whole = max(0, bytes // stripe - 1)
+    start = 8 * stripe + offset
+    before = start if lead < 0 else 4 * stripe + lead
+    parts = [(before - _LEAD_BYTES, _LEAD_BYTES, False), (start, bytes - whole * stripe, write)]
+    around = parts[:1]
+    if write:
+        parts.append((before, _LEAD_BYTES, False))
+        around = [parts[0], parts[2]]
+    added = _served(standard, request_bytes, outstanding, parts) - _served(standard, request_bytes, outstanding, around)
+    return added + whole * (_stripe_ns(standard, request_bytes, outstanding, write) if whole else 0.0)
+
+
+def _served(standard: str, request_bytes: int, outstanding: int, parts: list[tuple[int, int, bool]]) -> float:
+    address, size, write = [], [], []
+    for start, length, writes in parts:
+        starts = np.arange(start, start + length, request_bytes, dtype=np.int64)
+        address.append(starts)
+        size.append(np.minimum(request_bytes, start + length - starts))
+        write.append(np.full(len(starts), writes))
+    requests = Requests(
+        address=np.concatenate(address), bytes=np.concatenate(size), write=np.concatenate(write),
+        arrival_clock=np.zeros(sum(len(item) for item in address), np.int64),
+    )  # fmt: skip
+    return serve(
+        dram_standard_named(standard), requests, outstanding=outstanding, first_refresh_ns=_NEVER_NS
+    ).end_ns  # fmt: skip
