@@ -61,8 +61,8 @@ def main() -> None:
             print(f"synthesising {select} {ratios}", file=sys.stderr)
             rows.append(row(ratios, select))
     rows.append(row(SETS[-1], SELECTS[0], "generic"))
-    levels, net = lut_levels(emit_verilog(chain(SETS[-1], SELECTS[0]), MODULE), top=MODULE)
-    rows[len(SETS) - 1] |= {"lut_levels": levels, "longest_path_ends_at": net}
+    levels, _ = lut_levels(emit_verilog(chain(SETS[-1], SELECTS[0]), MODULE), top=MODULE)
+    rows[len(SETS) - 1] |= {"lut_levels": levels}
     choices = [choice_row("store of 2 x 16 entries", OperandStore(entries=16))]
     choices += [choice_row(f"multiplexer of {n}", OperandMux(candidates=n)) for n in MULTIPLEXERS]
     text = as_toml(rows) + "\n" + as_toml(choices).replace("[[rows]]", "[[choices]]").split("\n\n", 1)[1]
