@@ -2,6 +2,7 @@
 
     verify_top      one top in one configuration
     verify_array    a systolic array: random, extreme and real tiles, alone and back to back, with and without stalls
+    verify_stationary   a weight-stationary array: the same
     verify_pe       a processing element: its operands alone, then random groups with gaps
 
 All return a :class:`Row`. A failed check is a line of the row, not an exception.
@@ -20,10 +21,12 @@ from mixflight.rtl.csd_chain import CsdChain
 from mixflight.rtl.design import ChosenTop, choose_top
 from mixflight.rtl.harness import Build, Result, build_model, run_jobs
 from mixflight.rtl.primitive_models import models_for
+from mixflight.rtl.weight_stationary_array import WeightStationaryArray
 from mixflight.sim.array_timing import array_cycles
 from mixflight.sim.golden.array import lane_values
 from mixflight.verify_csd import check_chain
 from mixflight.verify_pe import build_element, check_element
+from mixflight.verify_stationary import check_stationary
 from mixflight.verify_tiles import GROUP, PROMPT, REAL_TENSORS, Tile, digits_tile, random_tile, real_tiles
 
 __all__ = ["PROMPT", "REAL_TENSORS", "Check", "Row", "Tile", "array_checks", "compare", "plan", "random_tile",
@@ -49,6 +52,9 @@ CONFIGURATIONS: tuple[Mapping[str, Any], ...] = (
         {"pe": "float", "zero": "none", "split": 2},
         {"pe": "float", "zero": "f16-min"},
         {"pe": "fp16", "zero": "none"},
+        {"dataflow": "weight-stationary", "zero": "f16-min"},
+        {"dataflow": "weight-stationary", "pe": "centred", "zero": "int4", "two_pass": True},
+        {"dataflow": "weight-stationary", "pe": "int8", "zero": "none"},
     )),
 )
 """What is verified of ``mixpe-array`` when nothing is asked for: every kind of PE; the first one is what Q4_1 files
@@ -94,12 +100,14 @@ class Row:
                              for name, value in array.items() if value is not False)
         return (f"{array['rows']}x{array['cols']}, {array['lanes']} lanes, {array['pe']}, zero {array['zero']}"
                 f"{', two-pass' if array['two_pass'] else ''}"
-                f"{', split ' + str(array['split']) if array['split'] > 1 else ''}")
+                f"{', split ' + str(array['split']) if array['split'] > 1 else ''}"
+                f"{', weights stay, ' + str(array['tokens']) + ' tokens' if 'tokens' in array else ''}")
 
 
 def plan(top: str, **given: Any) -> list[ChosenTop]:
     """What to verify of ``top``: its configurations, or the one that the values which are not None choose."""
-    if top == "mixpe-array" and all(given.get(name) is None for name in ("zero", "pe", "two_pass", "split", "arch")):
+    decisive = ("zero", "pe", "two_pass", "split", "arch", "dataflow", "tokens")
+    if top == "mixpe-array" and all(given.get(name) is None for name in decisive):
         chosen = {name: value for name, value in given.items() if value is not None}
         return [choose_top(top, **{**configuration, **chosen}) for configuration in CONFIGURATIONS]
     return [choose_top(top, **given)]
@@ -124,6 +132,8 @@ def verify_top(chosen: ChosenTop, *, model: Path | None = None, seed: int = 0, m
         return verify_pe(chosen, seed=seed, mutate=mutate)
     array = chosen.component
     takes_minima = array.zero == "f16-min" and array.element.arithmetic == "integer" and array.element.w_bits == 4
+    if isinstance(array, WeightStationaryArray):
+        return verify_stationary(chosen, model=model if takes_minima else None, seed=seed, mutate=mutate)
     real = real_tiles(model, chosen) if model is not None and takes_minima else ()
     return verify_array(chosen, real=real, seed=seed, mutate=mutate)
 
@@ -236,6 +246,17 @@ def compare(chosen: ChosenTop, check: Check, result: Result) -> tuple[list[str],
     if taken != computed:
         found.append(f"{taken} cycles, computed {computed}")
     return found, taken, computed
+
+
+def verify_stationary(chosen: ChosenTop, *, model: Path | None = None, seed: int = 0,
+                      mutate: Mutate | None = None) -> Row:
+    """Run an emitted weight-stationary array against golden values and computed cycles."""
+    build = _build(chosen, mutate)
+    outcome = check_stationary(chosen.component, build, model=model, seed=seed)
+    return Row(top=chosen.top, configuration=dict(chosen.parameters), tests=outcome.tests,
+               failures=len(outcome.messages), cycles_rtl=outcome.cycles_rtl, cycles_sim=outcome.cycles_sim,
+               real_tiles=outcome.real_tiles, values=outcome.values, messages=outcome.messages[:20],
+               build_s=round(build.seconds, 2), run_s=round(outcome.run_s, 2))
 
 
 def verify_pe(chosen: ChosenTop, *, seed: int = 0, mutate: Mutate | None = None, sample: int = 1) -> Row:

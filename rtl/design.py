@@ -58,11 +58,13 @@ def choose_top(top: str, *, arch: str | None = None, **given: Any) -> ChosenTop:
         clock_mhz = machine.clock_mhz
         if "rows" not in accepted:
             raise InputError(f"--arch must not be given for {top}: it is no array")
-        shape = {"rows": machine.array.rows, "cols": machine.array.cols}
+        shape = {"dataflow": machine.array.dataflow, "rows": machine.array.rows, "cols": machine.array.cols}
         if not {"rows", "cols"} & set(chosen):
             shape |= {"lanes": machine.array.lanes, "split": machine.array.split}
+            if machine.array.tokens is not None:
+                shape["tokens"] = machine.array.tokens
         chosen = {**shape, "pe": ARCH_PES[machine.array.pe], **chosen}
-    for name in ("rows", "cols", "lanes", "group", "group_max", "split"):
+    for name in ("rows", "cols", "lanes", "group", "group_max", "split", "tokens"):
         if name in chosen and chosen[name] < 1:
             raise InputError(f"--{name.replace('_', '-')} must be at least 1, not {chosen[name]}, for {top}")
     pes = math.prod(chosen.get(name, accepted[name].default) for name in ("rows", "cols") if name in accepted)
@@ -72,5 +74,6 @@ def choose_top(top: str, *, arch: str | None = None, **given: Any) -> ChosenTop:
     component._MustUse__used = True     # a top may be looked at and not emitted; Amaranth would warn
     parameters = {name: getattr(component, name, chosen.get(name, parameter.default))
                   for name, parameter in accepted.items()}
+    parameters = {name: value for name, value in parameters.items() if value is not None}
     return ChosenTop(top=top, module=top.replace("-", "_"), component=component, parameters=parameters,
                      clock_mhz=clock_mhz)

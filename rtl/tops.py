@@ -1,5 +1,8 @@
 """The designs that can be emitted, by name."""
 
+from typing import get_args
+
+from mixflight.arch.array import Dataflow
 from mixflight.arch.csd_chain import RATIOS
 from mixflight.arch.errors import InputError
 from mixflight.rtl.csd_chain import CsdChain
@@ -13,6 +16,7 @@ from mixflight.rtl.pe_int8 import Int8PE
 from mixflight.rtl.pe_multiply import MultiplyPE
 from mixflight.rtl.pe_shift_add import ShiftAddPE
 from mixflight.rtl.systolic_array import SystolicArray
+from mixflight.rtl.weight_stationary_array import WeightStationaryArray
 
 
 def balanced_lanes(*, rows: int, cols: int, group: int) -> int:
@@ -25,14 +29,28 @@ def balanced_lanes(*, rows: int, cols: int, group: int) -> int:
     return next((lanes for lanes in range(1, cols) if cols % lanes == 0 and lanes * group >= rows * cols), cols)
 
 
-def mixpe_array(*, rows: int = 8, cols: int = 8, group: int = 32, lanes: int | None = None,
-                pe: str = "shift-add", group_max: int = 128, zero: str = "none",
-                two_pass: bool = False, split: int = 1) -> SystolicArray:
-    """The systolic array; without ``lanes`` it has those that groups of ``group`` codes keep busy."""
+def mixpe_array(*, dataflow: str = "output-stationary", rows: int = 8, cols: int = 8, group: int = 32,
+                lanes: int | None = None, pe: str = "shift-add", group_max: int = 128, zero: str = "none",
+                two_pass: bool = False, split: int = 1,
+                tokens: int | None = None) -> SystolicArray | WeightStationaryArray:
+    """The systolic array of a dataflow; without ``lanes`` it has those that groups of ``group`` codes keep busy.
+
+    ``tokens`` is of weight-stationary arrays, as many as rows where it is not given; they have no ``split``.
+    """
+    shared = {"rows": rows, "cols": cols, "pe": pe, "group_max": group_max, "zero": zero, "two_pass": two_pass}
+    if dataflow not in get_args(Dataflow):
+        raise InputError(f"dataflow must be {' or '.join(get_args(Dataflow))}, not {dataflow!r}, in a systolic array")
+    stationary = dataflow == "weight-stationary"
+    if stationary and split != 1:
+        raise InputError(f"split must be 1 in a weight-stationary array, not {split}")
+    if not stationary and tokens is not None:
+        raise InputError(f"tokens must not be given for an output-stationary array, as {tokens} is")
+    held = (tokens or rows) if stationary else rows
     if lanes is None:
-        lanes = balanced_lanes(rows=rows, cols=cols, group=group)
-    return SystolicArray(rows=rows, cols=cols, lanes=lanes, pe=pe, group_max=group_max, zero=zero,
-                         two_pass=two_pass, split=split)
+        lanes = balanced_lanes(rows=held, cols=cols, group=group)
+    if stationary:
+        return WeightStationaryArray(**shared, lanes=lanes, tokens=held)
+    return SystolicArray(**shared, lanes=lanes, split=split)
 
 
 def aligned_pe(*, group_max: int = 128, extra_bits: int = 2) -> ShiftAddPE:

@@ -24,6 +24,8 @@ def register(app: typer.Typer) -> None:
         group_max: option.GroupMax = None,
         two_pass: option.TwoPass = None,
         split: option.Split = None,
+        dataflow: option.Flow = None,
+        tokens: option.Tokens = None,
         part: Annotated[str | None, typer.Option("--part", help="FPGA part of the Vivado project.")] = None,
         json: option.Json = False,
     ) -> None:
@@ -33,7 +35,7 @@ def register(app: typer.Typer) -> None:
         from mixflight.rtl.project import DEFAULT_PART, write_project
 
         chosen = choose_top(top, arch=arch, rows=rows, cols=cols, lanes=lanes, pe=pe, zero=zero,
-                            group_max=group_max, two_pass=two_pass, split=split)
+                            group_max=group_max, two_pass=two_pass, split=split, dataflow=dataflow, tokens=tokens)
         project = write_project(chosen, output, part=part or DEFAULT_PART)
         ports = [{"name": port.name, "direction": port.direction, "width": port.width}
                  for port in project.design.ports]

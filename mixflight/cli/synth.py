@@ -24,6 +24,8 @@ def register(app: typer.Typer) -> None:
         group_max: option.GroupMax = None,
         two_pass: option.TwoPass = None,
         split: option.Split = None,
+        dataflow: option.Flow = None,
+        tokens: option.Tokens = None,
         dsp: Annotated[bool, typer.Option("--dsp/--no-dsp", help="Multipliers may use DSP blocks.")] = True,
         energy: Annotated[bool, typer.Option("--energy/--no-energy", help=(
             "With a Liberty file: simulate a PE's cells and price what toggles."))] = True,
@@ -41,7 +43,7 @@ def register(app: typer.Typer) -> None:
         if not cells:
             check_target(target)
         chosen = choose_top(top, arch=arch, rows=rows, cols=cols, lanes=lanes, pe=pe, zero=zero,
-                            group_max=group_max, two_pass=two_pass, split=split)
+                            group_max=group_max, two_pass=two_pass, split=split, dataflow=dataflow, tokens=tokens)
         if cells:
             _cells(chosen, target, priced=energy, json=json)
             return

@@ -23,6 +23,8 @@ def register(app: typer.Typer) -> None:
         group_max: option.GroupMax = None,
         two_pass: option.TwoPass = None,
         split: option.Split = None,
+        dataflow: option.Flow = None,
+        tokens: option.Tokens = None,
         model: Annotated[str, typer.Option("--model", help="Whose tiles are run: a fetched model.")] = "smollm2",
         real: Annotated[bool, typer.Option("--real/--no-real", help="Run tiles of the real model too.")] = True,
         seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the random operands and stalls.")] = 0,
@@ -39,7 +41,8 @@ def register(app: typer.Typer) -> None:
 
         names = tops or list(TOPS)
         given: dict[str, Any] = {"arch": arch, "rows": rows, "cols": cols, "lanes": lanes, "pe": pe, "zero": zero,
-                                 "group_max": group_max, "two_pass": two_pass, "split": split}
+                                 "group_max": group_max, "two_pass": two_pass, "split": split,
+                                 "dataflow": dataflow, "tokens": tokens}
         chosen = [item for name in names for item in plan(name, **given)]
         results: list[Row] = []
         with progress() as bars:
