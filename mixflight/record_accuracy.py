@@ -6,6 +6,7 @@ measured; rows of other recipes stay.
 """
 
 import platform
+import re
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -13,11 +14,14 @@ from typing import Any
 
 import msgspec
 
+from mixflight.arch.errors import InputError
 from mixflight.cli.evaluate import evaluation_document
 from mixflight.evaluate import Scenario, evaluate_each
 from mixflight.files import whole_file
+from mixflight.reports.accuracy import accuracy_figure, accuracy_table
 
 PATH = Path(__file__).resolve().parent / "sim" / "evaluation" / "accuracy.json"
+DOCS = Path(__file__).resolve().parents[1] / "docs"
 MODEL = "smollm2"
 TIMES = ("scoring_s", "tokens_per_s")  # a machine's, not a recipe's
 # In the order of the page: weights, activations, cache, attention, absent weights.
@@ -42,15 +46,25 @@ def write(found: list[dict[str, Any]], path: Path = PATH) -> None:
         part.write_bytes(b"[\n" + b",\n".join(msgspec.json.encode(row) for row in found) + b"\n]\n")
 
 
+def write_page(found: list[dict[str, Any]]) -> None:
+    """The figure, and the table in the page's place for it."""
+    page = DOCS / "accuracy.md"
+    text = page.read_text(encoding="utf-8")
+    old = re.search(r"(?m)^\| recipe \|.*\n(?:\|.*\n)+", text)
+    if old is None:
+        raise InputError(f"the page must hold a table that begins with | recipe |, in {page}")
+    page.write_text(text[: old.start()] + accuracy_table(found) + "\n" + text[old.end() :], encoding="utf-8")
+    (DOCS / "accuracy.svg").write_text(accuracy_figure(found), encoding="utf-8")
+
+
 def main(names: list[str], path: Path = PATH) -> None:
     """Measure ``names``, or every recipe that has no row yet."""
     wanted = names or [name for name in RECIPES if name not in rows(path)]
     made_with = {"python": platform.python_version(), **{name: version(name) for name in ("numpy", "numba")}}
     for found in evaluate_each(MODEL, wanted, Scenario(), reference=True):
         row = {key: value for key, value in evaluation_document(found).items() if key not in TIMES}
-        kept = rows(path) | {found.recipe: row | {"made_with": made_with}}
-        ordered = sorted(kept, key=lambda name: RECIPES.index(name))
-        write([kept[name] for name in ordered], path)
+        write([*(rows(path) | {found.recipe: row | {"made_with": made_with}}).values()], path)
+        write_page([*rows(path).values()])
         print(f"{found.recipe}: {found.perplexity.value:.3f}, {found.tokens_per_s:.0f} tokens/s", flush=True)
 
 
