@@ -7,7 +7,7 @@ LD, ST, MM, MV, MISC and the SYS operations barrier, exchange and done go to the
 SYS loop pushes (iterations, address of the next instruction); 0 iterations skip to behind its END.
 SYS end counts the innermost loop down and goes back to its start, or pops it.
 SYS set writes R[destination] = R[source] + R[other] + value modulo 2^32; SYS rotate adds ``value`` to R[destination] and subtracts
-    ``limit`` where that is reached: the pointer of a ring.
+    ``limit`` where that is reached: the pointer of a ring. SYS fetch writes constant number R[source] + value.
 
 Queues, tokens: as in ``isa``. R0 reads 0 and is never written.
 """
@@ -26,6 +26,8 @@ LOOP_DEPTH = 8
 SLOTS = 4
 LINE_BYTES = 64
 K_BLOCK = 16
+CONSTANTS = 1024
+"""Words of the memory of constants."""
 INSTRUCTION_BYTES = 16
 
 
@@ -41,7 +43,7 @@ def codes(kind: str, field: str) -> dict[str, int]:
     return {name: code for code, name in enumerate(compact().instructions[kind].fields[field].values)}
 
 
-SEQUENCED = ("loop", "end", "set", "rotate")
+SEQUENCED = ("loop", "end", "set", "rotate", "fetch")
 """SYS operations that the sequencer carries out itself; they neither wait nor release."""
 
 
@@ -57,7 +59,7 @@ def check(stream: Stream, where: str = "program") -> None:
     table, operation = stream.tables["SYS"], codes("SYS", "operation")
     at = np.flatnonzero(stream.kinds == CLASS_INDEX["SYS"])
     open_loops: list[int] = []
-    writes = np.isin(table["operation"], [operation["set"], operation["rotate"]])
+    writes = np.isin(table["operation"], [operation[name] for name in ("set", "rotate", "fetch")])
     _refuse(at, writes & (table["destination"] == 0), "a register that is written must not be R0", where)
     sequenced = np.isin(table["operation"], [operation[name] for name in SEQUENCED])
     _refuse(at, sequenced & ((table["wait"] | table["release"]) != 0), "loops and registers must have no tokens", where)

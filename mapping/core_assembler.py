@@ -7,7 +7,8 @@ from contextlib import contextmanager
 import msgspec
 import numpy as np
 
-from mixflight.arch.compact import check, codes, compact
+from mixflight.arch.compact import CONSTANTS, check, codes, compact
+from mixflight.arch.errors import InputError
 from mixflight.arch.isa import CLASS_INDEX, CLASSES, Ints, Stream, encode, stream_of, token_mask
 
 
@@ -39,10 +40,10 @@ class Register(enum.IntEnum):
     NEW_KEY = enum.auto()
     NEW_VALUE = enum.auto()
     NEW_SCALE = enum.auto()
-    FILLED = enum.auto()
-    USED = enum.auto()
-    FETCHED = enum.auto()
-    READ = enum.auto()
+    SLOT = enum.auto()
+    PARAMETER = enum.auto()
+    BITS = enum.auto()
+    TABLE = enum.auto()
     KEYS = enum.auto()
     A = enum.auto()
     B = enum.auto()
@@ -70,10 +71,11 @@ class Register(enum.IntEnum):
 
 
 class Text(msgspec.Struct, frozen=True, kw_only=True):
-    """A program, and for each instruction the operator it belongs to (index into ``names``)."""
+    """A program with its constants, and for each instruction the operator it belongs to (index into ``names``)."""
 
     stream: Stream
     operators: Ints
+    constants: Ints
     names: tuple[str, ...]
     kinds: tuple[str, ...]
 
@@ -87,6 +89,7 @@ class Assembler:
         self._operators: list[int] = []
         self._names: dict[tuple[str, str], int] = {}
         self._current = 0
+        self.constants: list[int] = []
 
     def operator(self, name: str, kind: str) -> None:
         """The operator that the instructions from here on belong to."""
@@ -115,6 +118,10 @@ class Assembler:
         """R[register] moves on in its ring of ``limit``."""
         self.add("SYS", operation="rotate", destination=register, value=step, limit=limit)
 
+    def fetch(self, register: int, number: int, source: int = 0) -> None:
+        """R[register] = constant R[source] + number."""
+        self.add("SYS", operation="fetch", destination=register, value=number, source=source)
+
     @contextmanager
     def loop(self, count: int, register: int = 0) -> Iterator[None]:
         """A block that runs ``count + R[register]`` times. One that runs once is written without a loop, none not."""
@@ -137,10 +144,12 @@ class Assembler:
             }
             for kind, rows in self._rows.items()
         }
+        if len(self.constants) > CONSTANTS:
+            raise InputError(f"a program must have at most {CONSTANTS} constants, not {len(self.constants)}")
         stream = stream_of(np.array(self._kinds, np.uint8), tables, compact())
         check(stream)
         encode(stream, compact())
         return Text(
-            stream=stream, operators=np.array(self._operators, np.int64),
+            stream=stream, constants=np.array(self.constants, np.int64), operators=np.array(self._operators, np.int64),
             names=tuple(name for name, _ in self._names), kinds=tuple(kind for _, kind in self._names),
         )  # fmt: skip

@@ -104,7 +104,9 @@ class CoreCompiler:
             else DecodeText(network, self.machine, share, cache, max_context)
         )  # fmt: skip
         text = writer.text()
-        sequencer = Sequencer(text.stream, text.operators, slot_bytes(self.machine), self.machine.hbm.channels_per_core)
+        sequencer = Sequencer(
+            text.stream, text.operators, text.constants, slot_bytes(self.machine), self.machine.hbm.channels_per_core
+        )
         ends = sequencer.registers_after({R.LAST_GROUPS: 1, R.TAIL_BLOCKS: 1} if network.phase == "prefill" else {})
         sizes = {name: int(ends[register]) for name, register in _POINTERS.items()}
         sizes["cache"] = writer.cache_bytes

@@ -9,7 +9,7 @@ same way between LD and MISC. All other tokens order two neighbouring steps. Sco
 heads: while the SFU works on one head, MV computes the scores of the next.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from mixflight.arch.compact import K_BLOCK, LINE_BYTES, SLOTS
@@ -47,6 +47,7 @@ class DecodeText:
         self.tile = kv_tile(machine)
         self.cache_bytes = round_up(len(network.layers) * self.batch_heads * cache.stride, REGION_BYTES)
         self.scratch_bytes = 0
+        self.columns: dict[str, int] = {}
         self._allocate()
 
     # -- buffers ---------------------------------------------------------------------------------------------------
@@ -113,42 +114,96 @@ class DecodeText:
         asm.set(R.KEYS, source=R.CACHE)
         asm.add("LD", wait=["MISC"], release=["MISC"], buffer="global", memory="ddr", base_register=R.EMBEDDING,
                 bytes=self.rows * net.embedding_bytes, buffer_line=self.parameters,
-                buffer_register=R.FETCHED)  # fmt: skip
-        asm.rotate(R.FETCHED, self.parameter_lines, PARAMETER_SLOTS * self.parameter_lines)
+                buffer_register=R.PARAMETER)  # fmt: skip
         self._join()
         self._with_parameters("embed", self.rows, net.hidden, a=self.x, out=self.x)
-        for first, count in net.runs():
+        for first, count in self._runs():
             with asm.loop(count):
                 self._layer(net.layers[first])
+                self._next_row()
         self._head()
         return asm.finish()
+
+    # -- layers that differ in bits --------------------------------------------------------------------------------
+
+    def _runs(self) -> Iterator[tuple[int, int]]:
+        """Runs of layers that share a text; where their weights differ in bits, these come from a table of constants,
+        a row a layer."""
+        for first, count in self.network.runs():
+            layers = self.network.layers[first : first + count]
+            names = [name for name in layers[0] if len({layer[name].weight.bits for layer in layers}) > 1]
+            if not self._proportional(layers, names):
+                equal = [index for index in range(count) if index == 0 or layers[index] != layers[index - 1]]
+                for at, end in zip(equal, [*equal[1:], count], strict=True):
+                    self.columns = {}
+                    yield first + at, end - at
+                continue
+            self.columns = {name: number for number, name in enumerate(names)}
+            if names:
+                self.asm.set(R.TABLE, len(self.asm.constants))
+                self.asm.constants += [layer[name].weight.bits for layer in layers for name in names]
+            yield first, count
+
+    def _proportional(self, layers: Sequence[dict[str, Linear]], names: Sequence[str]) -> bool:
+        """Whether every transfer of the linears ``names`` is bits times the same bytes in all ``layers``."""
+        found = {
+            tuple(
+                (name, columns, at, slab.k, slab.scale_bytes, slab.index_bytes,
+                 slab.weight_bytes / layer[name].weight.bits)
+                for name in names if name in cut
+                for _, columns, at, slab in cut[name].all_slabs()
+            )
+            for layer in {tuple(layer[name].weight.bits for name in names): layer for layer in layers}.values()
+            for cut in [tilings(self.network, self.machine, self.share, {name: layer[name] for name in names})]
+        }  # fmt: skip
+        return len(found) == 1 and all(item[-1] == int(item[-1]) for items in found for item in items)
+
+    def _next_row(self) -> None:
+        if self.columns:
+            self.asm.set(R.TABLE, len(self.columns), source=R.TABLE)
+
+    def _fetch_bits(self, linear: Linear) -> None:
+        """The bits of a linear that has its own in every layer."""
+        if linear.name in self.columns:
+            self.asm.fetch(R.BITS, self.columns[linear.name], source=R.TABLE)
+
+    def _size(self, linear: Linear, size: int, codes: bool) -> dict[str, int]:
+        """Fields of the bytes of a transfer of codes (or scales, indices)."""
+        if codes and linear.name in self.columns:
+            return {"bytes": size // linear.weight.bits, "bytes_register": R.BITS, "times": 1}
+        return {"bytes": size}
+
+    def _bits(self, linear: Linear) -> dict[str, int]:
+        """Fields of the bits of a code."""
+        return {"weight_bits": 0, "bits_register": R.BITS} if linear.name in self.columns else {}
 
     def _layer(self, layer: dict[str, Linear]) -> None:
         net, asm = self.network, self.asm
         tiles = tilings(net, self.machine, self.share, layer)
-        self._normed_input("attention_norm", layer["k"].act, "attention_input_quantise", self.input_codes)
+        self._normed_input("attention_norm", layer["k"], "attention_input_quantise", self.input_codes)
         if self.share.heads[1]:
             self._queries_keys_values(tiles)
             self._attention()
         step, (first, number) = net.queries * net.head_dim, self.share.heads
-        self._share_codes("attention_output_quantise", layer["o"].act, net.heads_width, (first * step, number * step),
+        self._share_codes("attention_output_quantise", layer["o"], net.heads_width, (first * step, number * step),
                           self.gathered, self.mixed_codes, behind_mv=number > 0)  # fmt: skip
         self._residual_linear(tiles["o"], self.mixed_codes, "attention")
-        self._normed_input("ffn_norm", layer["up"].act, "ffn_input_quantise", self.input_codes)
+        self._normed_input("ffn_norm", layer["up"], "ffn_input_quantise", self.input_codes)
         self._ffn(tiles)
-        self._share_codes("ffn_hidden_quantise", layer["down"].act, net.ffn, self.share.ffn, self.gate_out,
+        self._share_codes("ffn_hidden_quantise", layer["down"], net.ffn, self.share.ffn, self.gate_out,
                           self.hidden_codes, behind_mv=False)  # fmt: skip
         self._residual_linear(tiles["down"], self.hidden_codes, "ffn")
         asm.set(R.KEYS, self.batch_heads * self.cache.stride, source=R.KEYS)
 
-    def _normed_input(self, name: str, act: Format, quantise: str, codes: int) -> None:
+    def _normed_input(self, name: str, linear: Linear, quantise: str, codes: int) -> None:
         """Norm of the residual vector, quantised; the next MV may start."""
         net = self.network
         self.asm.operator(name, "norm")
         self._fetch(net.norm_bytes)
         self._with_parameters("norm", self.rows, net.hidden, a=self.x, out=self.normed)
         self.asm.operator(quantise, "quantise")
-        self._misc("quantise", self.rows, net.hidden, a=self.normed, out=codes, act=act, release=["MV"])
+        self._misc("quantise", self.rows, net.hidden, a=self.normed, out=codes, act=linear.act,
+                   static=linear.static, release=["MV"])  # fmt: skip
         self.asm.add("MV", wait=["MISC"])
 
     def _queries_keys_values(self, tiles: dict[str, Tiling]) -> None:
@@ -176,7 +231,8 @@ class DecodeText:
                 self._append()
         self.asm.operator("query_quantise", "quantise")
         vectors = self.batch_heads * net.queries
-        self._misc("quantise", vectors, head, a=self.q_out, out=self.query_codes, act=net.query, release=["MV"])
+        self._misc("quantise", vectors, head, a=self.q_out, out=self.query_codes, act=net.query,
+                   static=net.static_query, release=["MV"])  # fmt: skip
         self.asm.add("MV", wait=["MISC"])
 
     def _append(self) -> None:
@@ -242,16 +298,14 @@ class DecodeText:
         with asm.loop(0, R.FULL_TILES):
             self._cached(R.A, each * cache.key_bytes, wait=["MV"])
             asm.add("LD", release=["MV"], buffer="scale", slotted=1, wide=1, advance=1, base_register=R.B,
-                    buffer_register=R.FILLED, bytes=each * cache.scale_bytes)  # fmt: skip
-            asm.rotate(R.FILLED, 1, SLOTS)
+                    buffer_register=R.SLOT, bytes=each * cache.scale_bytes)  # fmt: skip
             self._mv(net.key, net.queries, columns=self.tile, k=net.head_dim, in_line=self.query_codes,
                      in_register=R.HEAD, out_line=self.scores, out_register=R.TILE, wait=["LD"],
                      release=["LD"])  # fmt: skip
             asm.set(R.TILE, self.tile * FP32 // LINE_BYTES, source=R.TILE)
         self._cached(R.A, 0, R.TAIL_KEYS, wait=["MV"])
         asm.add("LD", release=["MV"], buffer="scale", slotted=1, wide=1, base_register=R.B,
-                buffer_register=R.FILLED, bytes_register=R.TAIL_SCALES)  # fmt: skip
-        asm.rotate(R.FILLED, 1, SLOTS)
+                buffer_register=R.SLOT, bytes_register=R.TAIL_SCALES)  # fmt: skip
         self._mv(net.key, net.queries, columns_register=R.TAIL_COLUMNS, k=net.head_dim, in_line=self.query_codes,
                  in_register=R.HEAD, out_line=self.scores, out_register=R.TILE, wait=["LD"],
                  release=["LD", "MISC"])  # fmt: skip
@@ -267,11 +321,10 @@ class DecodeText:
         asm.operator("probability_quantise", "quantise")
         asm.add("LD", wait=["MISC"], release=["MISC"], buffer="global", wide=1, base_register=R.C,
                 offset=cache.scale_at, bytes_register=R.CONTEXT_SCALES, buffer_line=self.parameters,
-                buffer_register=R.FETCHED)  # fmt: skip
-        asm.rotate(R.FETCHED, self.parameter_lines, PARAMETER_SLOTS * self.parameter_lines)
+                buffer_register=R.PARAMETER)  # fmt: skip
         self._with_parameters("quantise", net.queries, 0, a=self.scores, a_register=R.SCORE,
                               elements_register=R.CONTEXT, out=self.probabilities, out_register=R.PROBABILITY,
-                              target="act", release=["MV"])  # fmt: skip
+                              target="act", static=net.static_query, release=["MV"])  # fmt: skip
 
     def _values(self) -> None:
         """Probabilities times values of the head two strides before C: the tail first, then whole tiles."""
@@ -285,13 +338,11 @@ class DecodeText:
         asm.set(R.A, at, source=R.C, other=R.TAIL_AT)
         asm.set(R.TILE, source=R.PROBABILITY, other=R.TAIL_LINES)
         self._cached(R.A, 0, R.TAIL_VALUES, wait=["MV"], release=["MV"])
-        asm.rotate(R.FILLED, 1, SLOTS)
         self._mv(net.value, net.queries, k_register=R.TAIL_BLOCKS, wait=["LD", "MISC"], release=["LD"], **into, **out)
         asm.set(R.A, at, source=R.C)
         asm.set(R.TILE, source=R.PROBABILITY)
         with asm.loop(0, R.FULL_TILES):
             self._cached(R.A, self.tile // self.channels * cache.value_bytes, wait=["MV"], release=["MV"])
-            asm.rotate(R.FILLED, 1, SLOTS)
             self._mv(net.value, net.queries, k=self.tile, accumulate=1, wait=["LD"], release=["LD"], **into, **out)
             asm.set(R.TILE, self.tile // LINE_BYTES, source=R.TILE)
 
@@ -300,7 +351,7 @@ class DecodeText:
     ) -> None:  # fmt: skip
         """A tile of the cache to the slot that is next."""
         self.asm.add("LD", wait=wait, release=release, buffer="weight", slotted=1, wide=1, advance=1,
-                     base_register=base, buffer_register=R.FILLED, bytes=size, bytes_register=register)  # fmt: skip
+                     base_register=base, buffer_register=R.SLOT, bytes=size, bytes_register=register)  # fmt: skip
 
     # -- linears ---------------------------------------------------------------------------------------------------
 
@@ -356,7 +407,7 @@ class DecodeText:
 
     def _head(self) -> None:
         net, asm = self.network, self.asm
-        self._normed_input("final_norm", net.head.act, "head_input_quantise", self.head_codes)
+        self._normed_input("final_norm", net.head, "head_input_quantise", self.head_codes)
         tiling = tiling_of(net.head, *self.share.vocab, self.machine)
 
         def fused(columns: int) -> None:
@@ -390,14 +441,15 @@ class DecodeText:
     def _slabs(self, tiling: Tiling, columns: int, codes: int, out: int, release: Sequence[str]) -> None:
         """The slabs of K of one tile: the first, a loop of those between, the last."""
         lengths, asm = tiling.slabs(), self.asm
+        self._fetch_bits(tiling.linear)
         step = tiling.slab // LINE_BYTES
 
         def slab(k: int, line: int, register: int, first: bool, last: bool) -> None:
-            self._load(tiling.slab_of(columns, k, last))
+            self._load(tiling.linear, tiling.slab_of(columns, k, last))
             self._mv(
                 tiling.linear.weight, self.rows, columns=columns, k=k, in_line=line, in_register=register,
                 out_line=out, out_register=R.B, keep=tiling.linear.keep_n, accumulate=not first, last=last,
-                wait=["LD"], release=["LD", *(release if last else ())],
+                wait=["LD"], release=["LD", *(release if last else ())], **self._bits(tiling.linear),
             )  # fmt: skip
 
         if len(lengths) > 1:
@@ -410,7 +462,7 @@ class DecodeText:
                     asm.set(R.C, step, source=R.C)
         slab(lengths[-1], codes + (len(lengths) - 1) * step, R.ZERO, len(lengths) == 1, True)
 
-    def _load(self, slab: Slab) -> None:
+    def _load(self, linear: Linear, slab: Slab) -> None:
         """A slab's weights, scales and indices to the next slot."""
         parts = [
             ("weight", R.WEIGHTS, slab.weight_bytes), ("scale", R.SCALES, slab.scale_bytes),
@@ -420,9 +472,9 @@ class DecodeText:
         for number, (buffer, base, size) in enumerate(parts):
             self.asm.add(
                 "LD", wait=["MV"] if number == 0 else (), release=["MV"] if number == len(parts) - 1 else (),
-                buffer=buffer, slotted=1, wide=1, advance=1, base_register=base, buffer_register=R.FILLED, bytes=size,
+                buffer=buffer, slotted=1, wide=1, advance=1, base_register=base, buffer_register=R.SLOT,
+                **self._size(linear, size, number == 0),
             )  # fmt: skip
-        self.asm.rotate(R.FILLED, 1, SLOTS)
 
     def _mv(
         self, weight: Format, rows: int, *, wait: Sequence[str], release: Sequence[str], k: int = 0, keep: int = 16,
@@ -432,26 +484,26 @@ class DecodeText:
         integer = weight.offset or weight.zero not in ("none", "f16-min")
         zero = "minimum" if weight.zero == "f16-min" else "integer" if integer else "none"
         self.asm.add(
-            "MV", wait=wait, release=release, weight_bits=weight.bits, keep=keep, zero=zero, last=last,
-            k_blocks=ceil_div(k, K_BLOCK), group=log2_group(weight), rows=rows, slot_register=R.USED, **fields,
+            "MV", wait=wait, release=release, keep=keep, zero=zero, last=last, k_blocks=ceil_div(k, K_BLOCK),
+            group=log2_group(weight), rows=rows, slot_register=R.SLOT, **{"weight_bits": weight.bits, **fields},
         )  # fmt: skip
-        self.asm.rotate(R.USED, 1, SLOTS)
+        self.asm.rotate(R.SLOT, 1, SLOTS)
 
     # -- vectors ---------------------------------------------------------------------------------------------------
 
     def _share_codes(
-        self, name: str, act: Format, width: int, part: tuple[int, int], vector: int, codes: int, *, behind_mv: bool
+        self, name: str, linear: Linear, width: int, part: tuple[int, int], vector: int, codes: int, *, behind_mv: bool
     ) -> None:  # fmt: skip
         """A linear's input, of which each core has the ``part`` (first element, number): quantised before the exchange
         where the groups lie within a core, else behind it; the next MV may start."""
-        asm, (first, own) = self.asm, part
-        local = act.group and self._whole_groups(act.group, width)
+        asm, act, (first, own) = self.asm, linear.act, part
+        local = linear.static or act.group and self._whole_groups(act.group, width)
         wait = ["MV"] if behind_mv else []
         if local or not self.many:
             asm.operator(name, "quantise")
             if own:
                 self._misc("quantise", self.rows, own, a=vector + first * FP32 // LINE_BYTES,
-                           out=codes + first // LINE_BYTES, act=act, wait=wait)  # fmt: skip
+                           out=codes + first // LINE_BYTES, act=act, static=linear.static, wait=wait)  # fmt: skip
             self._exchange(width, own, act.bits + (16 / act.group if act.group else 0), name, "act", codes)
             asm.add("MISC", release=["MV"])
         else:
@@ -500,8 +552,7 @@ class DecodeText:
         each = channel_share(size, self.channels)
         self.asm.add("LD", wait=["MISC"], release=["MISC"], buffer="global", wide=1, advance=1,
                      base_register=R.PARAMETERS, bytes=each, buffer_line=self.parameters,
-                     buffer_register=R.FETCHED)  # fmt: skip
-        self.asm.rotate(R.FETCHED, self.parameter_lines, PARAMETER_SLOTS * self.parameter_lines)
+                     buffer_register=R.PARAMETER)  # fmt: skip
 
     def _with_parameters(
         self, operation: str, vectors: int, elements: int, *, wait: Sequence[str] = (), release: Sequence[str] = (),
@@ -509,8 +560,8 @@ class DecodeText:
     ) -> None:  # fmt: skip
         """A MISC whose second input is the oldest parameters."""
         self._misc(operation, vectors, elements, wait=[*wait, "LD"], release=["LD", *release], b=self.parameters,
-                   b_register=R.READ, **fields)  # fmt: skip
-        self.asm.rotate(R.READ, self.parameter_lines, PARAMETER_SLOTS * self.parameter_lines)
+                   b_register=R.PARAMETER, **fields)  # fmt: skip
+        self.asm.rotate(R.PARAMETER, self.parameter_lines, PARAMETER_SLOTS * self.parameter_lines)
 
     def _misc(
         self, operation: str, vectors: int, elements: int, *, a: int, out: int, b: int = 0, act: Format | None = None,

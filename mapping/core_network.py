@@ -14,9 +14,18 @@ from mixflight.workloads.trace import Trace
 BLOCK_LINEARS = ("k", "v", "q", "o", "gate", "up", "down")
 """In order of execution: keys and values first, so that they reach memory while queries are computed."""
 
+_INPUTS = {
+    "k": "attention_input_quantise", "v": "attention_input_quantise", "q": "attention_input_quantise",
+    "o": "attention_output_quantise", "gate": "ffn_input_quantise", "up": "ffn_input_quantise",
+    "down": "ffn_hidden_quantise",
+}  # fmt: skip
+
 
 class Linear(msgspec.Struct, frozen=True, kw_only=True):
-    """One weight matrix (n outputs, k inputs): formats, and ``keep_n`` weights kept of each 16 along k (16: dense)."""
+    """One weight matrix (n outputs, k inputs): formats, and ``keep_n`` weights kept of each 16 along k (16: dense).
+
+    ``static``: the scale of its input is known beforehand.
+    """
 
     name: str
     n: int
@@ -25,6 +34,16 @@ class Linear(msgspec.Struct, frozen=True, kw_only=True):
     act: Format
     keep_n: int = 16
     bias: bool = False
+    static: bool = False
+
+    @property
+    def without_bits(self) -> "Linear":
+        """The same with any number of bits: what a text is shared by."""
+        weight = self.weight
+        if weight.table or weight.packed_bits or weight.two_level or weight.offset:
+            return self
+        return msgspec.structs.replace(self, weight=msgspec.structs.replace(weight, name="", bits=8, kind="int"))
+
 
 
 class Network(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,6 +76,7 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
     post_norms: bool
     attention_cap: bool
     logit_cap: bool
+    static_query: bool = False
     density: tuple[float, ...] = ()
 
     @property
@@ -70,10 +90,11 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
         return self.kv_heads * self.queries * self.head_dim
 
     def runs(self) -> list[tuple[int, int]]:
-        """(First layer, number) of neighbouring layers that are alike."""
+        """(First layer, number) of neighbouring layers that are alike in all but the bits of their weights."""
         found: list[tuple[int, int]] = []
-        for index, layer in enumerate(self.layers):
-            if found and self.layers[found[-1][0]] == layer:
+        plain = [tuple(item.without_bits for item in layer.values()) for layer in self.layers]
+        for index in range(len(self.layers)):
+            if found and plain[found[-1][0]] == plain[index]:
                 found[-1] = found[-1][0], found[-1][1] + 1
             else:
                 found.append((index, 1))
@@ -91,7 +112,7 @@ def network_of(trace: Trace, *, sparse: bool = True) -> Network:
     for name in BLOCK_LINEARS:
         for item in by_name.get(name, []):
             for layer in item.layers:
-                layers[layer][name] = _linear(item, sparse, name in biased)
+                layers[layer][name] = _linear(item, sparse, name in biased, _static(by_name, _INPUTS[name]))
     assert qk.weight is not None
     assert qk.act is not None
     assert av.weight is not None
@@ -103,17 +124,24 @@ def network_of(trace: Trace, *, sparse: bool = True) -> Network:
     return Network(
         model=trace.model, phase=trace.phase, batch=trace.batch, tokens=trace.tokens, context=trace.context,
         hidden=by_name["final_norm"][0].n, kv_heads=qk.count // trace.batch, queries=qk.m // trace.tokens,
-        head_dim=qk.k, ffn=activation.n, layers=tuple(layers), head=_linear(by_name["head"][0], sparse, False),
+        head_dim=qk.k, ffn=activation.n, layers=tuple(layers), head=_linear(
+            by_name["head"][0], sparse, False, _static(by_name, "head_input_quantise")
+        ),
         key=qk.weight, value=av.weight, query=qk.act, rope="rope_q" in by_name,
         head_norm_bytes=by_name["q_norm"][0].parameter_bytes if "q_norm" in by_name else 0,
         norm_bytes=by_name["final_norm"][0].parameter_bytes,
         embedding_bytes=by_name["embed"][0].parameter_bytes // rows,
         activation=f"activation:{activation.variant}", post_norms="attention_post_norm" in by_name,
-        attention_cap="attention_cap" in by_name, logit_cap="logit_cap" in by_name, density=densities,
+        attention_cap="attention_cap" in by_name, logit_cap="logit_cap" in by_name,
+        static_query=_static(by_name, "query_quantise"), density=densities,
     )  # fmt: skip
 
 
-def _linear(item: Operator, sparse: bool, bias: bool) -> Linear:
+def _static(by_name: dict[str, list[Operator]], quantise: str) -> bool:
+    return quantise in by_name and by_name[quantise][0].variant == "static"
+
+
+def _linear(item: Operator, sparse: bool, bias: bool, static: bool) -> Linear:
     assert item.weight is not None
     assert item.act is not None
     keep = 16
@@ -121,4 +149,5 @@ def _linear(item: Operator, sparse: bool, bias: bool) -> Linear:
         if 16 % item.keep_m:
             raise InputError(f"blocks of N:M weights must divide 16, not be {item.keep_m}, in {item.name!r}")
         keep = item.keep_n * 16 // item.keep_m
-    return Linear(name=item.name, n=item.n, k=item.k, weight=item.weight, act=item.act, keep_n=keep, bias=bias)
+    return Linear(name=item.name, n=item.n, k=item.k, weight=item.weight, act=item.act, keep_n=keep, bias=bias,
+                  static=static)  # fmt: skip

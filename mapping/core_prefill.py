@@ -133,9 +133,10 @@ class PrefillText(DecodeText):
         asm.set(R.ROWS_AT, self.x_at, source=R.CACHE)
         with asm.loop(net.batch):
             self._embed()
-        for first, count in net.runs():
+        for first, count in self._runs():
             with asm.loop(count):
                 self._prefill_layer(net.layers[first])
+                self._next_row()
         self._last_token()
         return asm.finish()
 
@@ -147,13 +148,12 @@ class PrefillText(DecodeText):
             with asm.loop(item.groups, item.groups_register):
                 asm.add("LD", wait=["MISC"], release=["MISC"], buffer="global", memory="ddr", advance=1,
                         base_register=R.EMBEDDING, bytes=self.channels * net.embedding_bytes,
-                        buffer_line=self.group_rows, buffer_register=R.FETCHED)  # fmt: skip
-                self._fetched()
-                self._misc("embed", self.channels, net.hidden, a=self.group_rows, a_register=R.READ,
-                           out=self.group_rows, out_register=R.READ, wait=["LD"], release=["ST"])  # fmt: skip
+                        buffer_line=self.group_rows, buffer_register=R.PARAMETER)  # fmt: skip
+                self._misc("embed", self.channels, net.hidden, a=self.group_rows, a_register=R.PARAMETER,
+                           out=self.group_rows, out_register=R.PARAMETER, wait=["LD"], release=["ST"])  # fmt: skip
                 asm.add("ST", wait=["MISC"], release=["MISC"], buffer="global", wide=1, advance=1,
                         base_register=R.ROWS_AT, bytes=self.x_row, buffer_line=self.group_rows,
-                        buffer_register=R.READ)  # fmt: skip
+                        buffer_register=R.PARAMETER)  # fmt: skip
                 self._read()
                 asm.add("MISC", wait=["ST"], release=["LD"])
 
@@ -191,23 +191,23 @@ class PrefillText(DecodeText):
     def _block(self, layer: dict[str, Linear], rows: _Rows) -> None:
         net = self.network
         tiles = tilings(net, self.machine, self.share, layer)
-        self._norm_rows("attention_norm", layer["k"].act, "attention_input_quantise", rows)
+        self._norm_rows("attention_norm", layer["k"], "attention_input_quantise", rows)
         heads = self.share.heads[1]
         if heads:
             self._projections(tiles, rows)
-            self._attention_rows(layer["o"].act, rows)
+            self._attention_rows(layer["o"], rows)
         own = heads * net.queries * net.head_dim
-        self._gather_codes("attention_output_quantise", layer["o"].act, net.heads_width, own, self.mixed_codes, rows)
+        self._gather_codes("attention_output_quantise", layer["o"], net.heads_width, own, self.mixed_codes, rows)
         self._residual_rows(tiles["o"], self.mixed_codes, "attention", rows)
-        self._norm_rows("ffn_norm", layer["up"].act, "ffn_input_quantise", rows)
-        self._ffn_rows(tiles, layer["down"].act, rows)
-        self._gather_codes("ffn_hidden_quantise", layer["down"].act, net.ffn, self.share.ffn[1], self.hidden_codes,
+        self._norm_rows("ffn_norm", layer["up"], "ffn_input_quantise", rows)
+        self._ffn_rows(tiles, layer["down"], rows)
+        self._gather_codes("ffn_hidden_quantise", layer["down"], net.ffn, self.share.ffn[1], self.hidden_codes,
                            rows)  # fmt: skip
         self._residual_rows(tiles["down"], self.hidden_codes, "ffn", rows)
 
     # -- rows of vectors -------------------------------------------------------------------------------------------
 
-    def _norm_rows(self, name: str, act: Format, quantise: str, rows: _Rows) -> None:
+    def _norm_rows(self, name: str, linear: Linear, quantise: str, rows: _Rows) -> None:
         """Norm and quantisation of the residual vectors, a group of rows at a time; the next MM may start."""
         net, asm = self.network, self.asm
         asm.operator(name, "norm")
@@ -218,12 +218,12 @@ class PrefillText(DecodeText):
         with asm.loop(rows.groups, rows.groups_register):
             asm.operator(name, "norm")
             self._load_rows(R.A, self.x_row)
-            self._misc("norm", self.channels, net.hidden, a=self.group_rows, a_register=R.READ, b=line,
-                       out=self.group_rows, out_register=R.READ, wait=["LD"])  # fmt: skip
+            self._misc("norm", self.channels, net.hidden, a=self.group_rows, a_register=R.PARAMETER, b=line,
+                       out=self.group_rows, out_register=R.PARAMETER, wait=["LD"])  # fmt: skip
             asm.operator(quantise, "quantise")
-            self._misc("quantise", self.channels, net.hidden, a=self.group_rows, a_register=R.READ,
-                       out=self.input_codes, out_register=R.B, target="weight", group=log2_group(act),
-                       release=["LD"])  # fmt: skip
+            self._misc("quantise", self.channels, net.hidden, a=self.group_rows, a_register=R.PARAMETER,
+                       out=self.input_codes, out_register=R.B, target="weight", group=log2_group(linear.act),
+                       static=linear.static, release=["LD"])  # fmt: skip
             self._read()
             asm.set(R.B, ceil_div(self.channels * net.hidden, LINE_BYTES), source=R.B)
         self._then_matrix()
@@ -245,20 +245,16 @@ class PrefillText(DecodeText):
         """A group of rows to the ring."""
         self.asm.add("LD", wait=["MISC"], release=["MISC"], buffer="global", wide=1, advance=1, base_register=base,
                      bytes=size, bytes_register=register, buffer_line=self.group_rows,
-                     buffer_register=R.FETCHED)  # fmt: skip
-        self._fetched()
-
-    def _fetched(self) -> None:
-        self.asm.rotate(R.FETCHED, self.row_lines, RING * self.row_lines)
+                     buffer_register=R.PARAMETER)  # fmt: skip
 
     def _read(self) -> None:
-        self.asm.rotate(R.READ, self.row_lines, RING * self.row_lines)
+        self.asm.rotate(R.PARAMETER, self.row_lines, RING * self.row_lines)
 
-    def _gather_codes(self, name: str, act: Format, width: int, own: int, codes: int, rows: _Rows) -> None:
+    def _gather_codes(self, name: str, linear: Linear, width: int, own: int, codes: int, rows: _Rows) -> None:
         """The cores gather a linear's input: codes that are there, or rows in memory whose largest values they
         exchange first; the next MM may start."""
-        asm = self.asm
-        if not self._local(act, width):
+        asm, act = self.asm, linear.act
+        if not self._local(linear, width):
             if self.many:
                 self._exchange_rows(name, FP32 * 8, self.machine.cores - 1, rows)
             asm.operator(name, "quantise")
@@ -267,7 +263,7 @@ class PrefillText(DecodeText):
             asm.add("LD", wait=["ST"])
             with asm.loop(rows.groups, rows.groups_register):
                 self._load_rows(R.A, own * FP32)
-                self._misc("quantise", self.channels, own, a=self.group_rows, a_register=R.READ, out=codes,
+                self._misc("quantise", self.channels, own, a=self.group_rows, a_register=R.PARAMETER, out=codes,
                            out_register=R.B, target="weight", wait=["LD"], release=["LD"])  # fmt: skip
                 self._read()
                 asm.set(R.B, ceil_div(self.channels * own, LINE_BYTES), source=R.B)
@@ -275,9 +271,9 @@ class PrefillText(DecodeText):
             self._exchange_rows(name, act.bits + (16 / act.group if act.group else 0), width - own, rows)
         self._then_matrix()
 
-    def _local(self, act: Format, width: int) -> bool:
+    def _local(self, linear: Linear, width: int) -> bool:
         """Whether a core can quantise its part of an input alone, tile by tile."""
-        return bool(act.group) and self._whole_groups(act.group, width)
+        return linear.static or bool(linear.act.group) and self._whole_groups(linear.act.group, width)
 
     def _exchange_rows(self, name: str, bits: float, elements: int, rows: _Rows) -> None:
         """An exchange behind the last MISC of ``elements`` of every row of a block; the next MISC waits for it."""
@@ -309,6 +305,7 @@ class PrefillText(DecodeText):
         """One tile: its slabs as they lie in memory, steps of columns within a slab, pieces of K within a step."""
         asm, linear = self.asm, tiling.linear
         asm.operator(linear.name, "linear")
+        self._fetch_bits(linear)
         asm.add("MM", wait=["MISC"])
         at = 0
         for k in tiling.slabs():
@@ -338,24 +335,24 @@ class PrefillText(DecodeText):
                 if times > 1:
                     asm.set(R.C)
                 with asm.loop(times):
-                    self._load_for_mm(part.weight_bytes, part.scale_bytes, part.index_bytes)
+                    self._load_for_mm(linear, part.weight_bytes, part.scale_bytes, part.index_bytes)
                     self._mms(linear, longest, codes, rows, result, at + done, last=False, pieces=times)
                 done += times * longest
         self._load_for_mm(
-            whole.weight_bytes - middle * part.weight_bytes, whole.scale_bytes - middle * part.scale_bytes,
+            linear, whole.weight_bytes - middle * part.weight_bytes, whole.scale_bytes - middle * part.scale_bytes,
             whole.index_bytes - middle * part.index_bytes,
         )  # fmt: skip
         self._mms(linear, k - done, codes, rows, result, at + done, last=at + k == linear.k, pieces=1)
 
-    def _load_for_mm(self, weights: int, scales: int, indices: int) -> None:
+    def _load_for_mm(self, linear: Linear, weights: int, scales: int, indices: int) -> None:
         parts = [("act", R.WEIGHTS, weights), ("scale", R.SCALES, scales), ("index", R.INDICES, indices)]
         parts = [part for part in parts if part[2] or part[0] == "act"]
         for number, (buffer, base, size) in enumerate(parts):
             self.asm.add(
                 "LD", wait=["MM"] if number == 0 else (), release=["MM"] if number == len(parts) - 1 else (),
-                buffer=buffer, slotted=1, wide=1, advance=1, base_register=base, buffer_register=R.FILLED, bytes=size,
+                buffer=buffer, slotted=1, wide=1, advance=1, base_register=base, buffer_register=R.SLOT,
+                **self._size(linear, size, number == 0),
             )  # fmt: skip
-        self.asm.rotate(R.FILLED, 1, SLOTS)
 
     def _mms(
         self, linear: Linear, k: int, codes: int, rows: _Rows, result: int, at: int, *, last: bool, pieces: int
@@ -366,20 +363,21 @@ class PrefillText(DecodeText):
         line = self.results + result * self.result_lines
         for number in range(count):
             self._mm(linear.weight, rows, columns=width, k_blocks=k // K_BLOCK, keep=linear.keep_n,
+                     **self._bits(linear),
                      in_line=codes + at // LINE_BYTES, in_register=R.C if pieces > 1 else 0,
                      out_line=line + number * ceil_div(self.block * width * FP32, LINE_BYTES), out_register=R.TILE,
                      accumulate=at > 0, last=last, wait=["LD"] if number == 0 else [],
                      release=["LD"] if number == count - 1 else [])  # fmt: skip
-        self.asm.rotate(R.USED, 1, SLOTS)
+        self.asm.rotate(R.SLOT, 1, SLOTS)
         if pieces > 1:
             self.asm.set(R.C, k // LINE_BYTES, source=R.C)
 
     def _mm(self, weight: Format, rows: _Rows, *, wait: Sequence[str], release: Sequence[str], **fields: Any) -> None:
         integer = weight.offset or weight.zero not in ("none", "f16-min")
         zero = "minimum" if weight.zero == "f16-min" else "integer" if integer else "none"
-        fields = {"keep": 16, "group": log2_group(weight), **fields}
-        self.asm.add("MM", wait=wait, release=release, weight_bits=weight.bits, zero=zero, rows=rows.rows,
-                     rows_register=rows.rows_register, slot_register=R.USED, **fields)  # fmt: skip
+        fields = {"keep": 16, "group": log2_group(weight), "weight_bits": weight.bits, **fields}
+        self.asm.add("MM", wait=wait, release=release, zero=zero, rows=rows.rows,
+                     rows_register=rows.rows_register, slot_register=R.SLOT, **fields)  # fmt: skip
 
     def _rows_misc(
         self, operation: str, rows: _Rows, per_row: int, elements: int, **fields: Any
@@ -423,7 +421,9 @@ class PrefillText(DecodeText):
                 asm.operator("query_quantise" if name == "q" else "kv_append", kind)
                 out = self.query_codes if name == "q" else self.cells + number * heads * self.cell_lines
                 self._rows_misc(kind, rows, per_row, head, a=at, out=out, target="weight",
-                                group=log2_group(act) if act else 0, wait=behind, release=["MM"])  # fmt: skip
+                                group=log2_group(act) if act else 0, static=name == "q" and net.static_query,
+                                                 wait=behind,
+                                release=["MM"])  # fmt: skip
 
             self._matrix(tiling, self.input_codes, rows, fused)
         asm.operator("kv_append", "kv_append")
@@ -461,9 +461,8 @@ class PrefillText(DecodeText):
         asm.operator(f"{tiling.linear.name}_bias", "bias")
         asm.add("LD", wait=["MISC"], release=["MISC"], buffer="global", wide=1, advance=1,
                 base_register=R.PARAMETERS, bytes=each, buffer_line=self.group_rows,
-                buffer_register=R.FETCHED)  # fmt: skip
-        self._fetched()
-        self._rows_misc("bias", rows, 1, columns, a=at, b=self.group_rows, b_register=R.READ, out=at,
+                buffer_register=R.PARAMETER)  # fmt: skip
+        self._rows_misc("bias", rows, 1, columns, a=at, b=self.group_rows, b_register=R.PARAMETER, out=at,
                         wait=["MM", "LD"], release=["LD"])  # fmt: skip
         self._read()
         return []
@@ -498,10 +497,9 @@ class PrefillText(DecodeText):
         asm.set(R.C)
         with asm.loop(rows.groups, rows.groups_register):
             asm.add("LD", wait=["MISC"], release=["MISC"], buffer="global", wide=1, base_register=R.A,
-                    bytes=columns * FP32, buffer_line=self.group_rows, buffer_register=R.FETCHED)  # fmt: skip
-            self._fetched()
+                    bytes=columns * FP32, buffer_line=self.group_rows, buffer_register=R.PARAMETER)  # fmt: skip
             self._misc("residual", self.channels if columns else 0, columns, a=line, a_register=R.C, b=self.group_rows,
-                       b_register=R.READ, out=self.gathered, wait=["LD"],
+                       b_register=R.PARAMETER, out=self.gathered, wait=["LD"],
                        release=["LD", "SYS" if self.many else "ST"])  # fmt: skip
             self._read()
             if self.many:
@@ -520,10 +518,10 @@ class PrefillText(DecodeText):
             asm.set(R.C, ceil_div(self.channels * columns * FP32, LINE_BYTES), source=R.C)
         asm.set(R.HEAD, columns * FP32, source=R.HEAD)
 
-    def _ffn_rows(self, tiles: dict[str, Tiling], act: Format, rows: _Rows) -> None:
+    def _ffn_rows(self, tiles: dict[str, Tiling], down: Linear, rows: _Rows) -> None:
         """Gate and up tile by tile, activation and product, then codes, or rows in memory."""
         gate, up, asm = tiles.get("gate"), tiles["up"], self.asm
-        local = self._local(act, self.network.ffn)
+        local = self._local(down, self.network.ffn)
         last = self.results + (self.results_held - 1) * self.result_lines
         asm.set(R.HEAD, self.own_at, source=R.CACHE)
         for times, columns, _ in up.tiles():
@@ -535,7 +533,7 @@ class PrefillText(DecodeText):
                 asm.operator("ffn_activation", "activation")
                 self._rows_misc(self.network.activation, rows, 1, columns, a=self.results if gate else last,
                                 b=last, out=self.results, wait=behind)  # fmt: skip
-                self._leave(act, local, columns, rows, "ffn_hidden_quantise", self.hidden_codes)
+                self._leave(down, local, columns, rows, "ffn_hidden_quantise", self.hidden_codes)
                 asm.add("MISC", release=["MM"])
                 if gate is not None:
                     asm.add("MISC", release=["MM"])
@@ -543,13 +541,13 @@ class PrefillText(DecodeText):
         if not local:
             asm.add("ST", release=["LD"])
 
-    def _leave(self, act: Format, local: bool, columns: int, rows: _Rows, name: str, codes: int) -> None:
+    def _leave(self, linear: Linear, local: bool, columns: int, rows: _Rows, name: str, codes: int) -> None:
         """Results of a tile: quantised, or as rows to memory at HEAD."""
         asm = self.asm
         if local:
             asm.operator(name, "quantise")
             self._rows_misc("quantise", rows, 1, columns, a=self.results, out=codes, target="weight",
-                            group=log2_group(act))  # fmt: skip
+                            group=log2_group(linear.act), static=linear.static)  # fmt: skip
             return
         asm.set(R.A, source=R.HEAD)
         asm.set(R.C)
@@ -566,7 +564,7 @@ class PrefillText(DecodeText):
 
     # -- attention -------------------------------------------------------------------------------------------------
 
-    def _attention_rows(self, act: Format, rows: _Rows) -> None:
+    def _attention_rows(self, linear: Linear, rows: _Rows) -> None:
         """Every query head on the blocks before and, causally, its own: scores to memory, softmax by rows, values."""
         net, asm, cache, each = self.network, self.asm, self.cache, self.block // self.channels
         asm.operator("qk", "qk")
@@ -576,7 +574,7 @@ class PrefillText(DecodeText):
             asm.set(R.CONTEXT, self.block, source=R.CONTEXT)
         asm.set(R.CONTEXT_BYTES, source=R.CONTEXT, other=R.CONTEXT)
         asm.set(R.CONTEXT_BYTES, source=R.CONTEXT_BYTES, other=R.CONTEXT_BYTES)
-        local = self._local(act, net.heads_width)
+        local = self._local(linear, net.heads_width)
         asm.set(R.HEAD, self.own_at, source=R.CACHE)
         asm.set(R.A, source=R.KEYS)
         with asm.loop(self.share.heads[1]), asm.loop(net.queries):
@@ -602,14 +600,14 @@ class PrefillText(DecodeText):
             asm.add("MM", release=["MISC"])
             asm.add("MISC", wait=["MM"])
             asm.set(R.B, source=R.A)
-            self._leave_head(act, local, rows)
+            self._leave_head(linear, local, rows)
             asm.add("MISC", release=["MM"])
         if not local:
             asm.add("ST", release=["LD"])
 
-    def _leave_head(self, act: Format, local: bool, rows: _Rows) -> None:
+    def _leave_head(self, linear: Linear, local: bool, rows: _Rows) -> None:
         """The mixed values of a head, as ``_leave``, but A keeps the cache's place."""
-        self._leave(act, local, self.network.head_dim, rows, "attention_output_quantise", self.mixed_codes)
+        self._leave(linear, local, self.network.head_dim, rows, "attention_output_quantise", self.mixed_codes)
         self.asm.set(R.A, source=R.B)
 
     def _score_tile(
@@ -618,10 +616,9 @@ class PrefillText(DecodeText):
         """Scores of the block with one block of keys, to memory group by group."""
         net, asm, width = self.network, self.asm, K_BLOCK
         asm.add("LD", wait=["MM"], buffer="act", slotted=1, wide=1, advance=1, base_register=R.C,
-                buffer_register=R.FILLED, bytes=keys[0], bytes_register=keys[1])  # fmt: skip
+                buffer_register=R.SLOT, bytes=keys[0], bytes_register=keys[1])  # fmt: skip
         asm.add("LD", release=["MM"], buffer="scale", slotted=1, wide=1, advance=1, base_register=R.B,
-                buffer_register=R.FILLED, bytes=scales[0], bytes_register=scales[1])  # fmt: skip
-        asm.rotate(R.FILLED, 1, SLOTS)
+                buffer_register=R.SLOT, bytes=scales[0], bytes_register=scales[1])  # fmt: skip
         asm.add("MM", wait=["LD", "ST"])
         asm.set(R.TILE)
         with asm.loop(blocks, register):
@@ -629,7 +626,7 @@ class PrefillText(DecodeText):
                      out_line=self.score_tiles, out_register=R.TILE, last=1, wait=[], release=[])  # fmt: skip
             asm.set(R.TILE, ceil_div(self.block * width * FP32, LINE_BYTES), source=R.TILE)
         asm.add("MM", release=["LD", "ST"])
-        asm.rotate(R.USED, 1, SLOTS)
+        asm.rotate(R.SLOT, 1, SLOTS)
         asm.set(R.TILE, source=R.RESULT)
         asm.add("ST", wait=["MM"])
         with asm.loop(rows.groups, rows.groups_register):
@@ -658,19 +655,21 @@ class PrefillText(DecodeText):
             asm.operator("softmax", "softmax")
             asm.set(R.TILE, source=R.C)
             self._load_rows(R.TILE, 0, R.CONTEXT_BYTES)
-            at: dict[str, Any] = {"a_register": R.READ, "elements_register": R.CONTEXT, "causal": 1}
+            at: dict[str, Any] = {"a_register": R.PARAMETER, "elements_register": R.CONTEXT, "causal": 1}
             behind = ["LD"]
             if net.attention_cap:
                 asm.operator("attention_cap", "softcap")
-                self._misc("softcap", self.channels, 0, a=self.group_rows, out=self.group_rows, out_register=R.READ,
+                self._misc("softcap", self.channels, 0, a=self.group_rows, out=self.group_rows,
+                           out_register=R.PARAMETER,
                            wait=behind, **at)  # fmt: skip
                 behind = []
             asm.operator("softmax", "softmax")
-            self._misc("softmax", self.channels, 0, a=self.group_rows, out=self.group_rows, out_register=R.READ,
+            self._misc("softmax", self.channels, 0, a=self.group_rows, out=self.group_rows, out_register=R.PARAMETER,
                        wait=behind, **at)  # fmt: skip
             asm.operator("probability_quantise", "quantise")
             self._misc("quantise", self.channels, 0, a=self.group_rows, b=self.value_scales,
-                       out=self.probabilities, target="weight", release=["LD"], **at)  # fmt: skip
+                       out=self.probabilities, target="weight", static=net.static_query, release=["LD"],
+**at)  # fmt: skip
             self._read()
             asm.set(R.C, self.score_row, source=R.C)
         self._then_matrix()
@@ -679,15 +678,14 @@ class PrefillText(DecodeText):
         """Probabilities times one block of values."""
         net, asm = self.network, self.asm
         asm.add("LD", wait=["MM"], release=["MM"], buffer="act", slotted=1, wide=1, advance=1, base_register=R.C,
-                buffer_register=R.FILLED, bytes=values[0], bytes_register=values[1])  # fmt: skip
-        asm.rotate(R.FILLED, 1, SLOTS)
+                buffer_register=R.SLOT, bytes=values[0], bytes_register=values[1])  # fmt: skip
         width = min(self.machine.mm_columns, net.head_dim)
         count = ceil_div(net.head_dim, width)
         for number in range(count):
             self._mm(net.value, rows, columns=width, k_blocks=blocks, k_register=register, transpose=1, last=1,
                      accumulate=accumulate, in_line=self.probabilities, out_line=self.results,
                      wait=["LD"] if number == 0 else [], release=["LD"] if number == count - 1 else [])  # fmt: skip
-        asm.rotate(R.USED, 1, SLOTS)
+        asm.rotate(R.SLOT, 1, SLOTS)
 
     # -- the last token --------------------------------------------------------------------------------------------
 
@@ -699,18 +697,19 @@ class PrefillText(DecodeText):
         line = ceil_div(net.norm_bytes, LINE_BYTES) + self.norm_parameters
         asm.set(R.A, self.x_at, source=R.CACHE)
         self._load_rows(R.A, self.x_row)
-        self._misc("norm", self.rows, net.hidden, a=self.group_rows, a_register=R.READ, b=line, out=self.group_rows,
-                   out_register=R.READ, wait=["LD"])  # fmt: skip
+        self._misc("norm", self.rows, net.hidden, a=self.group_rows, a_register=R.PARAMETER, b=line,
+                   out=self.group_rows,
+                   out_register=R.PARAMETER, wait=["LD"])  # fmt: skip
         asm.operator("head_input_quantise", "quantise")
-        self._misc("quantise", self.rows, net.hidden, a=self.group_rows, a_register=R.READ, out=self.head_codes,
-                   act=net.head.act, release=["LD", "MV"])  # fmt: skip
+        self._misc("quantise", self.rows, net.hidden, a=self.group_rows, a_register=R.PARAMETER, out=self.head_codes,
+                   act=net.head.act, static=net.head.static, release=["LD", "MV"])  # fmt: skip
         self._read()
         for _ in range(SLOTS):
             asm.add("LD", wait=["MM"])
             asm.add("MV", release=["LD"])
         asm.add("MV", wait=["MISC"])
-        asm.set(R.FILLED)
-        asm.set(R.USED)
+        asm.set(R.SLOT)
+        asm.set(R.SLOT)
         tiling = tiling_of(net.head, *self.share.vocab, self.machine)
 
         def fused(columns: int) -> None:

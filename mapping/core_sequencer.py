@@ -26,7 +26,7 @@ _MOVE_PLACES = (
 )  # fmt: skip
 _MATRIX = (
     ("rows", "rows", "rows_register", 1), ("columns", "columns", "columns_register", 1),
-    ("k", "k_blocks", "k_register", K_BLOCK),
+    ("k", "k_blocks", "k_register", K_BLOCK), ("weight_bits", "weight_bits", "bits_register", 1),
 )  # fmt: skip
 _MATRIX_PLACES = (
     ("slot", "", "slot_register", 1), ("in_address", "in_line", "in_register", LINE_BYTES),
@@ -41,9 +41,9 @@ OPERANDS: dict[str, tuple[tuple[tuple[str, str, str, int], ...], tuple[tuple[str
     "LD": (_MOVE, _MOVE_PLACES), "ST": (_MOVE, _MOVE_PLACES), "MM": (_MATRIX, _MATRIX_PLACES),
     "MV": (_MATRIX, _MATRIX_PLACES), "MISC": (_MISC, _MISC_PLACES), "SYS": ((("bytes", "value", "source", 1),), ()),
 }  # fmt: skip
-_SIZES, _WIDTH = 3, 6
+_SIZES, _WIDTH = 4, 7
 _PASSES = np.array([WORK[name].passes for name in OPERATIONS], np.int64)
-_LOOP, _END, _SET, _ROTATE = range(1, 5)
+_LOOP, _END, _SET, _ROTATE, _FETCH = range(1, 6)
 _CONTROL = ("operation", "destination", "value", "limit", "other")
 
 
@@ -51,11 +51,14 @@ class Sequencer:
     """Unrolls one text.
 
     ``operators``   of each instruction: an index into the program's names, which the text does not carry.
+    ``constants``   that FETCH reads.
     ``slot_bytes``  of each buffer: how long a slot is (control registers of the core).
     ``channels``    that a wide transfer uses.
     """
 
-    def __init__(self, text: Stream, operators: Ints, slot_bytes: Mapping[str, int], channels: int) -> None:
+    def __init__(
+        self, text: Stream, operators: Ints, constants: Ints, slot_bytes: Mapping[str, int], channels: int
+    ) -> None:  # fmt: skip
         self.text, self.slot_bytes, self.channels = text, dict(slot_bytes), channels
         rows = [np.flatnonzero(text.kinds == index) for index in range(len(CLASSES))]
         count = len(text.kinds)
@@ -64,6 +67,9 @@ class Sequencer:
         self.unit = np.ones((count, _WIDTH), np.int64)
         self.control = np.zeros((count, len(_CONTROL)), np.int64)
         self.advance = np.zeros(count, np.int64)
+        self.times = np.zeros(count, np.int64)
+        self.constants = constants
+        self.hits = np.zeros(count, np.int64)
         for kind, at in zip(CLASSES, rows, strict=True):
             self._operands(kind, at)
         self.statics = [self._static(kind, operators[at]) for kind, at in zip(CLASSES, rows, strict=True)]
@@ -83,6 +89,7 @@ class Sequencer:
                 self.unit[at, column] = unit
         if kind in ("LD", "ST"):
             self.advance[at] = table["advance"] * table["base_register"]
+            self.times[at] = table["times"]
             size = np.array([self.slot_bytes[name] for name in codes(kind, "buffer")], np.int64)
             column = _SIZES + 2
             self.immediate[at, column] *= LINE_BYTES
@@ -96,7 +103,8 @@ class Sequencer:
         else:
             names = codes("SYS", "operation")
             coded = np.zeros(len(names), np.int64)
-            for value, name in ((_LOOP, "loop"), (_END, "end"), (_SET, "set"), (_ROTATE, "rotate")):
+            for value, name in ((_LOOP, "loop"), (_END, "end"), (_SET, "set"), (_ROTATE, "rotate"),
+                                (_FETCH, "fetch")):  # fmt: skip
                 coded[names[name]] = value
             self.control[at] = np.stack(
                 [coded[table[name]] if name == "operation" else table[name] for name in _CONTROL], axis=1
@@ -111,13 +119,13 @@ class Sequencer:
             found["memory"] = table["memory"]
             found["channels"] = np.where(table["wide"] == 1, self.channels, 1)
         elif kind in ("MM", "MV"):
-            found |= {name: table[name] for name in ("weight_bits", "zero", "accumulate", "last", "transpose")}
+            found |= {name: table[name] for name in ("zero", "accumulate", "last", "transpose")}
             found["keep_n"] = table["keep"]
             found["group"] = np.where(table["group"] > 0, 1 << table["group"], 0)
         elif kind == "MISC":
             found |= {name: table[name] for name in ("operation", "causal")}
             found["group"] = np.where(table["group"] > 0, 1 << table["group"], 0)
-            found["passes"] = _PASSES[table["operation"]]
+            found["passes"] = np.where(table["static"] == 1, 1, _PASSES[table["operation"]])
             buffers = np.array([codes("LD", "buffer")[name] for name in codes("MISC", "target")], np.int64)
             found["target"] = buffers[table["target"]]
         else:
@@ -179,6 +187,19 @@ class Sequencer:
                 self._run(first, last, registers, None, None)
         return registers
 
+    def executed(self, given: Mapping[int, int]) -> Ints:
+        """How often a run executes each instruction; the layers of a top-level loop count as its first one."""
+        registers = np.zeros(REGISTERS, np.int64)
+        for number, value in given.items():
+            registers[number] = value
+        total = np.zeros(len(self.hits), np.int64)
+        for first, last, loop in self.sections:
+            times = 1 if loop < 0 else int(self.immediate[loop, 0] + registers[self.register[loop, 0]])
+            self.hits[:] = 0
+            self._run(first, last, registers, None, None)
+            total += times * self.hits
+        return total
+
     def _run(
         self, first: int, last: int, registers: Ints, sources: Ints | None, values: Ints | None
     ) -> tuple[int, int]:
@@ -186,7 +207,8 @@ class Sequencer:
         write = sources is not None and values is not None
         none = np.zeros(0, np.int64)
         count, digest = _interpret(
-            first, last, self.immediate, self.register, self.unit, self.control, self.advance, registers,
+            first, last, self.immediate, self.register, self.unit, self.control, self.advance, self.times,
+            self.constants, self.hits, registers,
             sources if sources is not None else none, values if values is not None else none.reshape(0, _WIDTH), write,
         )  # fmt: skip
         return int(count), int(digest)
@@ -235,15 +257,17 @@ class Sequencer:
 @njit(cache=True)  # type: ignore[untyped-decorator]
 def _interpret(
     first: int, last: int, immediate: NDArray[Any], register: NDArray[Any], unit: NDArray[Any], control: NDArray[Any],
-    advance: NDArray[Any], registers: NDArray[Any], sources: NDArray[Any], values: NDArray[Any], write: bool,
+    advance: NDArray[Any], times: NDArray[Any], constants: NDArray[Any], hits: NDArray[Any], registers: NDArray[Any],
+    sources: NDArray[Any], values: NDArray[Any], write: bool,
 ) -> tuple[int, int]:  # fmt: skip
     """Run instructions ``first`` to before ``last``; sequenced SYS instructions are counted into one row (-1) in front
     of the next other one. A loop whose END, or whose LOOP, lies outside is straight code here."""
     start = np.zeros(LOOP_DEPTH, np.int64)
     left = np.zeros(LOOP_DEPTH, np.int64)
-    depth, at, rows, digest, controls = 0, first, 0, 1469598103934665603, 0
+    depth, at, rows, digest, controls, moved = 0, first, 0, 1469598103934665603, 0, 0
     while at < last:
         what = control[at, 0]
+        hits[at] += 1
         if what != 0:
             controls += 1
             if what == _LOOP:
@@ -264,6 +288,8 @@ def _interpret(
             elif what == _SET:
                 total = registers[register[at, 0]] + registers[control[at, 4]] + control[at, 2]
                 registers[control[at, 1]] = total & 0xFFFFFFFF
+            elif what == _FETCH:
+                registers[control[at, 1]] = constants[registers[register[at, 0]] + control[at, 2]]
             elif what == _ROTATE:
                 value = registers[control[at, 1]] + control[at, 2]
                 registers[control[at, 1]] = value - control[at, 3] if value >= control[at, 3] else value
@@ -279,6 +305,11 @@ def _interpret(
         digest = (digest ^ (at + 1)) * 1099511628211
         for column in range(_WIDTH):
             value = immediate[at, column] + registers[register[at, column]] * unit[at, column]
+            if column == 0 and times[at]:
+                value = immediate[at, 0] * registers[register[at, 0]]
+                moved = value
+            elif column == 0:
+                moved = value
             if column < _SIZES:
                 digest = (digest ^ value) * 1099511628211
             if write:
@@ -287,7 +318,7 @@ def _interpret(
             sources[rows] = at
         rows += 1
         if advance[at]:
-            registers[advance[at]] += immediate[at, 0] + registers[register[at, 0]]
+            registers[advance[at]] += moved
         at += 1
     if controls:
         if write:

@@ -9,8 +9,8 @@ import typer
 from mixflight.arch.errors import InputError
 
 COMMANDS = (
-    "fetch", "presets", "trace", "simulate", "compare", "gpu", "rtl", "synth", "verify", "generate", "evaluate", "demo",
-    "report", "reproduce",
+    "fetch", "presets", "trace", "compile", "simulate", "compare", "gpu", "rtl", "synth", "verify", "generate",
+    "evaluate", "demo", "report", "reproduce",
 )  # fmt: skip
 
 INTERRUPTED = 130  # what typer returns for Ctrl-C

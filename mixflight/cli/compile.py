@@ -1,0 +1,79 @@
+"""``mixflight compile``: programs of FlightLLM cores for all lengths, and the memory image that they run on."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mixflight.arch.errors import InputError
+from mixflight.cli.options import JsonOption, ModelOption, RecipeOption
+from mixflight.cli.output import print_json, print_table, progress
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to ``app``."""
+
+    @app.command(name="compile")
+    def compile_(
+        arch: Annotated[str, typer.Option("--arch", help="Preset or TOML file.", metavar="ARCH")],
+        model: ModelOption,
+        output: Annotated[
+            Path | None, typer.Option("-o", "--output", help="Folder of what is written.", metavar="DIR")
+        ] = None,
+        recipe: RecipeOption = None,
+        encoding: Annotated[
+            str, typer.Option("--encoding", help="compact (one text for all lengths) or published (to count).")
+        ] = "compact",
+        max_context: Annotated[
+            int | None, typer.Option("--max-context", min=1, help="Longest context; without it 2048.", metavar="C")
+        ] = None,
+        count_only: Annotated[
+            bool, typer.Option("--count-only", help="Write the manifest only, no program and no memory image.")
+        ] = False,
+        json: JsonOption = False,
+    ) -> None:  # fmt: skip
+        """Instructions for every length, memory image, manifest and register map of FlightLLM cores.
+
+        Example: mixflight compile --arch flightllm-u280 --model smollm2 -o build/prog
+        """
+        from mixflight.compile_program import ENCODINGS, compile_model, write, write_manifest
+
+        if encoding not in ENCODINGS:
+            raise InputError(f"encoding must be one of {', '.join(ENCODINGS)}, not {encoding!r}")
+        if encoding == "published" and not count_only:
+            raise InputError("encoding published must come with --count-only: its files for all lengths take gigabytes")
+        if output is None and not count_only:
+            raise InputError("compile must have an output folder (-o DIR), or --count-only")
+        compiled = compile_model(arch, model, recipe, max_context)
+        files = []
+        with progress() as bar:
+            task = bar.add_task("files", total=None)
+            if output is not None:
+                writer = write_manifest if count_only else write
+                files = writer(compiled, model, output, lambda: bar.advance(task))
+        storage = compiled.storage
+        document = {
+            "machine": compiled.machine.name, "model": compiled.model, "recipe": compiled.recipe, "encoding": encoding,
+            "max_context": compiled.max_context, "files": files,
+            "bytes_total": storage.compact if encoding == "compact" else storage.merged,
+            "bytes_unshared": storage.unshared, "storage": storage,
+        }  # fmt: skip
+        if json:
+            print_json(document)
+            return
+        print_table(
+            f"{compiled.model}, {compiled.recipe} on {compiled.machine.name}: instructions of lengths 1 to "
+            f"{compiled.max_context}, both stages, all cores",
+            ("stored", "bytes", "times less"),
+            [
+                (text, size, storage.unshared / size)
+                for text, size in (
+                    ("published encoding, every length", storage.unshared),
+                    ("lengths in buckets of 16 and 128", storage.bucketed),
+                    ("equal cores share", storage.shared), ("transfers over 8 channels merged", storage.merged),
+                    ("compact, one text for all lengths", storage.compact),
+                )
+            ],
+        )  # fmt: skip
+        if output is not None:
+            print(f"{len(files)} files, {sum(item['bytes'] for item in files):,} bytes in {output}")

@@ -1,0 +1,221 @@
+"""What ``mixflight compile`` writes: programs for all lengths, a memory image, a manifest and a register map."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from mixflight.arch.accelerator import accelerator_named
+from mixflight.arch.compact import compact
+from mixflight.arch.core import CoreMachine
+from mixflight.arch.errors import InputError
+from mixflight.arch.isa import to_bytes
+from mixflight.files import whole_file
+from mixflight.mapping.core_assembler import Register
+from mixflight.mapping.core_compile import CoreCompiler, CoreText
+from mixflight.mapping.core_image import core_image
+from mixflight.mapping.core_network import Network, network_of
+from mixflight.mapping.core_storage import Storage, storage_of
+from mixflight.mapping.core_tiles import slot_bytes
+from mixflight.workload import load_workload, model_file
+from mixflight.workloads.model import models
+from mixflight.workloads.tensor import Tensor
+from mixflight.workloads.trace import decode_traces, prefill_trace
+
+ENCODINGS = ("compact", "published")
+DEFAULT_CONTEXT = 2048
+STAGES = ("decode", "prefill")
+
+
+class Compiled(msgspec.Struct, frozen=True, kw_only=True):
+    """The texts of both stages, by core, and the bytes of instructions under each way of storing them."""
+
+    machine: CoreMachine
+    model: str
+    recipe: str
+    max_context: int
+    networks: dict[str, Network]
+    texts: dict[str, tuple[CoreText, ...]]
+    storage: Storage
+
+
+def compile_model(arch: str, model: str, recipe: str | None, max_context: int | None) -> Compiled:
+    """Both stages of MODEL on ARCH for contexts up to ``max_context`` (2,048 or the model's length if that is less)."""
+    machine = accelerator_named(arch)
+    if not isinstance(machine, CoreMachine):
+        raise InputError(f"ARCH must be a machine of FlightLLM cores, which {arch} is not")
+    workload = load_workload(model, recipe)
+    limit = min(DEFAULT_CONTEXT, workload.model.context_length) if max_context is None else max_context
+    traces = {
+        "decode": next(iter(decode_traces(workload.model, workload.recipe, limit - 1, 1))),
+        "prefill": prefill_trace(workload.model, workload.recipe, limit),
+    }
+    compiler = CoreCompiler(machine, max_context=limit)
+    networks = {stage: network_of(trace) for stage, trace in traces.items()}
+    texts = {stage: compiler.texts(network, limit) for stage, network in networks.items()}
+    both = ((networks[stage], texts[stage]) for stage in STAGES)
+    storage = storage_of(next(both), next(both), machine, limit)
+    return Compiled(machine=machine, model=workload.model.name, recipe=workload.recipe.name, max_context=limit,
+                    networks=networks, texts=texts, storage=storage)  # fmt: skip
+
+
+Record = dict[str, Any]
+
+
+class _Folder:
+    """Files of one folder, each whole or not at all."""
+
+    def __init__(self, folder: Path, advance: Callable[[], None]) -> None:
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"the output must be a folder, not {folder}")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"the output must be a writable folder: {error.strerror}, at {folder}") from None
+        self.folder, self.advance = folder, advance
+        self.files: list[Record] = []
+
+    def put(self, name: str, data: bytes, **about: object) -> None:
+        """Write a file and keep its record."""
+        with whole_file(self.folder / name) as part:
+            part.write_bytes(data)
+        digest = hashlib.sha256(data).hexdigest()
+        self.files.append({"path": name, "bytes": len(data), "sha256": digest, **about})
+        self.advance()
+
+    def manifest(self, compiled: Compiled, *, with_image: bool) -> None:
+        """Write the manifest of the files so far."""
+        document = manifest_of(compiled, self.files, with_image=with_image)
+        self.put("manifest.json", msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n", what="manifest")
+
+
+def write(compiled: Compiled, model: str, folder: Path, advance: Callable[[], None]) -> list[Record]:
+    """Write everything under ``folder``, the manifest last; a record of each file."""
+    tensors = _tensors(model, compiled)
+    into = _Folder(folder, advance)
+    for stage in STAGES:
+        for core, text in enumerate(compiled.texts[stage]):
+            about = {"core": core, "stage": stage}
+            into.put(f"core{core}.{stage}.bin", to_bytes(text.text.stream, compact()), what="text", **about)
+            constants = text.text.constants.astype("<u4").tobytes()
+            into.put(f"core{core}.{stage}.constants.bin", constants, what="constants", **about)
+    if tensors is not None:
+        for core, channel, data in _images(compiled, *tensors):
+            into.put(f"core{core}.channel{channel}.bin", data, core=core, channel=channel, what="memory", address=0)
+    into.put("registers.h", header(compiled).encode(), what="register map")
+    into.manifest(compiled, with_image=tensors is not None)
+    return into.files
+
+
+def write_manifest(compiled: Compiled, model: str, folder: Path, advance: Callable[[], None]) -> list[Record]:
+    """Write the manifest alone: addresses and sizes."""
+    del model
+    into = _Folder(folder, advance)
+    into.manifest(compiled, with_image=False)
+    return into.files
+
+
+def _tensors(model: str, compiled: Compiled) -> tuple[dict[str, Tensor], dict[str, Tensor]] | None:
+    """Linears and vectors of a real file in its own formats; None for a preset, which has no weights."""
+    if model in models():
+        return None
+    from mixflight.workloads.model_file import open_model
+
+    stored = open_model(model_file(model))
+    linears: dict[str, Tensor] = {}
+    for name, weight in stored.linears.items():
+        if not isinstance(weight, Tensor):
+            raise InputError(f"a memory image must be of a GGUF file's weights, not {weight.format.name}, in {name!r}")
+        linears[name] = weight
+    formats = {"head": compiled.networks["decode"].head.weight} | {
+        f"layers.{index}.{item.name}": item.weight
+        for index, layer in enumerate(compiled.networks["decode"].layers) for item in layer.values()
+    }  # fmt: skip
+    for name, item in formats.items():
+        if linears[name].format != item:
+            raise InputError(
+                f"the recipe must keep the file's formats for a memory image: {name} is {linears[name].format.name}, "
+                f"not {item.name}; --count-only leaves the image out"
+            )
+    return linears, {name: item for name, item in stored.vectors.items() if isinstance(item, Tensor)}
+
+
+def _images(
+    compiled: Compiled, linears: dict[str, Tensor], vectors: dict[str, Tensor]
+) -> Iterator[tuple[int, int, bytes]]:  # fmt: skip
+    """(Core, channel, bytes from address 0 to the cache) of every channel."""
+    network, machine = compiled.networks["decode"], compiled.machine
+    parameters = _parameters(network, vectors)
+    for core, text in enumerate(compiled.texts["decode"]):
+        memory = text.memory
+        whole = np.zeros((machine.hbm.channels_per_core, memory.cache[0]), np.uint8)
+        codes, scales, at = memory.weights[0], memory.scales[0], memory.parameters[0]
+        for _, code_bytes, scale_bytes in core_image(linears, network, machine, text.share):
+            whole[:, codes : codes + code_bytes.shape[1]] = code_bytes
+            whole[:, scales : scales + scale_bytes.shape[1]] = scale_bytes
+            codes, scales = codes + code_bytes.shape[1], scales + scale_bytes.shape[1]
+        for vector in parameters:
+            each = -(-len(vector) // machine.hbm.channels_per_core // 32) * 32
+            padded = np.zeros(each * machine.hbm.channels_per_core, np.uint8)
+            padded[: len(vector)] = vector
+            whole[:, at : at + each] = padded.reshape(machine.hbm.channels_per_core, each)
+            at += each
+        for channel in range(machine.hbm.channels_per_core):
+            yield core, channel, whole[channel].tobytes()
+
+
+def _parameters(network: Network, vectors: dict[str, Tensor]) -> list[NDArray[np.uint8]]:
+    """The norms' weights as FP32, in the order in which a program fetches them."""
+    names = [f"blk.{index}.{norm}.weight" for index in range(len(network.layers)) for norm in ("attn_norm", "ffn_norm")]
+    missing = [name for name in (*names, "output_norm.weight") if name not in vectors]
+    biased = any(item.bias for layer in network.layers for item in layer.values())
+    if missing or biased or network.head_norm_bytes or len(vectors) != len(names) + 1:
+        raise InputError(
+            f"a memory image must be of a llama file (norms only, no biases), which {network.model} is not; "
+            "--count-only leaves the image out"
+        )
+    return [
+        np.ascontiguousarray(vectors[name].dequantise()[0], "<f4").view(np.uint8)
+        for name in (*names, "output_norm.weight")
+    ]
+
+
+def manifest_of(compiled: Compiled, files: list[dict[str, Any]], *, with_image: bool) -> dict[str, Any]:
+    """Addresses, sizes and hashes of everything."""
+    regions = ("weights", "scales", "indices", "parameters", "cache", "results")
+    cores = []
+    for core, texts in enumerate(zip(*(compiled.texts[stage] for stage in STAGES), strict=True)):
+        cores.append({
+            "core": core, "share": texts[0].share,
+            "regions": {stage: {name: dict(zip(("address", "bytes"), getattr(text.memory, name), strict=True))
+                                for name in regions} for stage, text in zip(STAGES, texts, strict=True)},
+            "cache": texts[0].cache,
+        })  # fmt: skip
+    return {
+        "machine": compiled.machine.name, "model": compiled.model, "recipe": compiled.recipe,
+        "max_context": compiled.max_context, "channels_per_core": compiled.machine.hbm.channels_per_core,
+        "slot_bytes": slot_bytes(compiled.machine), "image": with_image, "cores": cores,
+        "embedding_bytes": compiled.texts["decode"][0].memory.embedding_bytes,
+        "instructions": compiled.storage, "files": list(files),
+    }  # fmt: skip
+
+
+def header(compiled: Compiled) -> str:
+    """The register map as a C header: control registers, then the registers of the sequencer."""
+    name = "".join(letter if letter.isalnum() else "_" for letter in compiled.machine.name).upper()
+    lines = [
+        f"/* Register map of {compiled.machine.name}, one window a core; docs/compiler.md says what they hold. */",
+        f"#ifndef {name}_REGISTERS_H", f"#define {name}_REGISTERS_H", "",
+        "#define CONTROL_START 0x000u", "#define CONTROL_STATUS 0x004u",
+        "#define TEXT_ADDRESS_LOW 0x008u", "#define TEXT_ADDRESS_HIGH 0x00cu", "#define TEXT_INSTRUCTIONS 0x010u",
+        *(f"#define SLOT_BYTES_{buffer.upper()} 0x{0x20 + 4 * index:03x}u /* {size} */"
+          for index, (buffer, size) in enumerate(slot_bytes(compiled.machine).items())),
+        "", "#define REGISTER(number) (0x100u + 4u * (number))",
+        *(f"#define R_{item} {int(register)}u" for item, register in Register.__members__.items() if register),
+        "", "#define CONSTANT(number) (0x1000u + 4u * (number))", "", "#endif",
+    ]  # fmt: skip
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,129 @@
+import hashlib
+import json
+
+import numpy as np
+import pytest
+from command_line import document, refusal
+
+from mixflight.arch.accelerator import accelerator_named
+from mixflight.arch.compact import read_program
+from mixflight.arch.errors import InputError
+from mixflight.arch.formats import format_named
+from mixflight.compile_program import compile_model
+from mixflight.mapping.core_image import read_tile, streamed, tile_image
+from mixflight.mapping.core_network import Linear
+from mixflight.mapping.core_tiles import index_bits, tiling_of
+from mixflight.workload import model_file
+from mixflight.workloads.model_file import open_model
+from mixflight.workloads.tensor import pack_tensor
+
+
+@pytest.mark.parametrize("name", ["q4_1", "q8_0", "q4_0", "q5_0"])
+def test_a_tile_comes_back_exactly(name):
+    rng, fmt = np.random.default_rng(3), format_named(name, "test")
+    n, k = 100, 2048
+    codes = rng.integers(0, 1 << fmt.bits, (n, k)).astype(np.uint8)
+    codes = codes.view(np.int8) if fmt.signed else codes
+    halves = rng.standard_normal((2, n, k // 32)).astype(np.float16)
+    tensor = pack_tensor("w", name, codes=codes, scales=halves[0], minima=halves[1] if fmt.zero == "f16-min" else None)
+    linear = Linear(name="w", n=n, k=k, weight=fmt, act=format_named("int8-g32", "test"))
+    tiling = tiling_of(linear, 0, n, accelerator_named("flightllm-u280"))
+    found = tile_image(tensor, tiling, 0, n)
+    for slab, (k_slab, codes_bytes, scale_bytes) in enumerate(zip(tiling.slabs(), *found, strict=True)):
+        sizes = tiling.slab_of(n, k_slab, slab == len(tiling.slabs()) - 1)
+        assert (codes_bytes.shape[1], scale_bytes.shape[1]) == (sizes.weight_bytes, sizes.scale_bytes)
+    back, scales = read_tile(*(np.concatenate(part, axis=1) for part in found), tiling, n)
+    assert np.array_equal(back, codes.view(np.uint8))
+    assert np.array_equal(scales[..., 0], tensor.scales())
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("prog")
+    return folder, document("compile", "--arch", "flightllm-u280", "--model", "smollm2", "-o", folder)
+
+
+def test_files_are_what_the_manifest_says(written):
+    folder, printed = written
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert {item["path"] for item in printed["files"]} == {path.name for path in folder.iterdir()}
+    for item in manifest["files"]:
+        data = (folder / item["path"]).read_bytes()
+        assert len(data) == item["bytes"] and hashlib.sha256(data).hexdigest() == item["sha256"]
+        if item["what"] == "text":
+            read_program(data, item["path"])
+    texts = sum(item["bytes"] for item in manifest["files"] if item["what"] in ("text", "constants"))
+    assert printed["bytes_total"] == texts == manifest["instructions"]["compact"]
+    assert printed["bytes_unshared"] > 1e6 * texts
+    assert "#define R_WEIGHTS 1u" in (folder / "registers.h").read_text()
+
+
+def read_back(folder, wanted):
+    """Every weight in ``wanted`` put together from the channels of all cores, and compared with the file."""
+    compiled = compile_model("flightllm-u280", "smollm2", None, None)
+    stored = open_model(model_file("smollm2"))
+    network, machine = compiled.networks["decode"], compiled.machine
+    seen = {name: np.zeros(stored.linears[name].n, int) for name in wanted}
+    for core, text in enumerate(compiled.texts["decode"]):
+        channels = [np.fromfile(folder / f"core{core}.channel{c}.bin", np.uint8) for c in range(machine.hbm.channels_per_core)]
+        whole = np.stack(channels)
+        codes, scales = text.memory.weights[0], text.memory.scales[0]
+        for name, tiling, column, columns in streamed(network, machine, text.share):
+            slabs = [tiling.slab_of(columns, k, False) for k in tiling.slabs()]
+            code_end, scale_end = codes + sum(s.weight_bytes for s in slabs), scales + sum(s.scale_bytes for s in slabs)
+            if name in wanted:
+                rows, tensor = slice(column, column + columns), stored.linears[name]
+                back, halves = read_tile(whole[:, codes:code_end], whole[:, scales:scale_end], tiling, columns)
+                assert np.array_equal(back, tensor.codes(rows).view(np.uint8))
+                assert np.array_equal(halves[..., 0], tensor.scales(rows))
+                if tensor.format.zero == "f16-min":
+                    assert np.array_equal(halves[..., 1], tensor.minima(rows))
+                seen[name][rows] += 1
+            codes, scales = code_end, scale_end
+    assert all((count == 1).all() for count in seen.values())
+
+
+def test_weights_come_back_from_the_image(written):
+    read_back(written[0], {f"layers.{layer}.{name}" for layer in (0, 29) for name in ("q", "k", "v", "o", "gate", "up", "down")})
+
+
+@pytest.mark.slow
+def test_every_weight_comes_back_from_the_image(written):
+    read_back(written[0], set(open_model(model_file("smollm2")).linears))
+
+
+def test_norms_lie_in_the_order_of_the_program(written):
+    compiled = compile_model("flightllm-u280", "smollm2", None, None)
+    stored, memory = open_model(model_file("smollm2")), compiled.texts["decode"][0].memory
+    at, size = memory.parameters[0], 576 * 4 // 8
+    channels = [np.fromfile(written[0] / f"core0.channel{c}.bin", np.uint8) for c in range(8)]
+    padded = -(-size // 32) * 32
+    first = np.concatenate([item[at : at + padded] for item in channels])[: 576 * 4].view("<f4")
+    assert np.array_equal(first, stored.vectors["blk.0.attn_norm.weight"].dequantise()[0])
+
+
+def test_index_codings():
+    assert [index_bits(n, "four_bit") for n in (16, 8, 4, 2)] == [0, 2, 1, 0.5]
+    assert [index_bits(n, "bitmap") for n in (16, 8, 4, 2)] == [0, 1, 1, 1]
+    assert [index_bits(n, "rank") for n in (8, 4, 2)] == [14 / 16, 11 / 16, 7 / 16]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--arch", "int8", "--model", "smollm2-135m"], "ARCH must be a machine of FlightLLM cores"),
+        (["--arch", "flightllm-u280", "--model", "smollm2-135m", "--encoding", "packed"], "encoding must be one of compact, published"),
+        (["--arch", "flightllm-u280", "--model", "llama2-7b", "--recipe", "w8a8", "--max-context", "4096"], "must fit the memory"),
+        (["--arch", "flightllm-u280", "--model", "smollm2-135m", "--recipe", "w4a8g32", "--max-context", "9000"], "context length"),
+    ],
+)
+def test_bad_input_is_one_line(arguments, message, tmp_path):
+    assert message in refusal("compile", *arguments, "-o", tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_corrupted_program_is_one_line(written, tmp_path):
+    data = bytearray((written[0] / "core0.decode.bin").read_bytes())
+    data[7 * 16 + 3] ^= 0x80
+    with pytest.raises(InputError, match=r"core0\.decode\.bin"):
+        read_program(bytes(data), "core0.decode.bin")
