@@ -23,6 +23,7 @@ from mixflight.verify_tiles import Tile, random_tile
 
 TOP = "mixpe_array"
 
+
 class Design(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is elaborated; ``tokens`` is 0 and ``split`` 1 where the dataflow has none."""
 
@@ -91,8 +92,9 @@ class PointRun:
         random = np.random.default_rng(point.seed)
         codes = "signed8" if point.passes == 2 else None
         self.tiles: Sequence[Tile] = tiles or [
-            random_tile(self.shaped, random, k=point.k, group=point.group, split=point.split, codes=codes,
-                        extreme=point.extreme)
+            random_tile(
+                self.shaped, random, k=point.k, group=point.group, split=point.split, codes=codes, extreme=point.extreme
+            )
             for _ in range(point.tiles)
         ]
         self.beats: Sequence[Any] = [self._beats(tile) for tile in self.tiles]
@@ -146,8 +148,11 @@ class PointRun:
 def shaped_like(design: Design, component: Any, tokens: int) -> ChosenTop:
     """The array whose tiles a run takes: the output-stationary one of as many rows as a weight tile meets tokens."""
     if design.tokens:
-        component = unused(SystolicArray(
-            **{**design.shape, "rows": tokens}, pe=design.pe, two_pass=design.two_pass, group_max=design.group_max))
+        component = unused(
+            SystolicArray(
+                **{**design.shape, "rows": tokens}, pe=design.pe, two_pass=design.two_pass, group_max=design.group_max
+            )
+        )
     return ChosenTop(top="mixpe-array", module=TOP, component=component, parameters={}, clock_mhz=500.0)
 
 

@@ -144,6 +144,20 @@ def rtl_figures() -> list[Figure]:
     ]  # fmt: skip
 
 
+def sweep_figures() -> list[Figure]:
+    """Points a minute of the randomised sweep on two weight-stationary designs: emission, Verilated run, golden values
+    and both ways to compute cycles, the models built before. The reference is the measured speed of the unstalled ones
+    of the same points in Amaranth's own simulator on two cores."""
+    from mixflight.array_sweep import designs, points, sweep_design
+
+    chosen = [(design, points(design, index)) for index, design in enumerate(designs()[:4]) if design.tokens]
+    seconds = median_seconds(lambda: [sweep_design(design, runs) for design, runs in chosen], repeats=3)
+    return [
+        Figure(name="RTL-vs-engine sweep", value=60 * sum(len(runs) for _, runs in chosen) / seconds, unit="points/min",
+               reference=9, larger_is_better=True, reference_source="Amaranth's simulator: 9")
+    ]  # fmt: skip
+
+
 def main() -> None:
     """Print the table."""
     from mixflight.workloads.fetch import fetch_model
@@ -156,6 +170,7 @@ def main() -> None:
         print(f"golden generation and evaluation are left out: {error}")
     figures += study_figures()
     figures += rtl_figures()
+    figures += sweep_figures()
     print_table(
         "benchmarks (medians on this machine)", ("what", "value", "unit", "ratio", "better than"),
         [(item.name, item.value, item.unit, item.ratio, item.reference_source) for item in figures],

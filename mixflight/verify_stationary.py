@@ -25,16 +25,44 @@ class StationaryOutcome:
 
 def design_of(array: WeightStationaryArray) -> Design:
     """The array's parameters."""
-    return Design(dataflow="weight-stationary", pe=array.pe, rows=array.rows, cols=array.cols, lanes=array.lanes,
-                  split=1, tokens=array.tokens, zero=array.zero, two_pass=array.two_pass, group_max=array.group_max)
+    return Design(
+        dataflow="weight-stationary",
+        pe=array.pe,
+        rows=array.rows,
+        cols=array.cols,
+        lanes=array.lanes,
+        split=1,
+        tokens=array.tokens,
+        zero=array.zero,
+        two_pass=array.two_pass,
+        group_max=array.group_max,
+    )
 
 
 def stationary_points(array: WeightStationaryArray, seed: int = 0) -> dict[str, Point]:
     """The runs with random operands, by name."""
-    def point(tokens: int = array.tokens, *, k: int = 4 * GROUP, group: int = GROUP, passes: int = 1, tiles: int = 2,
-              extreme: bool = False, stall: dict[str, float] | None = None) -> Point:
-        return Point(k=k, group=group, passes=passes, tokens=tokens, split=1, tiles=tiles, stall=stall or {}, seed=seed,
-                     extreme=extreme)
+
+    def point(
+        tokens: int = array.tokens,
+        *,
+        k: int = 4 * GROUP,
+        group: int = GROUP,
+        passes: int = 1,
+        tiles: int = 2,
+        extreme: bool = False,
+        stall: dict[str, float] | None = None,
+    ) -> Point:
+        return Point(
+            k=k,
+            group=group,
+            passes=passes,
+            tokens=tokens,
+            split=1,
+            tiles=tiles,
+            stall=stall or {},
+            seed=seed,
+            extreme=extreme,
+        )
 
     longest, streams = array.group_max, ("act", "wgt", "params", "out")
     found = {
@@ -61,21 +89,22 @@ def stationary_runs(array: WeightStationaryArray, model: Path | None, seed: int)
     runs = {name: PointRun(design, point, array) for name, point in stationary_points(array, seed).items()}
     tiles: Sequence[Tile] = real_tiles(model, shaped_like(design, array, array.tokens)) if model else ()
     for tile in tiles:
-        point = Point(k=tile.a.shape[1], group=tile.group, passes=1, tokens=array.tokens, split=1, tiles=1, stall={},
-                      seed=seed)
+        point = Point(
+            k=tile.a.shape[1], group=tile.group, passes=1, tokens=array.tokens, split=1, tiles=1, stall={}, seed=seed
+        )
         runs[tile.source] = PointRun(design, point, array, [tile])
     return runs
 
 
-def check_stationary(array: WeightStationaryArray, build: Build, *, model: Path | None = None,
-                     seed: int = 0) -> StationaryOutcome:
+def check_stationary(
+    array: WeightStationaryArray, build: Build, *, model: Path | None = None, seed: int = 0
+) -> StationaryOutcome:
     """Run ``build``, made of ``array``; stalled runs too have their cycles computed."""
     runs = stationary_runs(array, model, seed)
     jobs = [run.job() for run in runs.values()]
     results = run_jobs(build, jobs)
     outcomes: dict[str, Outcome] = {
-        name: run.outcome(job, result)
-        for (name, run), job, result in zip(runs.items(), jobs, results, strict=True)
+        name: run.outcome(job, result) for (name, run), job, result in zip(runs.items(), jobs, results, strict=True)
     }
     plain = [outcome for outcome in outcomes.values() if not outcome.point.stall]
     return StationaryOutcome(
