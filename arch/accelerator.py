@@ -81,6 +81,11 @@ class Accelerator(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         return self.array.rows * self.array.cols * self.clock_mhz * 1e6
 
     @property
+    def memories(self) -> dict[str, str]:
+        """Component that counts the bits of a memory -> its standard."""
+        return {"dram": self.dram.standard}
+
+    @property
     def dram_bytes_per_cycle(self) -> float:
         """Streaming bytes a clock cycle, after the efficiency."""
         return self.dram.peak_gb_s * 1e9 * self.dram.stream_efficiency / (self.clock_mhz * 1e6)

@@ -317,6 +317,11 @@ class CoreMachine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             raise ValueError(f"{name}.capacity_gib must be at most the {most} of its channels")
 
     @property
+    def memories(self) -> dict[str, str]:
+        """Component that counts the bits of a memory -> its standard."""
+        return {"hbm": self.hbm.standard, "ddr": self.ddr.standard}
+
+    @property
     def mpe(self) -> Chains | Array:
         """The matrix engine of a core."""
         engine = self.chains or self.array

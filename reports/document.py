@@ -13,7 +13,7 @@ import msgspec
 
 from mixflight.arch.accelerator import Accelerator
 from mixflight.arch.errors import InputError
-from mixflight.arch.prices import Price, price_table
+from mixflight.arch.prices import Price, PriceTable, machine_prices
 
 DOCUMENT = "results.json"
 VERSION = 1
@@ -288,9 +288,12 @@ def prices_of(accelerators: Iterable[Accelerator]) -> tuple[tuple[Price, ...], d
     """The prices of the accelerators' technologies without those of PEs that none of them has, and their summaries."""
     machines = list(accelerators)
     elements = {f"pe.{machine.array.pe}" for machine in machines}
-    tables = {machine.technology: price_table(machine.technology) for machine in machines}
-    prices = tuple(
-        price for table in tables.values() for price in table.price
+    tables: dict[tuple[str, str], PriceTable] = {}
+    for machine in machines:
+        key = machine.technology, machine.dram.standard
+        tables[key] = machine_prices(machine.technology, machine.memories)
+    found = {
+        price: None for table in tables.values() for price in table.price
         if not price.component.startswith("pe.") or price.component in elements
-    )  # fmt: skip
-    return prices, {name: table.summary for name, table in tables.items()}
+    }  # fmt: skip
+    return tuple(found), {name: table.summary for (name, _), table in tables.items()}

@@ -5,7 +5,7 @@ from collections import defaultdict
 import msgspec
 
 from mixflight.arch.accelerator import Accelerator
-from mixflight.arch.prices import price_table
+from mixflight.arch.prices import machine_prices
 from mixflight.mapping.compile import command_of
 from mixflight.sim.activity import Activity
 from mixflight.sim.cost import Energy, energy_by_component, total_energy
@@ -86,7 +86,7 @@ def simulate(
 
 def _phase(engine: Engine, traces: list[Trace], tokens: int) -> Phase:
     accelerator = engine.accelerator
-    prices = price_table(accelerator.technology)
+    prices = machine_prices(accelerator.technology, accelerator.memories)
     uses: dict[Operator, float] = defaultdict(float)
     for trace in traces:
         for operator in trace.operators:

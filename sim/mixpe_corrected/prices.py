@@ -66,4 +66,4 @@ def _price(component: str, action: str, pj: float) -> Price:
         if component == "dram"
         else (f"our RTL in osu018 cells, switching on real operands, scaled to 45 nm: {to_45nm().source}")
     )
-    return Price(component=component, action=action, value_pj=pj, low_pj=pj, high_pj=pj, basis="derived", source=source)
+    return Price(component=component, action=action, value_pj=pj, basis="derived", date="2026", source=source)
