@@ -146,17 +146,23 @@ class DecodeText:
 
     def _proportional(self, layers: Sequence[dict[str, Linear]], names: Sequence[str]) -> bool:
         """Whether every transfer of the linears ``names`` is bits times the same bytes in all ``layers``."""
-        found = {
-            tuple(
-                (name, columns, at, slab.k, slab.scale_bytes, slab.index_bytes,
-                 slab.weight_bytes / layer[name].weight.bits)
-                for name in names if name in cut
-                for _, columns, at, slab in cut[name].all_slabs()
-            )
-            for layer in {tuple(layer[name].weight.bits for name in names): layer for layer in layers}.values()
-            for cut in [tilings(self.network, self.machine, self.share, {name: layer[name] for name in names})]
-        }  # fmt: skip
-        return len(found) == 1 and all(item[-1] == int(item[-1]) for items in found for item in items)
+        for name in names:
+            found = set()
+            for linear in {layer[name].weight.bits: layer[name] for layer in layers}.values():
+                cut = tilings(self.network, self.machine, self.share, {name: linear}).get(name)
+                slabs = [] if cut is None else [
+                    cut.slab_of(columns, k, last)
+                    for _, columns, _ in cut.tiles() for k in set(cut.slabs()) for last in (False, True)
+                ]  # fmt: skip
+                if any(slab.weight_bytes % linear.weight.bits for slab in slabs):
+                    return False
+                found.add((cut and cut.slab, tuple(
+                    (slab.k, slab.scale_bytes, slab.index_bytes, slab.weight_bytes // linear.weight.bits)
+                    for slab in slabs
+                )))  # fmt: skip
+            if len(found) > 1:
+                return False
+        return True
 
     def _next_row(self) -> None:
         if self.columns:

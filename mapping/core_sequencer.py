@@ -157,10 +157,8 @@ class Sequencer:
 
         Without ``repeat`` every iteration of the layers is a piece of its own, with its own addresses.
         """
-        registers = np.zeros(REGISTERS, np.int64)
-        for number, value in given.items():
-            registers[number] = value
-        pieces: list[Piece] = []
+        registers = _registers(given)
+        distinct: list[tuple[int, int, Ints, int]] = []
         order: list[int] = []
         for first, last, loop in self.sections:
             times = 1 if loop < 0 else int(self.immediate[loop, 0] + registers[self.register[loop, 0]])
@@ -171,16 +169,14 @@ class Sequencer:
                 if key[0] == 0:
                     continue
                 if not repeat or key not in seen:
-                    seen[key] = len(pieces)
-                    pieces.append(self._piece(first, last, before, key[0]))
+                    seen[key] = len(distinct)
+                    distinct.append((first, last, before, key[0]))
                 order.append(seen[key])
-        return Pieces(pieces=tuple(pieces), order=np.array(order, np.int64))
+        return Pieces(pieces=self._pieces(distinct), order=np.array(order, np.int64))
 
     def registers_after(self, given: Mapping[int, int]) -> Ints:
         """The registers at the end of a run."""
-        registers = np.zeros(REGISTERS, np.int64)
-        for number, value in given.items():
-            registers[number] = value
+        registers = _registers(given)
         for first, last, loop in self.sections:
             times = 1 if loop < 0 else int(self.immediate[loop, 0] + registers[self.register[loop, 0]])
             for _ in range(times):
@@ -189,9 +185,7 @@ class Sequencer:
 
     def executed(self, given: Mapping[int, int]) -> Ints:
         """How often a run executes each instruction; the layers of a top-level loop count as its first one."""
-        registers = np.zeros(REGISTERS, np.int64)
-        for number, value in given.items():
-            registers[number] = value
+        registers = _registers(given)
         total = np.zeros(len(self.hits), np.int64)
         for first, last, loop in self.sections:
             times = 1 if loop < 0 else int(self.immediate[loop, 0] + registers[self.register[loop, 0]])
@@ -213,17 +207,30 @@ class Sequencer:
         )  # fmt: skip
         return int(count), int(digest)
 
-    def _piece(self, first: int, last: int, registers: Ints, count: int) -> Piece:
-        sources = np.empty(count, np.int64)
-        values = np.empty((count, _WIDTH), np.int64)
-        self._run(first, last, registers, sources, values)
-        control = sources < 0
-        kinds = np.where(control, CLASS_INDEX["SYS"], self.text.kinds[sources]).astype(np.uint8)
-        tables: dict[str, dict[str, Ints]] = {}
+    def _pieces(self, distinct: list[tuple[int, int, Ints, int]]) -> tuple[Piece, ...]:
+        """The pieces: all rows as columns at once, then cut."""
+        ends = np.cumsum([count for *_, count in distinct])
+        sources = np.empty(int(ends[-1]), np.int64)
+        values = np.empty((len(sources), _WIDTH), np.int64)
+        for (first, last, before, count), end in zip(distinct, ends, strict=True):
+            self._run(first, last, before, sources[end - count : end], values[end - count : end])
+        kinds = np.where(sources < 0, CLASS_INDEX["SYS"], self.text.kinds[sources]).astype(np.uint8)
+        tables, cuts = {}, {}
         for index, kind in enumerate(CLASSES):
-            at = np.flatnonzero((kinds == index) & ~control) if kind != "SYS" else np.flatnonzero(kinds == index)
+            at = np.flatnonzero(kinds == index)
             tables[kind] = self._table(kind, index, sources[at], values[at])
-        return Piece(kinds=kinds, tables=tables)
+            cuts[kind] = [0, *np.searchsorted(at, ends).tolist()]
+        starts = [0, *ends.tolist()]
+        return tuple(
+            Piece(
+                kinds=kinds[starts[number] : starts[number + 1]],
+                tables={
+                    kind: {name: column[cuts[kind][number] : cuts[kind][number + 1]] for name, column in table.items()}
+                    for kind, table in tables.items()
+                },
+            )
+            for number in range(len(distinct))
+        )
 
     def _table(self, kind: str, index: int, sources: Ints, values: Ints) -> dict[str, Ints]:
         local = self.local[sources]
@@ -252,6 +259,14 @@ class Sequencer:
                 plain = column[np.maximum(local, 0)] if len(column) else np.zeros(len(sources), np.int64)
                 found[name] = np.where(control, CONTROL if name == "operation" else 0, plain)
         return found
+
+
+def _registers(given: Mapping[int, int]) -> Ints:
+    """All registers with the values ``given`` by number, others 0."""
+    registers = np.zeros(REGISTERS, np.int64)
+    for number, value in given.items():
+        registers[number] = value
+    return registers
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
