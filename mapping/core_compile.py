@@ -38,11 +38,14 @@ class CoreCompiler:
     """Compiles passes of one machine. Texts are kept: the next length is new registers and an unrolling.
 
     ``max_context``  tokens that the cache and the texts are laid out for; 0: the context, rounded up to 2,048.
+    ``on_chip``      activations of a decode step stay on chip; otherwise every fused layer stores and loads them.
     ``sparse``       N:M weights as such; otherwise they are stored and multiplied as dense ones.
     """
 
-    def __init__(self, machine: CoreMachine, *, max_context: int = 0, sparse: bool = True) -> None:
-        self.machine, self.max_context, self.sparse = machine, max_context, sparse
+    def __init__(
+        self, machine: CoreMachine, *, max_context: int = 0, sparse: bool = True, on_chip: bool = True
+    ) -> None:  # fmt: skip
+        self.machine, self.max_context, self.sparse, self.on_chip = machine, max_context, sparse, on_chip
         self._texts: list[tuple[Network, int, tuple[CoreText, ...]]] = []
 
     def compile(self, trace: Trace, *, repeat: bool = True) -> CompiledProgram:
@@ -101,7 +104,7 @@ class CoreCompiler:
             raise InputError(f"norms behind the residual are not supported in a prefill, in {network.model}")
         writer = (
             PrefillText(network, self.machine, share, cache, max_context, shares) if network.phase == "prefill"
-            else DecodeText(network, self.machine, share, cache, max_context)
+            else DecodeText(network, self.machine, share, cache, max_context, self.on_chip)
         )  # fmt: skip
         text = writer.text()
         sequencer = Sequencer(

@@ -31,22 +31,30 @@ MV_ROWS = 255
 class DecodeText:
     """Writes the text of one core.
 
-    ``max_context`` tokens fit the cache and the buffers of scores; longer ones are an InputError here.
+    ``max_context`` tokens fit the cache and the buffers of scores; longer ones are an InputError here. Not ``on_chip``:
+    the results of every fused layer go to memory and come back before the next, as in the published generator.
     """
 
     def __init__(
-        self, network: Network, machine: CoreMachine, share: Share, cache: Cache, max_context: int
+        self, network: Network, machine: CoreMachine, share: Share, cache: Cache, max_context: int,
+        on_chip: bool = True,
     ) -> None:  # fmt: skip
         if network.batch > MV_ROWS:
             raise InputError(f"batch must be at most {MV_ROWS} sequences, not {network.batch}")
         self.network, self.machine, self.share, self.cache = network, machine, share, cache
+        self.on_chip = on_chip
         self.rows, self.channels = network.batch, machine.hbm.channels_per_core
         self.many = machine.cores > 1
         self.max_context = round_up(max_context, K_BLOCK)
         self.asm = Assembler()
         self.tile = kv_tile(machine)
         self.cache_bytes = round_up(len(network.layers) * self.batch_heads * cache.stride, REGION_BYTES)
-        self.scratch_bytes = 0
+        self.logit_bytes = round_up(
+            channel_share(self.rows * share.vocab[1] * FP32, self.channels), REGION_BYTES
+        )  # fmt: skip
+        widest = max(network.heads_width, network.hidden, network.ffn)
+        spilled = channel_share(self.rows * widest * FP32, self.channels) + self.logit_bytes
+        self.scratch_bytes = 0 if on_chip else spilled
         self.columns: dict[str, int] = {}
         self._allocate()
 
@@ -208,6 +216,7 @@ class DecodeText:
         self._fetch(net.norm_bytes)
         self._with_parameters("norm", self.rows, net.hidden, a=self.x, out=self.normed)
         self.asm.operator(quantise, "quantise")
+        self._spill(self.normed, net.hidden)
         self._misc("quantise", self.rows, net.hidden, a=self.normed, out=codes, act=linear.act,
                    static=linear.static, release=["MV"])  # fmt: skip
         self.asm.add("MV", wait=["MISC"])
@@ -233,6 +242,7 @@ class DecodeText:
                     self.asm.add("MISC", wait=behind)
 
             self._linear(tiles[name], self.input_codes, out, fused)
+            self._spill(out, tiles[name].columns)
             if name == "v":
                 self._append()
         self.asm.operator("query_quantise", "quantise")
@@ -376,6 +386,7 @@ class DecodeText:
                 self.asm.add("MISC", wait=behind)
 
         self._linear(tiling, codes, self.o_out + local, fused)
+        self._spill(into + local, tiling.columns)
         self._exchange(net.hidden, tiling.columns, FP32 * 8, f"{part}_residual", "global", into)
         if net.post_norms:
             self.asm.operator(f"{part}_post_norm", "norm")
@@ -495,6 +506,18 @@ class DecodeText:
         )  # fmt: skip
         self.asm.rotate(R.SLOT, 1, SLOTS)
 
+    def _spill(self, line: int, elements: int) -> None:
+        """Where activations do not stay on chip: a fused layer's FP32 results to memory and back, all rows."""
+        if self.on_chip or not elements:
+            return
+        size = channel_share(self.rows * elements * FP32, self.channels)
+        self.asm.add("MISC", release=["ST"])
+        self.asm.add("ST", wait=["MISC"], release=["LD"], buffer="global", wide=1, base_register=R.CACHE,
+                     offset=self.cache_bytes + self.logit_bytes, bytes=size, buffer_line=line)  # fmt: skip
+        self.asm.add("LD", wait=["ST"], release=["MISC"], buffer="global", wide=1, base_register=R.CACHE,
+                     offset=self.cache_bytes + self.logit_bytes, bytes=size, buffer_line=line)  # fmt: skip
+        self.asm.add("MISC", wait=["LD"])
+
     # -- vectors ---------------------------------------------------------------------------------------------------
 
     def _share_codes(
@@ -503,6 +526,10 @@ class DecodeText:
         """A linear's input, of which each core has the ``part`` (first element, number): quantised before the exchange
         where the groups lie within a core, else behind it; the next MV may start."""
         asm, act, (first, own) = self.asm, linear.act, part
+        if behind_mv and not self.on_chip:
+            asm.add("MISC", wait=["MV"])
+            behind_mv = False
+        self._spill(vector + first * FP32 // LINE_BYTES, own)
         local = linear.static or act.group and self._whole_groups(act.group, width)
         wait = ["MV"] if behind_mv else []
         if local or not self.many:

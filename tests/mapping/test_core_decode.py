@@ -147,3 +147,51 @@ def test_what_does_not_fit_is_one_line(model, max_context, message):
 def test_floats_are_refused():
     with pytest.raises(InputError, match="activations must be integers"):
         CoreCompiler(accelerator_named("flightllm-u280")).compile(step("smollm2-135m", "fp16", 100))
+
+
+def test_without_always_on_chip_every_fused_layer_stores_and_loads():
+    machine, trace = accelerator_named("flightllm-u280"), step("llama2-7b", "w4a8g32", 700)
+    kept, moved = (CoreCompiler(machine, on_chip=on_chip).compile(trace).streams[0] for on_chip in (True, False))
+    assert finish(moved).total > 0
+    extra = moved.moved_bytes("ST")["global"] - kept.moved_bytes("ST")["global"]
+    # per layer of core 0: two norms, q, k and v, attention, o, hidden and down; then the last norm
+    columns = 2 * 4096 + 3 * 1408 + 1408 + 1408 + 3712 + 1408
+    assert extra == 32 * 4 * columns + 4 * 4096
+    assert moved.moved_bytes("LD")["global"] - kept.moved_bytes("LD")["global"] == extra
+    assert moved.moved_bytes("LD")["weight"] == kept.moved_bytes("LD")["weight"]
+
+
+def test_dense_storage_of_sparse_weights():
+    machine, trace = accelerator_named("flightllm-u280"), step("llama2-7b", "flightllm", 64)
+    sparse, dense = (CoreCompiler(machine, sparse=sparse).compile(trace).streams[0].moved_bytes("LD") for sparse in (True, False))
+    assert dense["index"] == 0
+    assert sparse["index"] > 0
+    assert 1.8 < dense["weight"] / sparse["weight"] < 2.0  # the head and the cache are dense either way
+
+
+@pytest.mark.parametrize(("coding", "bits"), [("four_bit", 2.0), ("bitmap", 1.0), ("rank", 14 / 16)])
+def test_index_traffic_follows_the_coding(coding, bits):
+    import msgspec
+
+    machine = accelerator_named("flightllm-u280")
+    machine = msgspec.structs.replace(machine, memory_unit=msgspec.structs.replace(machine.memory_unit, index_coding=coding))
+    trace = step("llama2-7b", "flightllm", 64)
+    program = CoreCompiler(machine).compile(trace)
+    weights = sum(len(op.layers) * op.n * op.k for op in trace.operators if op.kind == "linear" and op.keep_m)
+    read = sum(program.streams[i].moved_bytes("LD")["index"] for i in program.core_of)
+    assert read == pytest.approx(weights * bits / 8, rel=0.01)
+    assert all(finish(pieces).total > 0 for pieces in program.streams)
+
+
+def test_layers_of_mixed_widths_share_one_text():
+    trace = step("llama2-7b", "flightllm", 64)
+    program = CoreCompiler(accelerator_named("flightllm-u280")).compile(trace)
+    assert program.instruction_bytes < 40_000
+    widths = column(program.streams[0], "MV", "weight_bits")
+    assert set(widths[column(program.streams[0], "MV", "columns") > 0]) == {3, 4, 5, 8}
+    stored = sum(program.streams[i].moved_bytes("LD")["weight"] for i in program.core_of)
+    codes = sum(
+        len(op.layers) * op.n * op.k * op.weight.bits * (op.keep_n or 16) // 16 // 8
+        for op in trace.operators if op.kind == "linear"
+    )  # fmt: skip
+    assert stored == pytest.approx(codes + trace.total("kv_read_bytes"), rel=0.01)
