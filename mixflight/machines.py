@@ -1,10 +1,12 @@
 """A machine or a GPU with its recipe, and one scenario run on it."""
 
+from typing import get_args
+
 import msgspec
 
 from mixflight.arch.accelerator import Accelerator, array_named
 from mixflight.arch.errors import InputError
-from mixflight.sim.simulate import Simulation, simulate
+from mixflight.sim.simulate import FloatOperands, Simulation, simulate
 from mixflight.workload import load_workload
 
 MODES = ("corrected",)
@@ -29,15 +31,25 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def run(
-    machine: Machine, model: str, prefill: int, decode: int, batch: int = 1, mode: str = "corrected"
-) -> Simulation:
-    """Simulate ``model`` on ``machine``."""
+    machine: Machine, model: str, prefill: int, decode: int, batch: int = 1, mode: str = "corrected",
+    float_operands: str = "refuse",
+) -> Simulation:  # fmt: skip
+    """Simulate ``model`` on ``machine``; ``float_operands`` (refuse or int8): what integer arrays do with floats."""
     if mode not in MODES:
         raise InputError(f"mode must be {' or '.join(MODES)} for {machine.accelerator.name}, not {mode!r}")
     workload = load_workload(model, machine.recipe)
     return simulate(
-        machine.accelerator, workload.model, workload.recipe, workload.recipe.name, prefill, decode, batch
-    )
+        machine.accelerator, workload.model, workload.recipe, workload.recipe.name, prefill, decode, batch,
+        float_operands_named(float_operands),
+    )  # fmt: skip
+
+
+def float_operands_named(text: str) -> FloatOperands:
+    """The value of ``--float-operands``."""
+    for known in get_args(FloatOperands):
+        if text == known:
+            return known  # type: ignore[no-any-return]
+    raise InputError(f"--float-operands must be {' or '.join(get_args(FloatOperands))}, not {text!r}")
 
 
 def run_gpu(

@@ -8,7 +8,8 @@ from mixflight.sim.simulate import Phase, Simulation
 
 
 def simulation_document(simulation: Simulation) -> dict[str, Any]:
-    """The JSON document of ``mixflight simulate``; energies carry their band as ``_low`` and ``_high``."""
+    """The JSON document of ``mixflight simulate``; energies carry their band as ``_low`` and ``_high``,
+    ``float_operands`` are the operators that ran on INT8 in their place."""
     return {
         "arch": simulation.accelerator,
         "model": simulation.model,
@@ -16,6 +17,7 @@ def simulation_document(simulation: Simulation) -> dict[str, Any]:
         "mode": simulation.mode,
         "batch": simulation.batch,
         "bound_by": simulation.decode.bound_by,
+        "float_operands": list(simulation.int8_operands),
         "prefill": _phase_document(simulation.prefill),
         "decode": _phase_document(simulation.decode),
     }
@@ -57,7 +59,7 @@ def _banded(key: str, energy: Energy, factor: float) -> dict[str, float]:
 def flat_row(simulation: Simulation) -> dict[str, Any]:
     """The numbers of ``simulation`` in one flat record, ``prefill_`` and ``decode_`` before their keys."""
     document = simulation_document(simulation)
-    row = {key: value for key, value in document.items() if not isinstance(value, dict)}
+    row = {key: value for key, value in document.items() if not isinstance(value, dict | list)}
     for phase in ("prefill", "decode"):
         row |= {f"{phase}_{key}": value for key, value in document[phase].items() if not isinstance(value, list)}
     return row

@@ -1,6 +1,7 @@
 """A scenario on an accelerator: prefill and decode, time, energy, and what bound them."""
 
 from collections import defaultdict
+from typing import Literal
 
 import msgspec
 
@@ -10,9 +11,12 @@ from mixflight.mapping.compile import command_of
 from mixflight.sim.activity import Activity
 from mixflight.sim.cost import Energy, energy_by_component, total_energy
 from mixflight.sim.engine import Timed, time_command
+from mixflight.workloads.integer_operands import IntegerOperands
 from mixflight.workloads.model import Model
 from mixflight.workloads.operators import Operator
 from mixflight.workloads.trace import Formats, Trace, decode_traces, prefill_trace
+
+FloatOperands = Literal["refuse", "int8"]
 
 
 class OperatorShare(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,7 +49,8 @@ class Phase(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Simulation(msgspec.Struct, frozen=True, kw_only=True):
-    """Prefill and decode of one scenario on one machine. ``mode`` says under which rules."""
+    """Prefill and decode of one scenario on one machine. ``mode`` says under which rules, ``int8_operands`` which
+    operators ran on INT8 in place of the floats of the recipe."""
 
     accelerator: str
     model: str
@@ -54,6 +59,7 @@ class Simulation(msgspec.Struct, frozen=True, kw_only=True):
     batch: int
     prefill: Phase
     decode: Phase
+    int8_operands: tuple[str, ...] = ()
 
 
 class Engine:
@@ -72,15 +78,21 @@ class Engine:
 
 def simulate(
     accelerator: Accelerator, model: Model, formats: Formats, formats_name: str, prefill: int, decode: int,
-    batch: int = 1,
+    batch: int = 1, float_operands: FloatOperands = "refuse",
 ) -> Simulation:  # fmt: skip
-    """Prefill of ``prefill`` tokens, then ``decode`` steps at contexts prefill + 1 ... prefill + decode."""
-    engine = Engine(accelerator)
-    steps = decode_traces(model, formats, prefill, decode, batch)
+    """Prefill of ``prefill`` tokens, then ``decode`` steps at contexts prefill + 1 ... prefill + decode.
+
+    ``float_operands``: what a machine of integers does with float operands, see ``workloads.integer_operands``.
+    """
+    engine, operands = Engine(accelerator), IntegerOperands()
+    first = [prefill_trace(model, formats, prefill, batch, decode)]
+    steps = list(decode_traces(model, formats, prefill, decode, batch))
+    if float_operands == "int8" and accelerator.array.element.arithmetic == "integer":
+        first, steps = [operands.of(trace) for trace in first], [operands.of(trace) for trace in steps]
     return Simulation(
         accelerator=accelerator.name, model=model.name, formats=formats_name, mode="corrected", batch=batch,
-        prefill=_phase(engine, [prefill_trace(model, formats, prefill, batch)], batch * prefill),
-        decode=_phase(engine, list(steps), batch * decode),
+        prefill=_phase(engine, first, batch * prefill), decode=_phase(engine, steps, batch * decode),
+        int8_operands=operands.changed,
     )  # fmt: skip
 
 

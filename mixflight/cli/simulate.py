@@ -40,6 +40,9 @@ def register(app: typer.Typer) -> None:
         timeline: Annotated[
             Path | None, typer.Option("--timeline", help="Trace events for Perfetto.", metavar="F.json")
         ] = None,
+        float_operands: Annotated[
+            str, typer.Option("--float-operands", help="refuse, or int8: what integer arrays do with floats.")
+        ] = "refuse",
         attention_mask: Annotated[
             Path | None, typer.Option("--attention-mask", help="Block masks of the prefill (published).", metavar="F")
         ] = None,
@@ -50,7 +53,7 @@ def register(app: typer.Typer) -> None:
         Example: mixflight simulate --arch mixpe-w4a8 --model llama2-7b --recipe w4a8g128 --prefill 128 --decode 128
         """
         if mode == "published":
-            refuse_beside_published(explain=explain, batch=batch)
+            refuse_beside_published(explain=explain, batch=batch, float_operands=float_operands)
             simulate_published(arch, model, recipe, prefill, decode, attention_mask, timeline, json)
             return
         if attention_mask is not None:
@@ -60,7 +63,9 @@ def register(app: typer.Typer) -> None:
         from mixflight.results import COMPARE_COLUMNS, compare_rows, scenario_title, simulation_document
 
         machine = Machine.parse(arch, recipe)
-        result = run(machine, model, prefill, decode, batch, mode)
+        if float_operands != "refuse" and (explain or timeline is not None):
+            raise InputError("--float-operands must come without --explain and --timeline")
+        result = run(machine, model, prefill, decode, batch, mode, float_operands)
         if timeline is not None:
             write_timeline(timeline, machine, model, prefill, decode, batch)
         document = simulation_document(result)
@@ -78,16 +83,20 @@ def register(app: typer.Typer) -> None:
                 f"{name}: where the time goes", ("operator", "time %", "bound by", "MACs used %"),
                 [(o.operator, 100 * o.cycles / total, o.bound_by, 100 * o.utilisation) for o in largest],
             )  # fmt: skip
+        if result.int8_operands:
+            print(f"INT8 in place of the recipe's float operands: {', '.join(result.int8_operands)}")
         for item in explained:
             gains = [(gain.change, gain.speedup) for gain in item.gains]
             print_table(f"{item.phase}: one change at a time", ("change", "times as fast"), gains)
             print(item.sentence)
 
 
-def refuse_beside_published(*, explain: bool, batch: int) -> None:
+def refuse_beside_published(*, explain: bool, batch: int, float_operands: str) -> None:
     """What the published rules do not know."""
     if explain or batch != 1:
         raise InputError("mode published must come without --explain and with a batch of 1: its rules have neither")
+    if float_operands != "refuse":
+        raise InputError("mode published must come without --float-operands: its rules have INT8 operands only")
 
 
 def simulate_published(

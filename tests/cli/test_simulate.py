@@ -35,6 +35,12 @@ def test_compare_has_a_row_a_machine():
     assert all(row["decode"]["tokens_per_s"] > 0 for row in found["rows"])
 
 
+def test_float_operands_run_as_int8_on_request():
+    found = document(*RUN, "--arch", "mixpe-w4a8", "--recipe", "fp16", "--float-operands", "int8")
+    assert {"q", "qk", "av", "down", "head"} <= set(found["float_operands"])
+    assert document(*RUN, "--arch", "fp16", "--recipe", "fp16", "--float-operands", "int8")["float_operands"] == []
+
+
 def test_tables_fit_80_columns():
     done = mixflight(*RUN, "--arch", "mixpe-w4a8", "--recipe", "w4a8g128", env={"COLUMNS": "80", "PATH": "/usr/bin:/bin"})
     assert done.returncode == 0, done.stderr
@@ -57,6 +63,8 @@ def test_tables_fit_80_columns():
         ({"--mode": "guessed"}, "mode must be corrected for mixpe-w4a8, not 'guessed'"),
         ({"--attention-mask": "m.npz"}, "--attention-mask must come with --mode published"),
         ({"--recipe": "fp16"}, "f16 weights with f16 activations, in operator 'q'"),
+        ({"--recipe": "fp16"}, "--float-operands int8 converts them"),
+        ({"--float-operands": "int4"}, "--float-operands must be refuse or int8, not 'int4'"),
         ({"--arch": "mixpe-w4a8:"}, "must name a recipe after the colon"),
         ({"--prefill": "many"}, "Invalid value for '--prefill'"),
     ],

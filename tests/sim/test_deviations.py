@@ -7,7 +7,7 @@ import pytest
 
 from mixflight.arch.accelerator import accelerator_named, accelerators
 from mixflight.arch.array_pipeline import sum_bits
-from mixflight.sim.simulate import Engine
+from mixflight.sim.simulate import Engine, simulate
 from mixflight.workloads.model import model_named
 from mixflight.workloads.recipe import recipe_named
 from mixflight.workloads.trace import decode_traces, prefill_trace
@@ -103,3 +103,18 @@ def test_d7_split_rows():
 def test_every_deviation_is_numbered_once_and_in_order():
     numbers = [int(number) for number in re.findall(r"^\*\*D(\d+)\.", TEXT, re.MULTILINE)]
     assert numbers == list(range(1, len(numbers) + 1))
+
+
+def test_d9_floats_as_int8_take_the_time_of_int8_and_the_bytes_of_fp16():
+    machine, model = accelerator_named("mixpe-w4a8"), model_named("smollm2-135m")
+    floats, integers = (
+        simulate(machine, model, recipe_named(name), name, 128, 4, float_operands="int8") for name in ("fp16", "w8a8")
+    )
+    assert integers.int8_operands == ()
+    assert {"q", "down", "qk", "av", "head"} <= set(floats.int8_operands)
+    for phase in ("prefill", "decode"):
+        assert getattr(floats, phase).time_ms == pytest.approx(getattr(integers, phase).time_ms, rel=0.005)
+    ratio = floats.decode.dram_bytes / integers.decode.dram_bytes
+    assert ratio == pytest.approx(1.99, abs=0.01)
+    assert "1.99 times" in TEXT
+    assert "within 0.5 %" in TEXT

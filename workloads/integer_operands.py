@@ -1,0 +1,80 @@
+"""A trace for machines that multiply integers only: float operands become INT8, what is stored stays as it is.
+
+Recipes with FP16 activations, codebooks of FP16 vectors or FP16 keys and values cannot run on an integer PE
+(``arch/numerics.md``). This is the explicit choice to run them all the same: their weights, keys and values are read
+off-chip in the bytes of the recipe and converted to INT8 with a scale a row by the memory unit; activations, queries
+and probabilities are converted by a ``quantise`` operator that is added before the product. Values are then no longer
+those of the recipe, so accuracy figures of it do not hold for the run.
+"""
+
+import msgspec
+
+from mixflight.arch.formats import FORMATS
+from mixflight.workloads.operators import Operator
+from mixflight.workloads.trace import Trace
+
+INT8 = FORMATS["int8"]
+# Kinds whose output is another product's input: what was converted before is not at hand any more.
+_NEW_INPUTS = ("embed", "norm", "rope", "softmax", "activation", "residual")
+
+
+class IntegerOperands:
+    """Replaces float operands of traces by INT8 and remembers the operators that it changed."""
+
+    def __init__(self) -> None:
+        self._changed: dict[str, None] = {}
+        self._known: dict[Operator, Operator] = {}
+
+    @property
+    def changed(self) -> tuple[str, ...]:
+        """Names of the operators changed so far, in the order of execution."""
+        return tuple(self._changed)
+
+    def of(self, trace: Trace) -> Trace:
+        """``trace`` with INT8 in place of float operands, and the conversions of activations.
+
+        One conversion serves consecutive products with the same rows and K; an operator that a recipe inserts converts
+        for itself.
+        """
+        found: list[Operator] = []
+        converted: set[tuple[object, ...]] = set()
+        for operator in trace.operators:
+            if operator.kind in _NEW_INPUTS:
+                converted.clear()
+            if operator.is_matrix and operator.act is not None and operator.act.kind == "float":
+                key = operator.count, operator.m, operator.k, operator.layers
+                if key not in converted or "@" in operator.name:
+                    found.append(_conversion(operator))
+                converted.add(key)
+            found.append(self._replaced(operator))
+        return msgspec.structs.replace(trace, operators=tuple(found))
+
+    def _replaced(self, operator: Operator) -> Operator:
+        weight, act = operator.weight, operator.act
+        floats = [item for item in (weight, act) if item is not None and item.kind == "float"]
+        if not operator.is_matrix or not floats:
+            return operator
+        if operator not in self._known:
+            assert weight is not None
+            assert act is not None
+            self._known[operator] = msgspec.structs.replace(
+                operator, weight=INT8 if weight.kind == "float" else weight, act=INT8 if act.kind == "float" else act
+            )
+        self._changed[operator.name] = None
+        return self._known[operator]
+
+
+def _conversion(operator: Operator) -> Operator:
+    """The conversion of the [m, k] operand: probabilities keep the mask of their product."""
+    masked = operator.kind == "av"
+    return Operator(
+        name=f"{operator.name}.to_int8", kind="quantise", layers=operator.layers, m=operator.count * operator.m,
+        n=operator.k, act=INT8, causal_step=operator.count * operator.causal_step if masked else 0,
+        density=operator.density if masked else 1.0, probability=operator.probability,
+    )  # fmt: skip
+
+
+def with_integer_operands(trace: Trace) -> tuple[Trace, tuple[str, ...]]:
+    """``trace`` with INT8 in place of float operands, and the names of the operators that were changed."""
+    operands = IntegerOperands()
+    return operands.of(trace), operands.changed
