@@ -158,11 +158,33 @@ def sweep_figures() -> list[Figure]:
     ]  # fmt: skip
 
 
+def compile_figures() -> list[Figure]:
+    """A decode step of LLaMA2-7B compiled for three FlightLLM cores: from nothing, and the next length."""
+    from mixflight.arch.accelerator import accelerator_named
+    from mixflight.arch.core import CoreMachine
+    from mixflight.mapping.core_compile import CoreCompiler
+    from mixflight.workloads.model import model_named
+    from mixflight.workloads.recipe import recipe_named
+    from mixflight.workloads.trace import decode_traces
+
+    machine = accelerator_named("flightllm-u280")
+    assert isinstance(machine, CoreMachine)
+    traces = list(decode_traces(model_named("llama2-7b"), recipe_named("flightllm"), 511, REPEATS + 1))
+    compiler, lengths = CoreCompiler(machine), iter(traces)
+    following = median_seconds(lambda: compiler.compile(next(lengths)))
+    first = median_seconds(lambda: CoreCompiler(machine).compile(traces[0]))
+    return [
+        Figure(name="compile a 7B decode step", value=first, unit="s", reference=0.2, reference_source="goal 0.2 s"),
+        Figure(name="compile the next length", value=following, unit="s", reference=0.02,
+               reference_source="goal 20 ms"),
+    ]  # fmt: skip
+
+
 def main() -> None:
     """Print the table."""
     from mixflight.workloads.fetch import fetch_model
 
-    figures = simulation_figures()
+    figures = simulation_figures() + compile_figures()
     try:
         figures += generation_figures(fetch_model("smollm2"))
         figures += evaluation_figures(fetch_model("smollm2"))
