@@ -101,5 +101,5 @@ def test_bad_price_tables_are_refused(tmp_path, row, message):
 
 
 def test_an_unknown_technology_names_the_known_ones():
-    with pytest.raises(InputError, match=r"technology must be a \.toml file or one of 45nm-literature"):
+    with pytest.raises(InputError, match=r"technology must be a \.toml file or one of 28nm-literature, 45nm-literature"):
         price_table("3nm")
