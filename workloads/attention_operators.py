@@ -64,10 +64,12 @@ def attention(e: Expansion, step: Pass, layer: int) -> list[Operator]:
         return []
     batch = e.batch * step.streams
     found: list[Operator] = []
-    kept = e.kv.kept(cache.context, cache.layer) if e.kv else cache.context
-    kept = max(kept, min(cache.tokens, cache.context)) if step.phase == "decode" else kept
+    earlier = cache.context - cache.tokens if step.phase == "prefill" else cache.context
+    kept = e.kv.kept(earlier, cache.layer) if e.kv else earlier
+    kept = kept + cache.tokens if step.phase == "prefill" else max(kept, min(cache.tokens, cache.context))
     if shape.projects_kv:
-        found += _append(e, cache.shape, cache.k, cache.v, batch, kept if step.phase == "prefill" else cache.tokens)
+        written = e.kv.kept(cache.tokens, cache.layer) if e.kv and step.phase == "prefill" else cache.tokens
+        found += _append(e, cache.shape, cache.k, cache.v, batch, written)
         found += inserted(e, step, layer, "kv.write", shape.kv_heads * (shape.qk_dim + shape.v_dim))
     found += e.quantise("query_quantise", "attention", batch * cache.tokens * shape.heads, shape.qk_dim)
     found += _scorer(e, step, layer, cache, kept)
@@ -76,7 +78,7 @@ def attention(e: Expansion, step: Pass, layer: int) -> list[Operator]:
     if e.kv and e.kv.latent:
         found += _latent(e, step, cache, batch, kept)
     elif cache.tokens > 1 and step.phase == "prefill":
-        found += _whole(e, step, cache, batch)
+        found += _whole(e, step, cache, batch, kept)
     else:
         for seen, heads in spans(cache.pattern, kept, cache.layer, shape.kv_heads, cache.context):
             found += _span(e, step, cache, batch, heads, max(seen, min(cache.tokens, kept)))
@@ -146,38 +148,43 @@ def _softmax(
     ]  # fmt: skip
 
 
-def _whole(e: Expansion, step: Pass, cache: Cache, batch: int) -> list[Operator]:
-    """Attention of a prefill: all tokens in one product, in the format of most of them."""
+def _whole(e: Expansion, step: Pass, cache: Cache, batch: int, columns: int) -> list[Operator]:
+    """Attention of a prefill to ``columns`` tokens, those that stay of earlier chunks and its own: part by part of how
+    they are stored."""
     shape, found = cache.shape, []
-    for density, heads in densities(cache.pattern, cache.tokens, cache.layer, shape.kv_heads, cache.context):
-        count, m = batch * heads, cache.tokens * shape.queries_per_kv_head
-        causal = shape.queries_per_kv_head if step.causal else 0
-        sides: tuple[tuple[Literal["qk", "av"], Codec | Format, int], ...] = (
-            ("qk", cache.k, shape.qk_dim), ("av", cache.v, shape.v_dim),
+    queries, causal = shape.queries_per_kv_head, shape.queries_per_kv_head if step.causal else 0
+    for density, heads in densities(cache.pattern, cache.tokens, cache.layer, shape.kv_heads, columns):
+        count = batch * heads
+        sides: tuple[tuple[Literal["qk", "av"], Literal["k", "v"], Codec | Format, int], ...] = (
+            ("qk", "k", cache.k, shape.qk_dim), ("av", "v", cache.v, shape.v_dim),
         )  # fmt: skip
-        for kind, codec, width in sides:
-            bytes_ = _read(e, kind, codec, cache, cache.context, width, count)
-            item = decoded(codec)
-            n, k = (cache.context, width) if kind == "qk" else (width, cache.context)
-            found.append(Operator(
-                name=kind, kind=kind, layers=(), m=m, n=n, k=k, count=count, causal_step=causal, weight=item,
-                act=e.query, kv_read_bytes=bytes_, density=density,
-            ))  # fmt: skip
+        for kind, which, codec, width in sides:
+            first = 0
+            for part in _parts(e, which, codec, columns, cache.context):
+                end = first + part.tokens
+                blocks = _blocks(first, end, cache.tokens, columns) if causal else [(cache.tokens, False)]
+                for rows, masked in blocks:
+                    for op in _products(e, kind, part, width, cache, count, rows * queries, causal if masked else 0):
+                        read = op.kv_read_bytes if (rows, masked) == max(blocks) else 0
+                        found.append(msgspec.structs.replace(op, density=op.density * density, kv_read_bytes=read))
+                first = end
             if kind == "qk":
-                vectors = count * m
-                found += _softmax(e, vectors, cache.context, count * causal if causal else 0, density)
+                found += _softmax(e, count * cache.tokens * queries, columns, count * causal, density)
     return found
+
+
+def _blocks(first: int, end: int, tokens: int, columns: int) -> list[tuple[int, bool]]:
+    """(tokens, whether masked) of the products with the columns ``first`` ... ``end`` - 1 of ``columns``, of which the
+    last ``tokens`` are the new ones: those among the columns see a triangle of them, later ones see them all."""
+    before = columns - tokens
+    among, later = max(0, end - max(first, before)), columns - max(end, before)
+    return [block for block in ((among, True), (later, False)) if block[0]]
 
 
 def _parts(e: Expansion, which: Literal["k", "v"], codec: Codec | Format, tokens: int, context: int) -> list[Part]:
     if e.kv is None or isinstance(codec, Format):
         return [Part(tokens, codec)]  # type: ignore[arg-type]
     return e.kv.parts(which, codec, tokens, context)
-
-
-def _read(e: Expansion, kind: str, codec: Codec | Format, cache: Cache, tokens: int, width: int, count: int) -> int:
-    parts = _parts(e, "k" if kind == "qk" else "v", codec, tokens, cache.context)
-    return sum(_bytes(part.codec, part.tokens, width, cache.shape.kv_heads, count) for part in parts)
 
 
 def _span(e: Expansion, step: Pass, cache: Cache, batch: int, heads: int, seen: int) -> list[Operator]:
@@ -201,6 +208,7 @@ def _products(
 ) -> list[Operator]:
     """Products with one part of the cache: those of its codec, transposed for values."""
     read = _bytes(part.codec, part.tokens, width, cache.shape.kv_heads, count)
+    read += math.ceil(count * part.tokens * width * part.side_bits / 8)
     if isinstance(part.codec, Format | str):
         items = [(decoded(part.codec), part.tokens, width, 1.0)]
         found_bytes = [read]
@@ -272,7 +280,8 @@ def _cross(e: Expansion, step: Pass, layer: int, cache: Cache, batch: int) -> li
     """Cross-attention after self-attention: its own queries and output, over tokens that do not grow."""
     shape, hidden = cache.shape, e.model.hidden
     tokens = round(evaluate(shape.cross, {**e.symbols(step, layer, shape), "kept": 0, "x": hidden}))
-    rows, width = batch * cache.tokens, shape.heads * shape.qk_dim
+    queries = min(cache.tokens, shape.cross_queries or cache.tokens)
+    rows, width = batch * queries, shape.heads * shape.qk_dim
     kv = shape.kv_heads * shape.qk_dim
     found = [*e.quantise("cross_input_quantise", e.full_name(layer, "cross_q"), rows, hidden),
              *e.linear("cross_q", e.full_name(layer, "cross_q"), width, hidden, rows)]  # fmt: skip
@@ -282,7 +291,7 @@ def _cross(e: Expansion, step: Pass, layer: int, cache: Cache, batch: int) -> li
         bits = _row_bits(cache.k, shape.qk_dim, shape.kv_heads) + _row_bits(cache.v, shape.v_dim, shape.kv_heads)
         written = int(batch * tokens * shape.kv_heads * bits / 8)
         found.append(e.vector("cross_append", "kv_append", batch * tokens, 2 * kv, kv_write_bytes=written))
-    count, m = batch * shape.kv_heads, cache.tokens * shape.queries_per_kv_head
+    count, m = batch * shape.kv_heads, queries * shape.queries_per_kv_head
     found += e.quantise("cross_query_quantise", "attention", rows * shape.heads, shape.qk_dim)
     for kind, codec, head in (("qk", cache.k, shape.qk_dim), ("av", cache.v, shape.v_dim)):
         n, k = (tokens, head) if kind == "qk" else (head, tokens)

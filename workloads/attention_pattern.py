@@ -25,12 +25,14 @@ class _Pattern(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ``phase``    prefill, decode or both; attention is full in the other.
     ``scorer``   operators that find what to keep, at the port ``scores`` (an ``Op`` without ``at``).
     ``refresh``  every so-manieth decode step sees everything; 0: none.
+    ``ring``     a head stores only the tokens that it sees (where no later query sees others: a fixed span).
     """
 
     layers: tuple[int, ...] = ()
     phase: Literal["both", "prefill", "decode"] = "both"
     scorer: tuple[Op, ...] = ()
     refresh: Count = 0
+    ring: bool = False
 
     def seen(self, tokens: int, layer: int, head: int, length: int) -> float:
         """Tokens that the query of the last of ``tokens`` tokens sees in KV head ``head``; ``length`` of the text."""

@@ -11,7 +11,8 @@ Quantity = Literal[
     "bits_per_operand", "bits_per_weight", "payload_bits_per_weight", "stored_bits_per_weight", "weight_bytes",
     "stored_weight_bytes", "weight_ratio", "stored_weight_ratio", "kv_bits", "kv_payload_bits", "kv_bytes", "kv_ratio",
     "kv_share",
-    "kv_payload_share", "kv_read_ratio", "prefill_macs", "decode_macs", "prefill_macs_ratio", "prefill_macs_share",
+    "kv_payload_share", "kv_read_ratio", "memory_ratio", "prefill_macs", "decode_macs",
+    "prefill_macs_ratio", "prefill_macs_share",
     "decode_macs_ratio", "decode_macs_share", "linear_macs_share", "ops_macs_per_token_layer", "ops_macs_share",
     "ops_parameter_bytes", "state_bytes", "attention_density", "attended_tokens", "llm_tokens", "token_share",
     "token_ratio", "cached_tokens", "steps", "steps_share", "step_ratio", "tokens_per_step", "step_width", "layers",
@@ -25,7 +26,8 @@ class Check(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     ``confidence``  where the value was read; ``recall`` and ``unknown`` are shown and never pass or fail.
     ``bound``       the value is reported as ``equal``, ``at_most`` or ``at_least`` (with the tolerance beyond it).
-    ``operator``    only operators whose name matches (a glob): for ``bits_per_weight``, ``ops_...`` and ``..._macs``.
+    ``operator``    only operators whose name matches (a glob; all others with ``!`` before it, in ``..._macs``):
+                    for ``bits_per_weight``, ``ops_...`` and ``..._macs``.
     ``against``     the recipe that ratios and shares refer to. ``model``  another than the recipe's.
     """
 

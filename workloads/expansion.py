@@ -101,14 +101,22 @@ class Expansion:
         """New tokens of a sequence that reach ``layer``."""
         if step.phase == "decode" or self.recipe is None or not self.recipe.tokens:
             return step.tokens
-        return self.counts(step.tokens).layer[self.place[layer]]
+        before, place = self._before(step), self.place[layer]
+        done = self.counts(before).layer[place] if before else 0
+        return max(1, self.counts(before + step.tokens).layer[place] - done)
+
+    def _before(self, step: Pass) -> int:
+        """Tokens of earlier chunks of a prefill, before any flow."""
+        return step.context - step.tokens if step.causal else 0
 
     def context(self, step: Pass, layer: int) -> int:
         """Tokens of a sequence that ``layer`` has seen after the pass, before anything is evicted."""
         if self.recipe is None or not self.recipe.tokens:
             return step.context
         if step.phase == "prefill":
-            return step.context - step.tokens + self.tokens(step, layer)
+            before = self._before(step)
+            stay = self.counts(before).cache[self.place[layer]] if before else 0
+            return stay + self.tokens(step, layer)
         before = self.counts(self.prefill).cache[self.place[layer]] if self.prefill else 0
         return before + max(step.tokens, round((step.context - self.prefill) * generated_share(self.recipe.tokens)))
 

@@ -62,10 +62,11 @@ class Evict(_Strict, frozen=True, kw_only=True):
 
 
 class Part(NamedTuple):
-    """``tokens`` of a cache that are stored by ``codec``."""
+    """``tokens`` of a cache that are stored by ``codec``; ``side_bits`` a value say which tokens they are."""
 
     tokens: int
     codec: Codec
+    side_bits: float = 0.0
 
 
 class Kv(_Strict, frozen=True, kw_only=True):
@@ -153,4 +154,4 @@ def _by_token(codec: Codec, tokens: int) -> list[Part]:
     if not isinstance(codec, Split) or codec.axis != "token":
         return [Part(tokens, codec)]
     edges = [round(tokens * sum(share for share, _ in codec.parts[:i])) for i in range(len(codec.parts) + 1)]
-    return [Part(edges[i + 1] - edges[i], part) for i, (_, part) in enumerate(codec.parts)]
+    return [Part(edges[i + 1] - edges[i], part, codec.side_bits) for i, (_, part) in enumerate(codec.parts)]

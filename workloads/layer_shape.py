@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import msgspec
 
 from mixflight.arch.errors import InputError
-from mixflight.workloads.expression import Number, evaluate
+from mixflight.workloads.expression import Number, evaluate, parse
 from mixflight.workloads.model import Model, TowerOf
 from mixflight.workloads.topology import (
     Carve,
@@ -44,6 +44,7 @@ class LayerShape(msgspec.Struct, frozen=True, kw_only=True):
     projects_kv: bool = True
     cross: Expr = 0
     cross_kv: str = "own"
+    cross_queries: int = 0
     window: int = 0
 
     @property
@@ -142,13 +143,13 @@ class _Graph:
 
     def _tower(self, edit: Tower) -> None:
         symbols = self.symbols(next(iter(self.layers.values())))
-        proportional = isinstance(edit.tokens, str) and "T" in edit.tokens
-        tokens = float(evaluate(edit.tokens, {**symbols, "T": 1}))
+        proportional, repeated = _names_length(edit.tokens), _names_length(edit.times)
+        tokens, times = (float(evaluate(text, {**symbols, "T": 1})) for text in (edit.tokens, edit.times))
         self.towers = [tower for tower in self.towers if tower.name != edit.name]
         if tokens:
             self.towers.append(TowerOf(
-                name=edit.name, model=edit.model, tokens=tokens, times=round(evaluate(edit.times, symbols)),
-                layers=edit.layers, proportional=proportional,
+                name=edit.name, model=edit.model, tokens=tokens, times=times,
+                layers=edit.layers, proportional=proportional, repeated=repeated,
             ))  # fmt: skip
 
     def _edited(self, edit: Resize | Carve | Experts | Cross | ShareKv, shape: LayerShape, place: int) -> LayerShape:
@@ -171,8 +172,12 @@ class _Graph:
             return replace(shape, ffn=width, experts=edit.experts, active=float(edit.active), shared=edit.shared,
                            router=edit.router)  # fmt: skip
         if isinstance(edit, Cross):
-            return replace(shape, cross=edit.tokens, cross_kv=edit.kv)
+            return replace(shape, cross=edit.tokens, cross_kv=edit.kv, cross_queries=edit.queries)
         return replace(shape, projects_kv=False)
+
+
+def _names_length(expression: Expr) -> bool:
+    return isinstance(expression, str) and "T" in parse(expression).symbols()
 
 
 def _resized(edit: Resize, shape: LayerShape, symbols: Mapping[str, Number], place: int) -> LayerShape:

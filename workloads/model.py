@@ -13,15 +13,17 @@ from mixflight.arch.strict_toml import convert, read_toml
 class TowerOf(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Another preset model that runs before the prefill over ``tokens`` tokens, ``times`` of them (tiles, frames).
 
-    ``layers``  of it that run; 0: all. ``proportional``: the tokens are a share of the prefill's.
+    ``layers``  of it that run; 0: all. ``proportional``: the tokens are a share of the prefill's; ``repeated``:
+                ``times`` is.
     """
 
     name: str
     model: str
     tokens: float
-    times: int = 1
+    times: float = 1
     layers: int = 0
     proportional: bool = False
+    repeated: bool = False
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

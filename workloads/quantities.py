@@ -9,6 +9,7 @@ weight_ratio, stored_weight_ratio      those of ``against`` over these
 kv_bits, kv_payload_bits  stored bits of one cached number, the mean of keys and values of all layers
 kv_bytes                  stored for one sequence after the prefill
 kv_ratio, kv_share        kv_bytes of ``against`` over ours; ours over theirs. kv_payload_share without scales
+memory_ratio              stored weights and the cache after the prefill: those of ``against`` over ours
 kv_read_ratio             cache bytes read in the decode steps: those of ``against`` over ours
 prefill_macs, decode_macs multiply-accumulates of the prefill; of all decode steps for each token. ..._ratio is
                           ``against`` over ours, ..._share ours over ``against``
@@ -31,10 +32,12 @@ tower_macs                of the models that run before the prefill
 import fnmatch
 import functools
 from collections.abc import Callable
+from typing import Literal
 
 import msgspec
 
 from mixflight.arch.formats import Format
+from mixflight.workloads.attention_pattern import pattern_of, spans
 from mixflight.workloads.check import Check
 from mixflight.workloads.codec import Codec
 from mixflight.workloads.codec_products import products
@@ -127,6 +130,8 @@ def measure(recipe: Recipe, check: Check) -> tuple[float, str]:
 
 
 def _matched(trace: Trace, pattern: str) -> list[Operator]:
+    if pattern.startswith("!"):
+        return [op for op in trace.operators if not fnmatch.fnmatchcase(op.name, pattern[1:])]
     return [op for op in trace.operators if fnmatch.fnmatchcase(op.name, pattern)]
 
 
@@ -184,6 +189,10 @@ def _stored_bytes(m: Measured) -> float:
     return m.size("*", True)[0].bits / 8 + _head_bytes(m)
 
 
+def _memory(m: Measured) -> float:
+    return _stored_bytes(m) + m.batch * _kv_stored(m) / 8
+
+
 def _read_bytes(m: Measured) -> float:
     return float(m.prefill.weight_bytes)
 
@@ -199,14 +208,26 @@ def _kv_stored(m: Measured, payload: bool = False) -> float:
         tokens = min(kv.kept(cached[place], layer), shape.window or cached[place])
         codecs = kv.codecs(layer, m.model.layers)
         for which, codec, head in (("k", codecs[0], shape.qk_dim), ("v", codecs[1], shape.v_dim)):
-            heads = shape.kv_heads
-            for index, part in enumerate(kv.parts("k" if which == "k" else "v", codec, tokens, m.prefill_tokens)):
+            side: Literal["k", "v"] = "k" if which == "k" else "v"
+            parts = [
+                (part, index, heads)
+                for held, heads in _heads_held(m, layer, tokens, shape.kv_heads)
+                for index, part in enumerate(kv.parts(side, codec, held, m.prefill_tokens))
+            ]
+            for part, index, heads in parts:
                 if kv.latent and index == 0:
                     size = stored(part.codec, part.tokens, round(getattr(kv.latent, which) * heads * head))
                 else:
-                    size = Stored().plus(stored(part.codec, part.tokens, head, heads), heads)
+                    size = Stored().plus(stored(part.codec, part.tokens, head, shape.kv_heads), heads)
+                size = size._replace(places=size.places + part.side_bits * part.tokens * heads * head)
                 total += size.codes if payload else size.bits
     return total
+
+
+def _heads_held(m: Measured, layer: int, tokens: int, heads: int) -> list[tuple[int, int]]:
+    """(tokens, KV heads that store so many): fewer where a pattern keeps its span in a ring."""
+    pattern = pattern_of(m.recipe.attn, layer, "decode", 1)
+    return spans(pattern, tokens, layer, heads, tokens) if pattern.ring else [(tokens, heads)]
 
 
 def _kv_numbers(m: Measured) -> float:
@@ -318,6 +339,7 @@ _QUANTITIES: dict[str, Quantify] = {
     "kv_share": lambda m, b, c: _kv_stored(m) / _kv_stored(b),
     "kv_payload_share": lambda m, b, c: _kv_stored(m, payload=True) / _kv_stored(b),
     "kv_read_ratio": lambda m, b, c: _kv_read(b) / _kv_read(m),
+    "memory_ratio": lambda m, b, c: _memory(b) / _memory(m),
     "prefill_macs": lambda m, b, c: _prefill_macs(m, c),
     "prefill_macs_ratio": lambda m, b, c: _prefill_macs(b, c) / _prefill_macs(m, c),
     "prefill_macs_share": lambda m, b, c: _prefill_macs(m, c) / _prefill_macs(b, c),

@@ -18,26 +18,32 @@ class Flow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     ``site``  ``pre_llm`` before the first layer, ``layer:N`` before layer N, ``cache`` after the prefill (only what
               stays is read in decode), ``generated`` for tokens of the decode as they enter the cache.
     ``of``    ``visual`` tokens (the model's, before anything is reduced), ``text`` tokens or ``all``.
-    ``keep``  the share that goes on, a law of the number of tokens; or ``to``, a number of tokens.
+    ``keep``  the share that goes on, a law of the number of tokens; or ``to``, a number of tokens; or ``add``, tokens
+              that join them (memory tokens, registers; at ``cache``: keys and values that another model made).
+
+    A prefill in chunks: each chunk is what its end adds to the counts of its beginning, visual tokens first.
     """
 
     site: str
     of: Literal["visual", "text", "all"] = "visual"
     keep: Law | None = None
     to: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    add: Annotated[int, msgspec.Meta(ge=1)] | None = None
 
     def __post_init__(self) -> None:
         if not _SITE.fullmatch(self.site):
             raise ValueError(f"site must be pre_llm, cache, generated or layer:N, not {self.site!r}")
-        if (self.keep is None) == (self.to is None):
-            raise ValueError("a flow must have either keep or to")
-        if self.site == "generated" and self.to is not None:
+        if [self.keep, self.to, self.add].count(None) != 2:
+            raise ValueError("a flow must have exactly one of keep, to and add")
+        if self.site == "generated" and self.keep is None:
             raise ValueError("a flow of generated tokens must have keep")
 
     def after(self, tokens: int) -> int:
         """What is left of ``tokens``."""
         if self.to is not None:
             return min(tokens, self.to)
+        if self.add is not None:
+            return tokens + self.add
         assert self.keep is not None
         return min(tokens, round(tokens * mean(self.keep, tokens)))
 

@@ -83,7 +83,8 @@ class Head(_Edit, frozen=True, kw_only=True, tag="head"):
 class Tower(_Edit, frozen=True, kw_only=True, tag="tower"):
     """Another model (a preset) that runs in the prefill over ``tokens``, ``times`` of them; ``layers`` of it (0: all).
 
-    A tower of the same ``name`` that the model has is replaced; ``tokens`` 0 removes it.
+    A tower of the same ``name`` that the model has is replaced; ``tokens`` 0 removes it. ``tokens`` and ``times`` may
+    name T, the tokens of the prefill.
     """
 
     name: str
@@ -96,12 +97,14 @@ class Tower(_Edit, frozen=True, kw_only=True, tag="tower"):
 class Cross(_Edit, frozen=True, kw_only=True, tag="cross"):
     """Cross-attention over ``tokens`` cached tokens after self-attention in ``layers`` (empty: all).
 
-    ``kv``: each layer has its own keys and values of them, or ``shared`` ones that no layer projects.
+    ``kv``: each layer has its own keys and values of them, or ``shared`` ones that no layer projects. ``queries``: only
+    so many of a pass's tokens (the text) attend; 0: all.
     """
 
     tokens: Expr
     layers: tuple[int, ...] = ()
     kv: Literal["own", "shared"] = "own"
+    queries: int = 0
 
 
 class ShareKv(_Edit, frozen=True, kw_only=True, tag="share_kv"):

@@ -16,7 +16,7 @@ from mixflight.workloads.inserted import Elementwise, Op
 from mixflight.workloads.inserted_operators import operators_of
 from mixflight.workloads.model import Model, TowerOf, model_named
 from mixflight.workloads.operators import Operator
-from mixflight.workloads.topology import Drop
+from mixflight.workloads.topology import Drop, Tower
 
 __all__ = ["Formats", "Trace", "decode_traces", "prefill_trace"]
 
@@ -182,11 +182,11 @@ class _Builder:
         ]  # fmt: skip
 
     def _alike(self, step: Pass) -> list[tuple[int, ...]]:
-        """Groups of layers that see and store the same; they do not change with the context."""
+        """Groups of layers that see and store the same; in decode they do not change with the context."""
         e = self.e
         assert e.recipe is not None
         refreshed = tuple(bool(item.refresh) and step.number % item.refresh == 0 for item in e.recipe.attn)
-        key = step._replace(context=0, number=0), refreshed
+        key = step._replace(context=step.context if step.phase == "prefill" else 0, number=0), refreshed
         if key not in self.groups:
             alike: dict[object, list[int]] = {}
             before = e.counts(e.prefill).cache if e.prefill else (0,) * len(e.layers)
@@ -209,8 +209,6 @@ class _Builder:
         if isinstance(self.strategy, Autoregressive) and self.strategy.own_prefill:
             streams = self.strategy.streams
         operators = [op for tower in e.graph.towers for op in self._tower(tower, tokens)]
-        if chunk < tokens and e.recipe and e.recipe.tokens:
-            raise InputError(f"a recipe with token flows must prefill at once, in recipe {e.recipe.name!r}")
         pivot = e.kv.pivot if e.kv else None
         start = min(pivot.tokens, tokens - 1) if pivot and pivot.loaded else 0
         while start < tokens:
@@ -220,17 +218,40 @@ class _Builder:
                 extra=extra, last=end == tokens,
             ))  # fmt: skip
             start = end
+        if isinstance(self.strategy, Speculative) and self.strategy.draft and self.strategy.draft.model:
+            operators += self._draft_prefill(self.strategy.draft)
+        if self.strategy and self.strategy.again:
+            operators += self._again(self.strategy.again)
         return Trace(
             model=self.model.name, phase="prefill", batch=self.batch, tokens=tokens, context=tokens,
             operators=tuple(operators), kept=0.0,
         )  # fmt: skip
+
+    def _draft_prefill(self, draft: Draft) -> list[Operator]:
+        """What fills the cache of a draft that is another model."""
+        e = self.e
+        symbols = {**e.symbols(_plain(e.prefill, e.prefill), e.layers[0], e.graph.layers[e.layers[0]]), "x": 0}
+        symbols["kept"] = tokens = max(1, round(evaluate(draft.context, symbols))) if draft.context != "" else e.prefill
+        builder = self._other("draft", lambda: self._draft_builder(draft))
+        step = Pass(phase="prefill", tokens=tokens, context=tokens, logits=0)
+        return [_renamed(op, "draft.") for op in builder.operators(step)]
+
+    def _again(self, times: float) -> list[Operator]:
+        """The prefill once more, all tokens and the model's own towers, as often as expected."""
+        recipe = self.e.recipe
+        assert recipe is not None
+        kept = tuple(edit for edit in recipe.topology if not isinstance(edit, Tower))
+        whole = msgspec.structs.replace(recipe, tokens=(), topology=kept, decode=None)
+        once = _Builder(self.model, whole, self.batch, self.e.prefill, self.e.decode).prefill().operators
+        return [_renamed(op, "again.", op.probability * times) for op in once]
 
     def _tower(self, tower: TowerOf, tokens: int) -> list[Operator]:
         model = model_named(tower.model)
         if tower.layers:
             model = msgspec.structs.replace(model, layers=tower.layers)
         length = max(1, round(tower.tokens * tokens) if tower.proportional else round(tower.tokens))
-        builder = _Builder(model, self.formats, self.batch * tower.times, length, 0, prefix=f"{tower.name}.")
+        times = max(1, round(tower.times * tokens if tower.repeated else tower.times))
+        builder = _Builder(model, self.formats, self.batch * times, length, 0, prefix=f"{tower.name}.")
         step = Pass(phase="prefill", tokens=length, context=length, logits=0, causal=model.kind == "decoder")
         return [_renamed(op, f"{tower.name}.") for op in builder.operators(step)]
 
@@ -257,6 +278,8 @@ class _Builder:
         )  # fmt: skip
         operators = list(self._host(step).operators(wanted))
         if isinstance(strategy, Speculative) and strategy.draft and step.draft_passes:
+            if strategy.draft.reuse:
+                operators = list(self._rest(strategy.draft).operators(wanted))
             operators = self._draft(strategy.draft, step) + operators
         if isinstance(strategy, Autoregressive) and strategy.reorder:
             operators += self._reorder(wanted)
@@ -291,17 +314,18 @@ class _Builder:
     def _draft(self, draft: Draft, step: Step) -> list[Operator]:
         """All passes of the draft for one step, as the expected number of equal ones."""
         e = self.e
-        symbols = {**e.symbols(_as_pass(step), e.layers[0], e.graph.layers[e.layers[0]]), "x": 0, "kept": 0}
+        seen = _plain(step.tokens, step.context + step.ahead, step.streams)
+        symbols = {**e.symbols(seen, e.layers[0], e.graph.layers[e.layers[0]]), "x": 0, "kept": 0}
         found: list[Operator] = []
-        if draft.model or draft.layers or draft.share:
+        if draft.model or draft.own:
             builder = self._other("draft", lambda: self._draft_builder(draft))
-            context = max(1, round(evaluate(draft.context, symbols))) if draft.context != "" else step.context
+            context = max(1, round(evaluate(draft.context, symbols))) if draft.context != "" else seen.context
             width = min(draft.tokens, context)
             logits = width if draft.head and builder.e.graph.head_rows else 0
             own = builder.operators(Pass(phase="decode", tokens=width, context=context, logits=logits))
-            found = [
-                _renamed(op, "draft.", op.probability * step.draft_passes) for op in own
-            ]  # fmt: skip
+            passes = {False: step.draft_passes, True: step.draft_passes + draft.reuse}
+            last = {"final_norm", "head", *(name for op in own if (name := op.name).startswith("head"))}
+            found = [_renamed(op, "draft.", op.probability * passes[op.name not in last]) for op in own]
         read = round(evaluate(draft.table_bytes, symbols))
         if read:
             table = Op(name="draft.table", parameter_bytes=read, elementwise=(Elementwise(elements=1),))
@@ -312,14 +336,26 @@ class _Builder:
         e = self.e
         if draft.model:
             return _Builder(model_named(draft.model), self.formats, self.batch, e.prefill, e.decode, "draft.")
-        layers = draft.layers or max(1, round(draft.share * len(e.layers)))
-        recipe = e.recipe
+        return self._without(draft.skip or (Drop(layers=e.layers[self._drafting(draft) :]),))
+
+    def _drafting(self, draft: Draft) -> int:
+        """Number of the target's first layers that draft."""
+        layers = draft.layers or max(1, round(draft.share * len(self.e.layers)))
+        if not layers < len(self.e.layers):
+            raise InputError(
+                f"a draft must have fewer than the {len(self.e.layers)} layers of its target, not {layers}"
+            )
+        return layers
+
+    def _rest(self, draft: Draft) -> "_Builder":
+        """The target without the layers whose results it takes over from the draft."""
+        return self._other("rest", lambda: self._without((Drop(layers=self.e.layers[: self._drafting(draft)]),)))
+
+    def _without(self, drops: tuple[Drop, ...]) -> "_Builder":
+        recipe = self.e.recipe
         assert recipe is not None
-        if not layers < len(e.layers):
-            raise InputError(f"a draft must have fewer than the {len(e.layers)} layers of its target, not {layers}")
-        rest = Drop(layers=e.layers[layers:])
-        own = msgspec.structs.replace(recipe, decode=None, topology=(*recipe.topology, rest))
-        return _Builder(self.model, own, self.batch, e.prefill, e.decode)
+        own = msgspec.structs.replace(recipe, decode=None, topology=(*recipe.topology, *drops))
+        return _Builder(self.model, own, self.batch, self.e.prefill, self.e.decode)
 
     def _reorder(self, step: Pass) -> list[Operator]:
         """The cache of every stream is read and written at another's place."""
@@ -328,8 +364,8 @@ class _Builder:
                          kv_write_bytes=held)]  # fmt: skip
 
 
-def _as_pass(step: Step) -> Pass:
-    return Pass(phase="decode", tokens=step.tokens, context=step.context, streams=step.streams)
+def _plain(tokens: int, context: int, streams: int = 1) -> Pass:
+    return Pass(phase="decode", tokens=tokens, context=context, streams=streams)
 
 
 def _in_layers(operator: Operator, layers: tuple[int, ...]) -> Operator:
