@@ -104,7 +104,8 @@ def _blockings(command: MatrixCommand, accelerator: Accelerator) -> Iterator[Mat
         for n_block in (tile_cols,) if one_row_block else _powers(tile_cols, command.n):
             rows, cols = min(m_block, command.m), min(n_block, command.n)
             single_tile = m_block == tile_rows and n_block == tile_cols
-            longest = int(weight_half / (cols * bytes_per_weight))
+            # Operands that are on chip already (another product's results, weights of the block before) bring no slab.
+            longest = int(weight_half / (cols * bytes_per_weight)) if bytes_per_weight else command.k
             if command.acts_from_dram:
                 longest = min(longest, int(act_half / (rows * bytes_per_act)))
             if longest < command.k and not single_tile and rows * cols * FP32_BYTES > output_half:

@@ -75,6 +75,30 @@ def simulation_figures() -> list[Figure]:
     ]  # fmt: skip
 
 
+def recipe_figures() -> list[Figure]:
+    """Trace of a long LLaMA2-7B scenario under FlightLLM's recipe, and every preset recipe simulated in its own."""
+    from mixflight.recipe_runs import ARCHS, presets_of_methods, run_recipes
+    from mixflight.workloads.model import model_named
+    from mixflight.workloads.recipe import recipe_named
+    from mixflight.workloads.trace import decode_traces, prefill_trace
+
+    model, recipe = model_named("llama2-7b"), recipe_named("flightllm")
+
+    def trace() -> object:
+        return prefill_trace(model, recipe, 2048), list(decode_traces(model, recipe, 2048, 2048))
+
+    presets = presets_of_methods()
+    started = time.perf_counter()
+    run_recipes(presets, ARCHS)
+    seconds = time.perf_counter() - started
+    return [
+        Figure(name="trace, 7B 2048 + 2048", value=median_seconds(trace), unit="s", reference=0.3,
+               reference_source="goal 0.3 s"),
+        Figure(name=f"simulate {len(presets)} presets", value=seconds, unit="s", reference=60,
+               reference_source="goal 60 s"),
+    ]  # fmt: skip
+
+
 def generation_figures(path: Path) -> list[Figure]:
     """Decoded tokens a second of the golden model on the real file."""
     from mixflight.generate import generate
@@ -135,7 +159,7 @@ def rtl_figures() -> list[Figure]:
     job = array_job(chosen.component, [tile.beats()] * 4)
     speeds = []
     for _ in range(3):
-        result, = run_jobs(build, [job])
+        (result,) = run_jobs(build, [job])
         speeds.append(result.cycles / result.seconds)
     return [
         Figure(name="Verilated 8x8 array", value=statistics.median(speeds), unit="cycles/s",

@@ -37,22 +37,37 @@ def register(app: typer.Typer) -> None:
     @app.command("recipes")
     def list_recipes(
         check: Annotated[bool, typer.Option("--check", help="Recompute what is reported of each recipe.")] = False,
-        only: Annotated[list[str] | None, typer.Option("--only", help="Check only this recipe (may repeat).")] = None,
+        simulate: Annotated[bool, typer.Option("--simulate", help="Simulate each recipe in its scenario.")] = False,
+        only: Annotated[list[str] | None, typer.Option("--only", help="Only this recipe (may repeat).")] = None,
+        arch: Annotated[
+            list[str] | None, typer.Option("--arch", help="Machine to simulate on (may repeat).", metavar="ARCH")
+        ] = None,
         json: Json = False,
     ) -> None:
-        """List the preset compression recipes, or recompute what their publications report of them.
+        """List the preset compression recipes, recompute what their publications report of them, or simulate them.
 
         With --check: exit status 1 if a recomputed value is beyond its tolerance. Values from memory are only shown.
+        With --simulate: each in its own scenario, float operands of integer machines as INT8; exit status 1 if a
+        machine refuses one.
         """
+        from mixflight.arch.errors import InputError
+
+        if check and simulate:
+            raise InputError("--check and --simulate must not stand together")
+        if arch and not simulate:
+            raise InputError("--arch must stand with --simulate")
+        if simulate:
+            from mixflight.cli.recipe_runs import simulate_recipes
+
+            simulate_recipes(only or [], arch or [], json)
+            return
         if check:
             from mixflight.cli.recipe_checks import check_recipes
 
             check_recipes(only or [], json)
             return
         if only:
-            from mixflight.arch.errors import InputError
-
-            raise InputError("--only must stand with --check")
+            raise InputError("--only must stand with --check or --simulate")
         from mixflight.published import published_presets
         from mixflight.workloads.recipe import recipes
 

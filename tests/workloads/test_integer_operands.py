@@ -1,5 +1,7 @@
 import pytest
 
+from mixflight.arch.accelerator import accelerator_named
+from mixflight.sim.simulate import simulate
 from mixflight.workloads.integer_operands import INT8, with_integer_operands
 from mixflight.workloads.model import model_named
 from mixflight.workloads.recipe import recipe_named
@@ -42,3 +44,11 @@ def test_what_fp16_converts_is_what_an_int8_recipe_quantises():
         converted, _ = with_integer_operands(pass_("fp16"))
         assert quantised(converted) == quantised(pass_("w8a8"))
         assert {op.act for op in converted.operators if op.kind == "quantise"} == {INT8}
+
+
+def test_products_of_two_results_run_without_bytes_of_weights():
+    # The power iteration of GEAR multiplies what is on chip: nothing of it is read.
+    recipe = recipe_named("gear")
+    found = simulate(accelerator_named("mixpe-w4a8"), MODEL, recipe, "gear", 64, 1, float_operands="int8")
+    assert {"power_iteration@kv.write", "qk"} <= set(found.int8_operands)
+    assert found.prefill.time_ms > found.decode.time_ms > 0
