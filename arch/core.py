@@ -267,7 +267,8 @@ class CoreMachine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """``cores`` FlightLLM cores on a device. The matrix engine is ``chains`` or ``array``, one of them.
 
     ``sources`` says for each table, or ``table.key``, where its values come from. More blocks than the device has, or
-    parameters that contradict each other, are errors.
+    parameters that contradict each other, are errors. ``luts`` are those that the machine configures: their clock tree,
+    registers and logic take energy every cycle.
     """
 
     name: str
@@ -275,6 +276,7 @@ class CoreMachine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     cores: int
     clock_mhz: float
     technology: str
+    luts: int
     device: Device
     memory_unit: MemoryUnit
     buffers: CoreBuffers
@@ -299,11 +301,12 @@ class CoreMachine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             raise ValueError("hbm.channels_per_core must be at least 1")
         for name in ("hbm", "ddr"):
             self._check_memory(name, getattr(self, name))
-        for name in ("dsp", "uram", "bram36"):
+        if self.luts < 1:
+            raise ValueError(f"luts must be at least 1, not {self.luts}")
+        for name, need in (("dsp", self.dsp), ("uram", self.uram), ("bram36", self.bram36), ("lut", self.luts)):
             have = getattr(self.device, name)
-            if have and getattr(self, name) > have:
-                raise ValueError(f"the machine must fit its device: {getattr(self, name):,} {name} of {have:,} on "
-                                 f"{self.device.name}")  # fmt: skip
+            if have and need > have:
+                raise ValueError(f"the machine must fit its device: {need:,} {name} of {have:,} on {self.device.name}")
 
     def _check_memory(self, name: str, memory: Channels) -> None:
         try:
