@@ -11,6 +11,7 @@ import msgspec
 
 from mixflight.arch.errors import InputError
 from mixflight.workloads.law import Draws, Law, mean
+from mixflight.workloads.topology import Drop
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Count = Annotated[int, msgspec.Meta(ge=0)]
@@ -18,36 +19,49 @@ Expr = str | int | float
 
 
 class Draft(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What proposes tokens: any of a ``model`` (a preset), the target's own first ``layers`` or share ``share`` of its
-    layers with its head, or a table.
+    """What proposes tokens: any of a ``model`` (a preset; it has a cache of its own and a prefill that fills it), the
+    target's own first ``layers`` or share ``share`` of its layers, the target without what ``skip`` drops, or a table.
 
     ``passes``      of the draft for each step of the target; ``tokens`` that a pass processes.
     ``context``     tokens in its cache, an expression of S; empty: as the target.
-    ``head``        the own layers are followed by the LM head.
+    ``head``        the draft's layers are followed by the LM head.
+    ``reuse``       the target's pass takes over what its first ``layers`` made of the drafted tokens and runs the
+                    others; the newest token passes the first ones once more than is drafted.
     ``table_bytes`` read from a table for each step, an expression; ``state_bytes`` the table's size.
     """
 
     model: str = ""
     layers: Count = 0
     share: float = 0.0
+    skip: tuple[Drop, ...] = ()
     passes: Law = 1.0
     tokens: Positive = 1
     context: Expr = ""
     head: bool = True
+    reuse: bool = False
     table_bytes: Expr = 0
     state_bytes: Expr = 0
 
     def __post_init__(self) -> None:
-        if sum(map(bool, (self.model, self.layers, self.share))) > 1:
-            raise ValueError("a draft must have at most one of model, layers and share")
+        if sum(map(bool, (self.model, self.layers, self.share, self.skip))) > 1:
+            raise ValueError("a draft must have at most one of model, layers, share and skip")
+        if self.reuse and not (self.layers or self.share):
+            raise ValueError("a draft with reuse must have layers or share")
+
+    @property
+    def own(self) -> bool:
+        """Whether it is a part of the target."""
+        return bool(self.layers or self.share or self.skip)
 
 
 class _Strategy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
     """What strategies share: a prefill in chunks of ``chunk`` tokens (0: at once), each with ``piggyback`` tokens of
-    other sequences' decode steps."""
+    other sequences' decode steps. ``again``: expected times that the prefill is repeated without token flows and with
+    the model's own towers (a second look at the whole image)."""
 
     chunk: Count = 0
     piggyback: Count = 0
+    again: Annotated[float, msgspec.Meta(ge=0)] = 0.0
 
 
 class Autoregressive(_Strategy, frozen=True, kw_only=True, tag="autoregressive"):
@@ -68,7 +82,10 @@ class Autoregressive(_Strategy, frozen=True, kw_only=True, tag="autoregressive")
 class Speculative(_Strategy, frozen=True, kw_only=True, tag="speculative"):
     """Each step verifies ``width`` tokens (a chain or the nodes of a tree) and keeps ``kept`` of them.
 
-    ``parallel``  the draft runs beside the target, not before it: its work counts, but in one step with the target's.
+    ``parallel``  the draft runs beside the target and is a step ahead: it drafts the tokens after those that the target
+                  verifies (one more set of passes before the first step). The target verifies a single token until
+                  it is accepted, then ``width`` tokens a step as long as all are; what the draft made after a token
+                  that is refused is lost. ``kept`` above the number of tokens verified means that all are accepted.
     """
 
     width: Law
@@ -82,7 +99,7 @@ class Diffusion(_Strategy, frozen=True, kw_only=True, tag="diffusion"):
 
     A step processes the whole canvas (``cache`` none), the block and all after it (``prefix``) or the block (``dual``)
     and commits ``kept`` tokens. With a cache, every block begins with a pass over the whole canvas that counts as a
-    step. ``truncate``: share of the canvas that is left once the end is found.
+    step. ``truncate``: share of the answer after which its end is found; the blocks after that are never processed.
     """
 
     kept: Law
@@ -116,7 +133,8 @@ class StepRange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 class Schedule(_Strategy, frozen=True, kw_only=True, tag="schedule"):
     """Steps of given widths, as next-scale image models have: ``widths[i]`` tokens, all kept.
 
-    ``small``  a preset model that runs the steps from ``small_from`` on, in place of the target.
+    ``small``  a preset model that runs the steps from ``small_from`` on, in place of the target; its cache holds these
+               steps' tokens alone.
     """
 
     widths: tuple[Positive, ...]
@@ -131,7 +149,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     """One pass of the target: ``tokens`` query tokens, after which ``context`` tokens are seen; ``kept`` are output.
 
     ``streams`` sequences for each of the batch; ``logits`` rows of the head a sequence; ``causal`` or not;
-    ``cached``: keys and values are written. ``index`` counts the steps from 0.
+    ``model`` runs it in place of the target. The draft makes ``draft_passes`` passes, ``ahead`` tokens further on than
+    the target. ``index`` counts the steps from 0.
     """
 
     index: int
@@ -142,6 +161,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     streams: int = 1
     causal: bool = True
     draft_passes: float = 0.0
+    ahead: int = 0
     model: str = ""
 
 
@@ -159,8 +179,8 @@ def steps(strategy: Decode, prefill: int, decode: int) -> Iterator[Step]:
     elif isinstance(strategy, Schedule):
         context = prefill
         for i, width in enumerate(strategy.widths):
-            context += width
             small = strategy.small if strategy.small and i >= strategy.small_from else ""
+            context = width if small and i == strategy.small_from else context + width
             yield Step(index=i, tokens=width, context=context, kept=width, logits=width, causal=False, model=small)
     else:
         yield from _denoise(strategy, prefill)
@@ -170,26 +190,30 @@ def _speculative(strategy: Speculative, prefill: int, decode: int) -> Iterator[S
     widths, kepts = Draws(strategy.width), Draws(strategy.kept)
     passes = Draws(strategy.draft.passes) if strategy.draft else None
     done, index, exact = 0.0, 0, isinstance(strategy.kept, int | float)
+    single = strategy.parallel
     while done < decode - 1e-9:
         width = max(1, round(widths.next(index)))
         kept = kepts.next(index)
-        if kept <= 0 or kept > width and exact:
+        if kept <= 0 or kept > width + strategy.parallel and exact:
             raise InputError(f"a step must keep more than 0 and at most its {width} tokens, not {kept:g}")
-        kept = min(kept, width, decode - done)
-        context = prefill + int(done) + width
+        tokens = 1 if single else width
+        accepted = kept > tokens
+        drafted = passes.next(index) if passes else 0.0
         yield Step(
-            index=index, tokens=width, context=context, kept=kept, logits=width,
-            draft_passes=passes.next(index) if passes else 0.0,
+            index=index, tokens=tokens, context=prefill + int(done) + tokens, kept=min(kept, tokens, decode - done),
+            logits=tokens, draft_passes=drafted * (2 if strategy.parallel and not index else 1),
+            ahead=width if strategy.parallel else 0,
         )  # fmt: skip
-        done, index = done + kept, index + 1
+        done, index = done + min(kept, tokens, decode - done), index + 1
+        single = strategy.parallel and not accepted
 
 
 def _diffusion(strategy: Diffusion, prefill: int, decode: int) -> Iterator[Step]:
     length = strategy.length or decode
     block = strategy.block or length
-    canvas = prefill + max(1, round(length * strategy.truncate))
+    canvas = prefill + length
     kepts, index = Draws(strategy.kept), 0
-    for start in range(0, length, block):
+    for start in range(0, max(1, round(length * strategy.truncate)), block):
         left = float(min(block, length - start))
         fresh = True
         while left > 1e-9:

@@ -101,7 +101,8 @@ class Empirical(_Law, frozen=True, kw_only=True, tag="empirical"):
 
 
 class Recorded(_Law, frozen=True, kw_only=True, tag="recorded"):
-    """A column of numbers of the CSV file ``file``: drawn in order, from a start that the seed chooses."""
+    """A column of numbers of the CSV file ``file``: value by value in order, from place ``seed`` on, and again from the
+    beginning at its end."""
 
     file: str
     column: str
@@ -110,9 +111,10 @@ class Recorded(_Law, frozen=True, kw_only=True, tag="recorded"):
         """The mean of the column."""
         return float(_column(self.file, self.column).mean())
 
-    def draw(self, generator: np.random.Generator, x: float = 0.0) -> float:
-        """One of the recorded values."""
-        return float(generator.choice(_column(self.file, self.column)))
+    def value(self, drawn: int) -> float:
+        """The value after ``drawn`` others."""
+        column = _column(self.file, self.column)
+        return float(column[(self.seed + drawn) % len(column)])
 
 
 @functools.lru_cache(maxsize=64)
@@ -141,9 +143,14 @@ class Draws:
     """Values of a law one after the other, from its seed."""
 
     def __init__(self, law: Law) -> None:
-        self.law = law
+        self.law, self.drawn = law, 0
         self.generator = np.random.default_rng(0 if isinstance(law, int | float) else law.seed)
 
     def next(self, x: float = 0.0) -> float:
         """The next value."""
-        return float(self.law) if isinstance(self.law, int | float) else self.law.draw(self.generator, x)
+        self.drawn += 1
+        if isinstance(self.law, int | float):
+            return float(self.law)
+        if isinstance(self.law, Recorded):
+            return self.law.value(self.drawn - 1)
+        return self.law.draw(self.generator, x)

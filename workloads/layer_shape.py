@@ -149,7 +149,7 @@ class _Graph:
         if tokens:
             self.towers.append(TowerOf(
                 name=edit.name, model=edit.model, tokens=tokens, times=times,
-                layers=edit.layers, proportional=proportional, repeated=repeated,
+                layers=edit.layers, decode=edit.decode, proportional=proportional, repeated=repeated,
             ))  # fmt: skip
 
     def _edited(self, edit: Resize | Carve | Experts | Cross | ShareKv, shape: LayerShape, place: int) -> LayerShape:

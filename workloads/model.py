@@ -13,8 +13,8 @@ from mixflight.arch.strict_toml import convert, read_toml
 class TowerOf(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Another preset model that runs before the prefill over ``tokens`` tokens, ``times`` of them (tiles, frames).
 
-    ``layers``  of it that run; 0: all. ``proportional``: the tokens are a share of the prefill's; ``repeated``:
-                ``times`` is.
+    ``layers``  of it that run; 0: all. ``decode``: tokens that it generates then, one after the other.
+    ``proportional``: the tokens are a share of the prefill's; ``repeated``: ``times`` is.
     """
 
     name: str
@@ -22,6 +22,7 @@ class TowerOf(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     tokens: float
     times: float = 1
     layers: int = 0
+    decode: int = 0
     proportional: bool = False
     repeated: bool = False
 

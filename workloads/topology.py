@@ -82,6 +82,7 @@ class Head(_Edit, frozen=True, kw_only=True, tag="head"):
 
 class Tower(_Edit, frozen=True, kw_only=True, tag="tower"):
     """Another model (a preset) that runs in the prefill over ``tokens``, ``times`` of them; ``layers`` of it (0: all).
+    Then it decodes ``decode`` tokens itself (a caption), one after the other.
 
     A tower of the same ``name`` that the model has is replaced; ``tokens`` 0 removes it. ``tokens`` and ``times`` may
     name T, the tokens of the prefill.
@@ -92,6 +93,7 @@ class Tower(_Edit, frozen=True, kw_only=True, tag="tower"):
     model: str = ""
     times: Expr = 1
     layers: int = 0
+    decode: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
 class Cross(_Edit, frozen=True, kw_only=True, tag="cross"):

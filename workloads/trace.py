@@ -252,8 +252,13 @@ class _Builder:
         length = max(1, round(tower.tokens * tokens) if tower.proportional else round(tower.tokens))
         times = max(1, round(tower.times * tokens if tower.repeated else tower.times))
         builder = _Builder(model, self.formats, self.batch * times, length, 0, prefix=f"{tower.name}.")
-        step = Pass(phase="prefill", tokens=length, context=length, logits=0, causal=model.kind == "decoder")
-        return [_renamed(op, f"{tower.name}.") for op in builder.operators(step)]
+        step = Pass(
+            phase="prefill", tokens=length, context=length, logits=min(1, tower.decode), causal=model.kind == "decoder"
+        )
+        found = list(builder.operators(step))
+        for made in range(tower.decode):
+            found += builder.operators(Pass(phase="decode", tokens=1, context=length + made + 1))
+        return [_renamed(op, f"{tower.name}.") for op in found]
 
     # Decode -----------------------------------------------------------------------------------------------------------
 
@@ -279,7 +284,7 @@ class _Builder:
         operators = list(self._host(step).operators(wanted))
         if isinstance(strategy, Speculative) and strategy.draft and step.draft_passes:
             if strategy.draft.reuse:
-                operators = list(self._rest(strategy.draft).operators(wanted))
+                operators = [op for op in self._rest(strategy.draft).operators(wanted) if op.name != "embed"]
             operators = self._draft(strategy.draft, step) + operators
         if isinstance(strategy, Autoregressive) and strategy.reorder:
             operators += self._reorder(wanted)
@@ -324,8 +329,7 @@ class _Builder:
             logits = width if draft.head and builder.e.graph.head_rows else 0
             own = builder.operators(Pass(phase="decode", tokens=width, context=context, logits=logits))
             passes = {False: step.draft_passes, True: step.draft_passes + draft.reuse}
-            last = {"final_norm", "head", *(name for op in own if (name := op.name).startswith("head"))}
-            found = [_renamed(op, "draft.", op.probability * passes[op.name not in last]) for op in own]
+            found = [_renamed(op, "draft.", op.probability * passes[not _of_head(op)]) for op in own]
         read = round(evaluate(draft.table_bytes, symbols))
         if read:
             table = Op(name="draft.table", parameter_bytes=read, elementwise=(Elementwise(elements=1),))
@@ -366,6 +370,10 @@ class _Builder:
 
 def _plain(tokens: int, context: int, streams: int = 1) -> Pass:
     return Pass(phase="decode", tokens=tokens, context=context, streams=streams)
+
+
+def _of_head(operator: Operator) -> bool:
+    return operator.name.startswith(("final_norm", "head", "logit_cap")) or "@head." in operator.name
 
 
 def _in_layers(operator: Operator, layers: tuple[int, ...]) -> Operator:
