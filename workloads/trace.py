@@ -270,8 +270,8 @@ class _Builder:
                 raise InputError(
                     f"{self.model.name} is an encoder: it must have a recipe with a decode table to decode"
                 )
-            return (self.trace(Pass(phase="decode", tokens=1, context=context))
-                    for context in range(e.prefill + 1, e.prefill + e.decode + 1))  # fmt: skip
+            return (self.trace(Pass(phase="decode", tokens=1, context=e.prefill + number + 1, number=number))
+                    for number in range(e.decode))  # fmt: skip
         return (self._step(step) for step in steps(self.strategy, e.prefill, e.decode))
 
     def _step(self, step: Step) -> Trace:

@@ -107,3 +107,11 @@ def test_a_ring_stores_its_span(tmp_path):
     memory = measure(recipe, Check(quantity="memory_ratio", reported=1, confidence="derived", against="w8a8",
                                    model=MODEL.name, prefill=160, decode=1))[0]  # fmt: skip
     assert 1 < memory < 1.01
+
+
+def test_plain_steps_refresh_and_run_every_few(tmp_path):
+    text = PLAIN + '[[attn]]\npattern = "topk"\nphase = "decode"\nbudget = 16\nrefresh = 4\n'
+    text += '[[ops]]\nname = "now"\nat = ["scores"]\nphase = "decode"\nevery = 3\nelementwise = [{adds = 1}]\n'
+    steps = list(decode_traces(MODEL, written(tmp_path, text), 40, 6))
+    assert [max(op.n for op in step.operators if op.name == "qk") for step in steps] == [41, 16, 16, 16, 45, 16]
+    assert [any("now@" in op.name for op in step.operators) for step in steps] == [True, False, False] * 2
