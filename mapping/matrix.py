@@ -34,7 +34,7 @@ def matrix_command(operator: Operator, accelerator: Accelerator) -> MatrixComman
         operator=operator.name, kind=operator.kind, layers=operator.layers, macs=operator.macs, count=operator.count,
         m=operator.m, n=operator.n, k=operator.k, group=group,
         passes=passes(element, weight, act, operator.name),
-        zero=_zero(operator), weight=weight, act=act, scaled=weight.kind == "int" or element.scales_floats,
+        zero=zero_of(operator), weight=weight, act=act, scaled=weight.kind == "int" or element.scales_floats,
         split=1, causal_step=operator.causal_step, causal_on_n=operator.kind == "qk",
         m_block=0, n_block=0, k_slab=0, weights_resident=False, acts_held=False,
         acts_from_dram=acts_from_dram,
@@ -75,7 +75,7 @@ def _row_bytes(operator: Operator) -> int:
     return -(-operator.act.row_bits(operator.k) // 8)
 
 
-def _zero(operator: Operator) -> Zero:
+def zero_of(operator: Operator) -> Zero:
     """What the lanes correct: a constant code offset is an integer zero point. Scales and minima of cached values lie
     along k and fold into the probabilities on the SFU."""
     assert operator.weight is not None

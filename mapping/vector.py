@@ -9,7 +9,7 @@ from mixflight.mapping.homes import FP32_BYTES, operand_in_dram, vector_in_dram
 from mixflight.workloads.operators import Operator
 
 
-class _Work(NamedTuple):
+class Work(NamedTuple):
     """Passes over the vector; FP32 multiplies, adds (comparisons and roundings too) and table reads an element; FP32
     vectors read and written."""
 
@@ -26,34 +26,39 @@ class _Work(NamedTuple):
 # 2 sigmoid(2x) - 1 between two multiplies by constants. A scale known beforehand saves quantise the pass for the
 # maximum. What a lookup fetches goes straight to the weight buffer. Operators that say their own multiplies, adds and
 # table reads an element take those in addition.
-WORK: dict[str, _Work] = {
-    "embed": _Work(1, 1, 0, 0, 0, 1),
-    "norm": _Work(2, 3, 1, 0, 1, 1),
-    "rope": _Work(1, 2, 1, 1, 1, 1),
-    "quantise": _Work(2, 1, 2, 0, 1, 0),
-    "quantise:static": _Work(1, 1, 1, 0, 1, 0),
-    "kv_append": _Work(2, 1, 2, 0, 1, 0),
-    "softmax": _Work(3, 3, 3, 1, 1, 1),
-    "residual": _Work(1, 0, 1, 0, 2, 1),
-    "bias": _Work(1, 0, 1, 0, 1, 1),
-    "softcap": _Work(1, 4, 1, 2, 1, 1),
-    "lookup": _Work(1, 0, 0, 1, 0, 0),
-    "elementwise": _Work(1, 0, 0, 0, 1, 1),
-    "activation:silu:gated": _Work(1, 5, 1, 2, 2, 1),
-    "activation:silu:plain": _Work(1, 4, 1, 2, 1, 1),
-    "activation:gelu:gated": _Work(1, 4, 1, 1, 2, 1),
-    "activation:gelu:plain": _Work(1, 3, 1, 1, 1, 1),
-    "activation:relu:gated": _Work(1, 1, 1, 0, 2, 1),
-    "activation:relu:plain": _Work(1, 0, 1, 0, 1, 1),
+WORK: dict[str, Work] = {
+    "embed": Work(1, 1, 0, 0, 0, 1),
+    "norm": Work(2, 3, 1, 0, 1, 1),
+    "rope": Work(1, 2, 1, 1, 1, 1),
+    "quantise": Work(2, 1, 2, 0, 1, 0),
+    "quantise:static": Work(1, 1, 1, 0, 1, 0),
+    "kv_append": Work(2, 1, 2, 0, 1, 0),
+    "softmax": Work(3, 3, 3, 1, 1, 1),
+    "residual": Work(1, 0, 1, 0, 2, 1),
+    "bias": Work(1, 0, 1, 0, 1, 1),
+    "softcap": Work(1, 4, 1, 2, 1, 1),
+    "lookup": Work(1, 0, 0, 1, 0, 0),
+    "elementwise": Work(1, 0, 0, 0, 1, 1),
+    "activation:silu:gated": Work(1, 5, 1, 2, 2, 1),
+    "activation:silu:plain": Work(1, 4, 1, 2, 1, 1),
+    "activation:gelu:gated": Work(1, 4, 1, 1, 2, 1),
+    "activation:gelu:plain": Work(1, 3, 1, 1, 1, 1),
+    "activation:relu:gated": Work(1, 1, 1, 0, 2, 1),
+    "activation:relu:plain": Work(1, 0, 1, 0, 1, 1),
 }
+
+
+def work_of(operator: Operator) -> Work:
+    """What an element of a vector operator takes, its own multiplies, adds and table reads left out."""
+    key = f"{operator.kind}:{operator.variant}" if operator.variant else operator.kind
+    if key not in WORK:
+        raise InputError(f"a vector operator must be one of {', '.join(WORK)}, not {key!r}, in {operator.name!r}")
+    return WORK[key]
 
 
 def vector_command(operator: Operator, accelerator: Accelerator) -> VectorCommand:
     """The SFU command of a vector operator."""
-    key = f"{operator.kind}:{operator.variant}" if operator.variant else operator.kind
-    if key not in WORK:
-        raise InputError(f"a vector operator must be one of {', '.join(WORK)}, not {key!r}, in {operator.name!r}")
-    work = WORK[key]
+    work = work_of(operator)
     vectors = operator.count * operator.m
     elements = operator.vector_elements
     masked = vectors * operator.n - elements
