@@ -153,7 +153,7 @@ def _whole(e: Expansion, step: Pass, cache: Cache, batch: int, columns: int) -> 
     they are stored."""
     shape, found = cache.shape, []
     queries, causal = shape.queries_per_kv_head, shape.queries_per_kv_head if step.causal else 0
-    for density, heads in densities(cache.pattern, cache.tokens, cache.layer, shape.kv_heads, columns):
+    for density, heads in densities(cache.pattern, cache.tokens, cache.layer, shape.kv_heads, columns, step.causal):
         count = batch * heads
         sides: tuple[tuple[Literal["qk", "av"], Literal["k", "v"], Codec | Format, int], ...] = (
             ("qk", "k", cache.k, shape.qk_dim), ("av", "v", cache.v, shape.v_dim),

@@ -189,9 +189,20 @@ def spans(pattern: Pattern, tokens: int, layer: int, heads: int, length: int) ->
     return sorted(counts.items(), reverse=True)
 
 
-def densities(pattern: Pattern, tokens: int, layer: int, heads: int, context: int) -> list[tuple[float, int]]:
-    """(share of causal pairs, KV heads that compute it) of a pass over ``tokens`` tokens, densest first."""
+def densities(
+    pattern: Pattern, tokens: int, layer: int, heads: int, context: int, causal: bool = True
+) -> list[tuple[float, int]]:
+    """(share of the pairs, KV heads that compute it) of a pass over ``tokens`` tokens, densest first.
+
+    The pairs are the causal ones; without a causal mask every query sees what the last one does.
+    """
     if isinstance(pattern, Full):
         return [(1.0, heads)]
-    counts = Counter(min(1.0, pattern.density(tokens, layer, head, context)) for head in range(heads))
+
+    def share(head: int) -> float:
+        if causal or isinstance(pattern, Block):
+            return pattern.density(tokens, layer, head, context)
+        return pattern.seen(context, layer, head, context) / context
+
+    counts = Counter(min(1.0, share(head)) for head in range(heads))
     return sorted(counts.items(), reverse=True)

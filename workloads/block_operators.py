@@ -108,6 +108,14 @@ def expert_loads(rows: int, experts: int, active: float) -> list[tuple[int, int]
     return [load for load in ((more, each + 1), (different - more, each)) if load[0] and load[1]]
 
 
+def _expected_loads(rows: int, shape: LayerShape) -> list[tuple[int, int, float]]:
+    """(experts, rows of each, how often they run); a single token picks its last expert in a share of the cases."""
+    whole, rest = divmod(shape.active, 1)
+    if rows == 1 and rest:
+        return [(count, 1, often) for count, often in ((int(whole), 1.0), (1, rest)) if count]
+    return [(count, each, 1.0) for count, each in expert_loads(rows, shape.experts, shape.active)]
+
+
 def _mixture(e: Expansion, step: Pass, layer: int, shape: LayerShape, rows: int) -> list[Operator]:
     """Router, shared experts as one FFN of their joint width, routed experts, and the weighted sum of their outputs."""
     found = _router(e, layer, shape, rows)
@@ -116,7 +124,8 @@ def _mixture(e: Expansion, step: Pass, layer: int, shape: LayerShape, rows: int)
         for operator in _dense_ffn(e, step, layer, wide, rows):
             found.append(msgspec.structs.replace(operator, name=f"shared.{operator.name}"))
     gated, hidden = e.model.ffn_kind == "gated", e.model.hidden
-    for count, each in expert_loads(rows, shape.experts, shape.active):
+    for count, each, probability in _expected_loads(rows, shape):
+        first = len(found)
         for name in ("gate", "up") if gated else ("up",):
             full = e.full_name(layer, name)
             found += e.linear(name, full, shape.ffn, hidden, each, count=count, reads=shape.reads_weights)
@@ -125,6 +134,8 @@ def _mixture(e: Expansion, step: Pass, layer: int, shape: LayerShape, rows: int)
         found += [msgspec.structs.replace(operator, count=count) for operator in quantised]
         full = e.full_name(layer, "down")
         found += e.linear("down", full, hidden, shape.ffn, each, count=count, reads=shape.reads_weights)
+        if probability < 1:
+            found[first:] = [msgspec.structs.replace(operator, probability=probability) for operator in found[first:]]
     return [*found, Operator(name="expert_sum", kind="elementwise", layers=(), m=max(1, round(rows * shape.active)),
                              n=hidden, multiplies=1, adds=1)]  # fmt: skip
 

@@ -113,12 +113,19 @@ class Expansion:
         """Tokens of a sequence that ``layer`` has seen after the pass, before anything is evicted."""
         if self.recipe is None or not self.recipe.tokens:
             return step.context
+        source = self._cached_by(layer)
         if step.phase == "prefill":
             before = self._before(step)
-            stay = self.counts(before).cache[self.place[layer]] if before else 0
-            return stay + self.tokens(step, layer)
-        before = self.counts(self.prefill).cache[self.place[layer]] if self.prefill else 0
+            stay = self.counts(before).cache[self.place[source]] if before else 0
+            return stay + self.tokens(step, source)
+        before = self.counts(self.prefill).cache[self.place[source]] if self.prefill else 0
         return before + max(step.tokens, round((step.context - self.prefill) * generated_share(self.recipe.tokens)))
+
+    def _cached_by(self, layer: int) -> int:
+        """The layer whose cache ``layer`` reads: itself, or the one before it that projects keys and values."""
+        while layer in self.place and not self.graph.layers[layer].projects_kv and self.place[layer]:
+            layer = self.layers[self.place[layer] - 1]
+        return layer
 
     # Weights ----------------------------------------------------------------------------------------------------------
 
