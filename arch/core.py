@@ -303,10 +303,10 @@ class CoreMachine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             self._check_memory(name, getattr(self, name))
         if self.luts < 1:
             raise ValueError(f"luts must be at least 1, not {self.luts}")
-        for name, need in (("dsp", self.dsp), ("uram", self.uram), ("bram36", self.bram36), ("lut", self.luts)):
+        for name, used in (("dsp", self.dsp), ("uram", self.uram), ("bram36", self.bram36), ("lut", self.luts)):
             have = getattr(self.device, name)
-            if have and need > have:
-                raise ValueError(f"the machine must fit its device: {need:,} {name} of {have:,} on {self.device.name}")
+            if have and used > have:
+                raise ValueError(f"the machine must fit its device: {used:,} {name} of {have:,} on {self.device.name}")
 
     def _check_memory(self, name: str, memory: Channels) -> None:
         try:

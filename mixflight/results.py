@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from mixflight.reports.component_groups import GroupEnergy, grouped
 from mixflight.sim.cost import Energy
 from mixflight.sim.gpu.phase import GpuPhase
 from mixflight.sim.simulate import Phase, Simulation
@@ -34,7 +35,11 @@ def _phase_document(phase: Phase) -> dict[str, Any]:
         **_banded("energy_mj_per_token", phase.energy, 1e-9 / phase.tokens),
         "hbm_bytes_per_token": phase.dram_bytes / phase.tokens,
         "power_w": phase.power_w,
+        "power_w_low": phase.power_w * phase.energy.low_pj / phase.energy.pj,
+        "power_w_high": phase.power_w * phase.energy.high_pj / phase.energy.pj,
         "tokens_per_joule": phase.tokens / (phase.energy.pj * 1e-12),
+        "tokens_per_joule_low": phase.tokens / (phase.energy.high_pj * 1e-12),
+        "tokens_per_joule_high": phase.tokens / (phase.energy.low_pj * 1e-12),
         "macs": phase.macs,
         "bound_by": phase.bound_by,
         **({"source": phase.source} if isinstance(phase, GpuPhase) else {}),
@@ -42,6 +47,7 @@ def _phase_document(phase: Phase) -> dict[str, Any]:
             {"component": name, **_banded("energy_mj_per_token", energy, 1e-9 / phase.tokens)}
             for name, energy in phase.components.items()
         ],
+        "component_groups": list(energy_groups(phase)),
         "operators": [
             {
                 "operator": item.operator, "kind": item.kind, "cycles": item.cycles, "bound_by": item.bound_by,
@@ -50,6 +56,38 @@ def _phase_document(phase: Phase) -> dict[str, Any]:
             for item in phase.operators
         ],
     }  # fmt: skip
+
+
+def energy_groups(phase: Phase) -> tuple[GroupEnergy, ...]:
+    """Energy a token by group of components, each with its band."""
+    share = 1e-9 / phase.tokens
+    return grouped(
+        (name, energy.pj * share, energy.low_pj * share, energy.high_pj * share)
+        for name, energy in phase.components.items()
+    )
+
+
+ENERGY_COLUMNS = ("machine", "component", "mJ/token", "mJ band", "%")
+
+
+def energy_rows(simulations: list[Simulation]) -> list[tuple[object, ...]]:
+    """Lines of the table of decode's energy by group of components, with bands."""
+    return [
+        (name if index == 0 else "", part.group, part.energy_mj_per_token,
+         f"{_short(part.energy_mj_per_token_low)} - {_short(part.energy_mj_per_token_high)}",
+         1e11 * part.energy_mj_per_token * item.decode.tokens / item.decode.energy.pj)
+        for item, name in zip(simulations, names_of(simulations), strict=True)
+        for index, part in enumerate(energy_groups(item.decode))
+    ]  # fmt: skip
+
+
+def names_of(simulations: list[Simulation]) -> list[str]:
+    """The machines, with recipe and batch where they differ."""
+    recipes = len({item.formats for item in simulations}) > 1
+    batches = len({item.batch for item in simulations}) > 1
+    return [
+        item.accelerator + f":{item.formats}" * recipes + f" x{item.batch}" * batches for item in simulations
+    ]  # fmt: skip
 
 
 def _banded(key: str, energy: Energy, factor: float) -> dict[str, float]:
@@ -70,18 +108,17 @@ COMPARE_COLUMNS = ("machine", "prefill ms", "tokens/s", "mJ/token", "mJ band", "
 
 def compare_rows(simulations: list[Simulation]) -> list[tuple[object, ...]]:
     """Lines of the comparison table, decode but for the prefill's time; the recipe is named where it differs."""
-    several = len({item.formats for item in simulations}) > 1
-    return [_compare_row(item, several) for item in simulations]
+    return [_compare_row(item, name) for item, name in zip(simulations, names_of(simulations), strict=True)]
 
 
 def _short(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def _compare_row(simulation: Simulation, name_recipe: bool) -> tuple[object, ...]:
+def _compare_row(simulation: Simulation, name: str) -> tuple[object, ...]:
     decode = _phase_document(simulation.decode)
     return (
-        f"{simulation.accelerator}:{simulation.formats}" if name_recipe else simulation.accelerator,
+        name,
         simulation.prefill.time_ms, decode["tokens_per_s"], decode["energy_mj_per_token"],
         f"{_short(decode['energy_mj_per_token_low'])} - {_short(decode['energy_mj_per_token_high'])}",
         decode["hbm_bytes_per_token"] / 1e6, decode["bound_by"],
@@ -94,4 +131,5 @@ def scenario_title(simulations: list[Simulation]) -> str:
     recipes = {item.formats for item in simulations}
     recipe = f", {recipes.pop()}" if len(recipes) == 1 else ""
     lengths = f"prefill {first.prefill.tokens // first.batch}, decode {first.decode.tokens // first.batch}"
-    return f"{first.model}{recipe}: {lengths}, batch {first.batch}"
+    batches = ", ".join(f"{batch}" for batch in sorted({item.batch for item in simulations}))
+    return f"{first.model}{recipe}: {lengths}, batch {batches}"

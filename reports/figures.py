@@ -20,6 +20,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from mixflight.reports.component_groups import GROUPS, GroupEnergy, group_of, grouped
 from mixflight.reports.document import Component, Document, Machine, Phase
 from mixflight.reports.findings import number
 
@@ -54,16 +55,8 @@ _OPERATOR_COLOURS = {
 
 _COMPONENT_COLOURS = {
     "DRAM": BLUE, "buffers": SKY, "PE": GREEN, "PE leakage": GREY, "dequantisation": ORANGE, "SFU": PINK,
+    "network": VERMILION, "control": "#f0e442", "static": "#5f5f5f",
 }  # fmt: skip
-
-
-def component_group(component: str) -> str:
-    """The group of the energy figure to which ``component`` belongs."""
-    if component.startswith("pe."):
-        return "PE leakage" if component.endswith(" leakage") else "PE"
-    if component.startswith("sram."):
-        return "buffers"
-    return {"dram": "DRAM", "sfu": "SFU"}.get(component, "dequantisation")
 
 
 def time_by_group(phase: Phase) -> dict[str, float]:
@@ -75,12 +68,21 @@ def time_by_group(phase: Phase) -> dict[str, float]:
     return found
 
 
-def energy_by_group(components: Sequence[Component]) -> dict[str, float]:
-    """Millijoules a token by group of components, in the figure's order."""
-    found = dict.fromkeys(_COMPONENT_COLOURS, 0.0)
-    for item in components:
-        found[component_group(item.component)] += item.energy_mj_per_token
-    return found
+def energy_by_group(components: Sequence[Component]) -> dict[str, GroupEnergy]:
+    """Energy a token by group of components, with its band, in the figure's order."""
+    return {
+        item.group: item
+        for item in grouped(
+            (part.component, part.energy_mj_per_token, part.energy_mj_per_token_low, part.energy_mj_per_token_high)
+            for part in components
+        )
+    }
+
+
+def groups_shown(machines: Sequence[Machine], phase: str) -> tuple[str, ...]:
+    """The groups that any of ``machines`` has, in order."""
+    found = {name for machine in machines for name in energy_by_group(getattr(machine.simulation, phase).components)}
+    return tuple(name for name in GROUPS if name in found)
 
 
 def time_figure(machines: Sequence[Machine], phase: str) -> str:
@@ -97,11 +99,13 @@ def energy_figure(machines: Sequence[Machine], phase: str, dram: bool = True) ->
 def _energy(ax: "Axes", machines: Sequence[Machine], phase: str, dram: bool) -> None:
     rows, bands = [], []
     for machine in machines:
-        shown = [item for item in getattr(machine.simulation, phase).components if dram or item.component != "dram"]
-        rows.append(energy_by_group(shown))
+        components = getattr(machine.simulation, phase).components
+        shown = [item for item in components if dram or group_of(item.component) != "DRAM"]
+        rows.append({name: item.energy_mj_per_token for name, item in energy_by_group(shown).items()})
         bands.append((sum(item.energy_mj_per_token_low for item in shown),
                       sum(item.energy_mj_per_token_high for item in shown)))
-    colours = {name: colour for name, colour in _COMPONENT_COLOURS.items() if dram or name != "DRAM"}
+    groups = groups_shown(machines, phase)
+    colours = {name: _COMPONENT_COLOURS[name] for name in groups if dram or name != "DRAM"}
     _stack(ax, machines, rows, colours, f"{phase}: mJ per token{'' if dram else ', without DRAM'}", bands)
 
 
@@ -293,9 +297,13 @@ def describe(document: Document) -> str:
 
 
 def standalone(svg: str, name: str, document: Document) -> str:
-    """``svg`` as a file: its ink follows the reader's light or dark preference."""
+    """``svg`` as a file, with what it shows in words."""
+    return on_light_and_dark(svg, f"{name}: {document.scenario.model}", describe(document))
+
+
+def on_light_and_dark(svg: str, title: str, description: str) -> str:
+    """``svg`` as a file whose ink follows the reader's light or dark preference."""
     style = "<style>svg{color:#24292f}@media(prefers-color-scheme:dark){svg{color:#d0d7de}}</style>"
     start = svg.index(">") + 1
-    title = html.escape(f"{name}: {document.scenario.model}")
-    described = f"<title>{title}</title><desc>{html.escape(describe(document))}</desc>"
+    described = f"<title>{html.escape(title)}</title><desc>{html.escape(description)}</desc>"
     return f'<?xml version="1.0" encoding="utf-8"?>\n{svg[:start]}\n{described}{style}{svg[start:]}'

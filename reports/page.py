@@ -36,7 +36,7 @@ def render(document: Document) -> str:
         d=document, headline=headline(document), findings=findings(document), figures=_figures(document),
         resources=_resources(document), tiles=_tiles(document), limits=_limits(document.machines),
         parameters=_parameters(document.machines), deviations=markdown(document.deviations),
-        energy_by_group=figures.energy_by_group,
+        energy_by_group=figures.energy_by_group, groups_shown=figures.groups_shown,
     )  # fmt: skip
 
 

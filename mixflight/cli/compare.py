@@ -1,5 +1,6 @@
 """``mixflight compare``: machines side by side."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -35,6 +36,16 @@ def register(app: typer.Typer) -> None:
         decode: DecodeOption = 128,
         recipe: RecipeOption = None,
         batch: BatchOption = 1,
+        batches: Annotated[
+            str | None, typer.Option("--batches", help="Several batches, as 1,4,16,64.", metavar="B,B...")
+        ] = None,
+        figure: Annotated[
+            Path | None, typer.Option("--figure", help="Energy per token against batch, as SVG.", metavar="F.svg")
+        ] = None,
+        costs: Annotated[
+            Path | None,
+            typer.Option("--costs", help="Prices as arch/costs.toml; then all must have one.", metavar="F.toml"),
+        ] = None,
         mode: ModeOption = "corrected",
         json: JsonOption = False,
     ) -> None:
@@ -42,14 +53,65 @@ def register(app: typer.Typer) -> None:
 
         Example: mixflight compare --arch mixpe-w4a8 --arch mul4x8 --arch int8 --arch fp16 --model smollm2
         """
-        from mixflight.machines import Machine, run, run_gpu
-        from mixflight.results import COMPARE_COLUMNS, compare_rows, scenario_title, simulation_document
+        from mixflight.arch.costs import costs_of
+        from mixflight.comparison import compare_machines, comparison_document, parse_batches
 
         if not arch and not gpu:
             raise InputError("at least one --arch or --gpu must be given")
-        results = [run(Machine.parse(item, recipe), model, prefill, decode, batch, mode) for item in arch or ()]
-        results += [run_gpu(item, model, prefill, decode, recipe, batch, mode) for item in gpu or ()]
+        if batches is not None and batch != 1:
+            raise InputError(f"--batches must come without --batch, not with {batch}")
+        if figure is not None and batches is None:
+            raise InputError("--figure must come with --batches: it shows energy against the batch")
+        priced = costs_of(str(costs) if costs else None)
+        for name in [item.partition(":")[0] for item in [*(arch or ()), *(gpu or ())]] if costs else ():
+            priced.price_of(name)
+        found = compare_machines(
+            arch or (), gpu or (), model, prefill, decode, recipe=recipe, mode=mode,
+            batches=parse_batches(batches) if batches else (batch,),
+        )  # fmt: skip
+        document = comparison_document(found, priced, strict=costs is not None)
+        if figure is not None:
+            from mixflight.files import whole_file
+            from mixflight.reports.batch_figure import batch_figure
+
+            with whole_file(figure) as part:
+                part.write_text(batch_figure(found.all))
         if json:
-            print_json({"rows": [{"name": item.accelerator, **simulation_document(item)} for item in results]})
+            print_json(document)
             return
-        print_table(scenario_title(results), COMPARE_COLUMNS, compare_rows(results))
+        _tables(document, found.all)
+
+
+def _tables(document: dict, results: list) -> None:  # type: ignore[type-arg]
+    from mixflight.results import COMPARE_COLUMNS, ENERGY_COLUMNS, compare_rows, energy_rows, scenario_title
+
+    print_table(scenario_title(results), COMPARE_COLUMNS, compare_rows(results))
+    print_table("decode: energy by component", ENERGY_COLUMNS, energy_rows(results))
+    priced = [row for row in document["rows"] if row["usd_per_million_tokens"] is not None]
+    if priced:
+        keys = ("usd_per_million_tokens", "usd_per_million_tokens_low", "usd_per_million_tokens_high")
+        print_table(
+            "decode: $ per million tokens, by stated prices (arch/costs.toml)",
+            ("machine", "batch", "$", "low", "high"),
+            [(f"{row['name']}:{row['recipe']}", row["batch"], *(row[key] for key in keys)) for row in priced],
+        )  # fmt: skip
+    if document["claims"]:
+        print_table(
+            "FlightLLM's claims, by its own published numbers", ("claim", "published", "identity", "how"),
+            [(row.id, row.published, row.ours, row.note) for row in document["claims"]],
+        )  # fmt: skip
+    if document["advantages"]:
+        print_table(
+            "how many times as good as the GPU (tokens/s, tokens/J, tokens/$)",
+            ("machine", "GPU", "batch", "speed", "energy", "energy band", "cost"),
+            [
+                (item.machine, item.gpu, item.batch, item.speed, item.energy,
+                 f"{item.energy_low:.3g} - {item.energy_high:.3g}", item.cost)
+                for item in document["advantages"]
+            ],
+        )  # fmt: skip
+    if len({row["energy_scope"] for row in document["rows"]}) > 1:
+        scopes = {f"{row['name']}: {row['energy_scope']}": None for row in document["rows"]}
+        print("energy covers different things. " + "; ".join(scopes))
+    for item in document["refused"]:
+        print(f"not run: {item.name} at a batch of {item.batch}: {item.reason}")
