@@ -40,13 +40,17 @@ class _Pattern(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     def density(self, tokens: int, layer: int, head: int, context: int) -> float:
         """Share of the causal pairs of a prefill of ``tokens`` of ``context`` tokens that are computed."""
-        return _density(self, tokens, layer, head, context)
+        return _density(self.of_head(layer, head, context), tokens, context)
+
+    def of_head(self, layer: int, head: int, length: int) -> "_Pattern":
+        """The pattern of one head, equal for heads that see the same: its density is worked out once."""
+        return self
 
 
 @functools.lru_cache(maxsize=65536)
-def _density(pattern: "_Pattern", tokens: int, layer: int, head: int, context: int) -> float:
+def _density(pattern: "_Pattern", tokens: int, context: int) -> float:
     first = context - tokens
-    pairs = sum(min(t, pattern.seen(t, layer, head, context)) for t in range(first + 1, context + 1))
+    pairs = sum(min(t, pattern.seen(t, 0, 0, context)) for t in range(first + 1, context + 1))
     return float(pairs / (tokens * first + tokens * (tokens + 1) / 2))
 
 
@@ -79,8 +83,12 @@ class Elastic(_Pattern, frozen=True, kw_only=True, tag="elastic"):
 
     def seen(self, tokens: int, layer: int, head: int, length: int) -> float:
         """At most the span, which is that of the whole text."""
+        return self.of_head(layer, head, length).seen(tokens, layer, head, length)
+
+    def of_head(self, layer: int, head: int, length: int) -> "_Pattern":
+        """A window of the head's span, its own token at least."""
         span = _entry(self.alpha, layer, head) + _entry(self.beta, layer, head) * length
-        return float(min(tokens, max(self.least, self.sink, math.ceil(span / self.round) * self.round)))
+        return Window(tokens=max(1, self.least, self.sink, math.ceil(span / self.round) * self.round))
 
 
 def _entry(table: object, layer: int, head: int) -> float:
@@ -103,9 +111,13 @@ class HeadMap(_Pattern, frozen=True, kw_only=True, tag="headmap"):
 
     def seen(self, tokens: int, layer: int, head: int, length: int) -> float:
         """Everything, or sink and recent tokens."""
+        return self.of_head(layer, head, length).seen(tokens, layer, head, length)
+
+    def of_head(self, layer: int, head: int, length: int) -> "_Pattern":
+        """No limit, or a window with its sink."""
         number = _entry(self.full, layer, 0)
         full = round(number * self.heads) if number < 1 else number
-        return float(tokens if head < full else min(tokens, self.sink + self.recent))
+        return Full() if head < full else Window(tokens=self.recent, sink=self.sink)
 
 
 class TopK(_Pattern, frozen=True, kw_only=True, tag="topk"):
