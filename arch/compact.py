@@ -6,8 +6,9 @@ LD, ST, MM, MV, MISC and the SYS operations barrier, exchange and done go to the
     evaluated (immediate plus register) at that moment; ``advance`` then adds the bytes to the base register.
 SYS loop pushes (iterations, address of the next instruction); 0 iterations skip to behind its END.
 SYS end counts the innermost loop down and goes back to its start, or pops it.
-SYS set writes R[destination] = R[source] + R[other] + value modulo 2^32; SYS rotate adds ``value`` to R[destination] and subtracts
-    ``limit`` where that is reached: the pointer of a ring. SYS fetch writes constant number R[source] + value.
+SYS set writes R[destination] = R[source] + R[other] + value modulo 2^32.
+SYS rotate adds ``value`` to R[destination] and subtracts ``limit`` where that is reached: the pointer of a ring.
+SYS fetch writes the constant of number R[source] + value.
 
 Queues, tokens: as in ``isa``. R0 reads 0 and is never written.
 """

@@ -110,7 +110,8 @@ class CoreCompiler:
         sequencer = Sequencer(
             text.stream, text.operators, text.constants, slot_bytes(self.machine), self.machine.hbm.channels_per_core
         )
-        ends = sequencer.registers_after({R.LAST_GROUPS: 1, R.TAIL_BLOCKS: 1} if network.phase == "prefill" else {})
+        one_token: dict[int, int] = {R.LAST_ROWS: 1, R.LAST_GROUPS: 1, R.LAST_BLOCKS: 1}
+        ends = sequencer.registers_after(one_token if network.phase == "prefill" else {})
         sizes = {name: int(ends[register]) for name, register in _POINTERS.items()}
         sizes["cache"] = writer.cache_bytes
         logits = channel_share(network.batch * share.vocab[1] * FP32, self.machine.hbm.channels_per_core)

@@ -27,7 +27,6 @@ FP32 = 4
 MV_ROWS = 255
 
 
-
 class DecodeText:
     """Writes the text of one core.
 

@@ -45,7 +45,6 @@ class Linear(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, weight=msgspec.structs.replace(weight, name="", bits=8, kind="int"))
 
 
-
 class Network(msgspec.Struct, frozen=True, kw_only=True):
     """What the layers of a trace have in common, and the linears of each.
 

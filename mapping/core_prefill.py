@@ -695,15 +695,31 @@ class PrefillText(DecodeText):
         asm.operator("final_norm", "norm")
         self._norm_weights(True)
         line = ceil_div(net.norm_bytes, LINE_BYTES) + self.norm_parameters
+        blocks = self.block // self.channels * self.x_row
+        row_lines = ceil_div(net.hidden * FP32, LINE_BYTES)
         asm.set(R.A, self.x_at, source=R.CACHE)
-        self._load_rows(R.A, self.x_row)
-        self._misc("norm", self.rows, net.hidden, a=self.group_rows, a_register=R.PARAMETER, b=line,
-                   out=self.group_rows,
-                   out_register=R.PARAMETER, wait=["LD"])  # fmt: skip
+        asm.set(R.HEAD)
+        with asm.loop(net.batch):
+            # the group of rows with the last token, and the token's place in it
+            with asm.loop(0, R.FULL_BLOCKS):
+                asm.set(R.A, blocks, source=R.A)
+            asm.set(R.TILE, -self.x_row, source=R.A)
+            asm.set(R.B, self.channels - 1, source=R.LAST_ROWS)
+            with asm.loop(0, R.LAST_GROUPS):
+                asm.set(R.TILE, self.x_row, source=R.TILE)
+                asm.set(R.B, -self.channels, source=R.B)
+            asm.set(R.C, source=R.PARAMETER)
+            with asm.loop(0, R.B):
+                asm.set(R.C, row_lines, source=R.C)
+            self._load_rows(R.TILE, self.x_row)
+            self._misc("norm", 1, net.hidden, a=self.group_rows, a_register=R.C, b=line, out=self.results,
+                       out_register=R.HEAD, wait=["LD"], release=["LD"])  # fmt: skip
+            self._read()
+            asm.set(R.A, blocks, source=R.A)
+            asm.set(R.HEAD, row_lines, source=R.HEAD)
         asm.operator("head_input_quantise", "quantise")
-        self._misc("quantise", self.rows, net.hidden, a=self.group_rows, a_register=R.PARAMETER, out=self.head_codes,
-                   act=net.head.act, static=net.head.static, release=["LD", "MV"])  # fmt: skip
-        self._read()
+        self._misc("quantise", self.rows, net.hidden, a=self.results, out=self.head_codes, act=net.head.act,
+                   static=net.head.static, release=["MV"])  # fmt: skip
         for _ in range(SLOTS):
             asm.add("LD", wait=["MM"])
             asm.add("MV", release=["LD"])

@@ -80,7 +80,17 @@ def _bytes_by_length(
     for full in range((max_context - 1) // block + 1):
         values = prefill_registers(text, msgspec.structs.replace(network, tokens=full * block + 1), machine)
         base, group, both = (
-            np.array(_bytes(text, values | {"LAST_GROUPS": groups, "LAST_BLOCKS": blocks}))
+            np.array(
+                _bytes(
+                    text,
+                    values
+                    | {
+                        "LAST_ROWS": channels * groups,
+                        "LAST_GROUPS": groups,
+                        "LAST_BLOCKS": blocks,
+                    },
+                )
+            )
             for groups, blocks in ((1, 1), (2, 1), (1, 2))
         )
         rows = lengths[full * block + 1 : (full + 1) * block + 1] - full * block

@@ -55,8 +55,14 @@ def test_bytes_are_weights_cache_and_nothing_of_activations(arch, model, recipe,
     machine, trace = accelerator_named(arch), step(model, recipe, 700, batch)
     program = CoreCompiler(machine).compile(trace)
     cores = [program.streams[index] for index in program.core_of]
-    loads = {name: sum(core.moved_bytes("LD")[name] for core in cores) for name in ("weight", "scale", "index", "global", "act")}
-    stores = {name: sum(core.moved_bytes("ST")[name] for core in cores) for name in ("weight", "scale", "index", "global", "act")}
+    loads = {
+        name: sum(core.moved_bytes("LD")[name] for core in cores)
+        for name in ("weight", "scale", "index", "global", "act")
+    }
+    stores = {
+        name: sum(core.moved_bytes("ST")[name] for core in cores)
+        for name in ("weight", "scale", "index", "global", "act")
+    }
     parameters = sum(len(op.layers) * op.parameter_bytes for op in trace.operators if op.kind in ("norm", "bias"))
     cached = trace.total("kv_read_bytes")
     assert loads["act"] == loads["index"] == 0
@@ -97,8 +103,14 @@ def test_repeated_layers_equal_layers_one_by_one_but_for_addresses():
     few, many = (CoreCompiler(machine).compile(trace, repeat=repeat).streams[0] for repeat in (True, False))
     assert np.bincount(few.order).max() >= 30
     assert len(many.pieces) == len(many.order) == len(few.order)
-    assert np.array_equal(np.concatenate([few.pieces[i].kinds for i in few.order]), np.concatenate([p.kinds for p in many.pieces]))
-    for kind, names in (("LD", ("wait", "bytes", "channels", "target")), ("MV", ("rows", "columns", "k", "release")), ("MISC", ("elements",))):
+    assert np.array_equal(
+        np.concatenate([few.pieces[i].kinds for i in few.order]), np.concatenate([p.kinds for p in many.pieces])
+    )
+    for kind, names in (
+        ("LD", ("wait", "bytes", "channels", "target")),
+        ("MV", ("rows", "columns", "k", "release")),
+        ("MISC", ("elements",)),
+    ):
         for name in names:
             assert np.array_equal(column(few, kind, name), column(many, kind, name)), (kind, name)
     weights = column(many, "LD", "address")[(column(many, "LD", "target") == 0) & (column(many, "LD", "bytes") > 0)]
@@ -119,7 +131,9 @@ def test_weights_are_read_once_without_a_gap(model):
 
 def test_a_slot_is_filled_only_when_free():
     """No LD writes a slot between its last filling and the MV that reads it."""
-    program = CoreCompiler(accelerator_named("flightllm-u280")).compile(step("smollm2-135m", "w4a8g32", 1100), repeat=False)
+    program = CoreCompiler(accelerator_named("flightllm-u280")).compile(
+        step("smollm2-135m", "w4a8g32", 1100), repeat=False
+    )
     core = program.streams[0]
     starts = finish(core).starts
     fills = (column(core, "LD", "target") == 0) & (column(core, "LD", "bytes") > 0)
@@ -135,7 +149,11 @@ def test_a_slot_is_filled_only_when_free():
     ("model", "max_context", "message"),
     [
         ("llama2-13b", 2048, r"llama2-13b must fit the memory of flightllm-u280: [\d,]+ of 268,435,456 bytes"),
-        ("smollm2-135m", 1 << 16, r"the global buffer must hold [\d,]+ of 1,048,576 bytes, [\d,]+ of them for operator 'softmax'"),
+        (
+            "smollm2-135m",
+            1 << 16,
+            r"the global buffer must hold [\d,]+ of 1,048,576 bytes, [\d,]+ of them for operator 'softmax'",
+        ),
     ],
 )
 def test_what_does_not_fit_is_one_line(model, max_context, message):
@@ -163,7 +181,9 @@ def test_without_always_on_chip_every_fused_layer_stores_and_loads():
 
 def test_dense_storage_of_sparse_weights():
     machine, trace = accelerator_named("flightllm-u280"), step("llama2-7b", "flightllm", 64)
-    sparse, dense = (CoreCompiler(machine, sparse=sparse).compile(trace).streams[0].moved_bytes("LD") for sparse in (True, False))
+    sparse, dense = (
+        CoreCompiler(machine, sparse=sparse).compile(trace).streams[0].moved_bytes("LD") for sparse in (True, False)
+    )
     assert dense["index"] == 0
     assert sparse["index"] > 0
     assert 1.8 < dense["weight"] / sparse["weight"] < 2.0  # the head and the cache are dense either way
@@ -174,7 +194,9 @@ def test_index_traffic_follows_the_coding(coding, bits):
     import msgspec
 
     machine = accelerator_named("flightllm-u280")
-    machine = msgspec.structs.replace(machine, memory_unit=msgspec.structs.replace(machine.memory_unit, index_coding=coding))
+    machine = msgspec.structs.replace(
+        machine, memory_unit=msgspec.structs.replace(machine.memory_unit, index_coding=coding)
+    )
     trace = step("llama2-7b", "flightllm", 64)
     program = CoreCompiler(machine).compile(trace)
     weights = sum(len(op.layers) * op.n * op.k for op in trace.operators if op.kind == "linear" and op.keep_m)

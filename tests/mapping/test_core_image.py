@@ -65,7 +65,9 @@ def read_back(folder, wanted):
     network, machine = compiled.networks["decode"], compiled.machine
     seen = {name: np.zeros(stored.linears[name].n, int) for name in wanted}
     for core, text in enumerate(compiled.texts["decode"]):
-        channels = [np.fromfile(folder / f"core{core}.channel{c}.bin", np.uint8) for c in range(machine.hbm.channels_per_core)]
+        channels = [
+            np.fromfile(folder / f"core{core}.channel{c}.bin", np.uint8) for c in range(machine.hbm.channels_per_core)
+        ]
         whole = np.stack(channels)
         codes, scales = text.memory.weights[0], text.memory.scales[0]
         for name, tiling, column, columns in streamed(network, machine, text.share):
@@ -84,7 +86,10 @@ def read_back(folder, wanted):
 
 
 def test_weights_come_back_from_the_image(written):
-    read_back(written[0], {f"layers.{layer}.{name}" for layer in (0, 29) for name in ("q", "k", "v", "o", "gate", "up", "down")})
+    read_back(
+        written[0],
+        {f"layers.{layer}.{name}" for layer in (0, 29) for name in ("q", "k", "v", "o", "gate", "up", "down")},
+    )
 
 
 @pytest.mark.slow
@@ -112,9 +117,18 @@ def test_index_codings():
     ("arguments", "message"),
     [
         (["--arch", "int8", "--model", "smollm2-135m"], "ARCH must be a machine of FlightLLM cores"),
-        (["--arch", "flightllm-u280", "--model", "smollm2-135m", "--encoding", "packed"], "encoding must be one of compact, published"),
-        (["--arch", "flightllm-u280", "--model", "llama2-7b", "--recipe", "w8a8", "--max-context", "4096"], "must fit the memory"),
-        (["--arch", "flightllm-u280", "--model", "smollm2-135m", "--recipe", "w4a8g32", "--max-context", "9000"], "context length"),
+        (
+            ["--arch", "flightllm-u280", "--model", "smollm2-135m", "--encoding", "packed"],
+            "encoding must be one of compact, published",
+        ),
+        (
+            ["--arch", "flightllm-u280", "--model", "llama2-7b", "--recipe", "w8a8", "--max-context", "4096"],
+            "must fit the memory",
+        ),
+        (
+            ["--arch", "flightllm-u280", "--model", "smollm2-135m", "--recipe", "w4a8g32", "--max-context", "9000"],
+            "context length",
+        ),
     ],
 )
 def test_bad_input_is_one_line(arguments, message, tmp_path):

@@ -82,3 +82,24 @@ def test_every_length_is_the_same_text():
     assert all(a is b for a, b in zip(short.texts, long.texts, strict=True))
     assert long.instruction_bytes < 400_000
     assert long.streams[0].count("MM") > 2 * short.streams[0].count("MM")
+
+
+@pytest.mark.parametrize("tokens", [1, 8, 9, 128, 130, 256])
+def test_logits_are_of_the_last_token(tokens):
+    machine, model = accelerator_named("flightllm-u280"), model_named("smollm2-135m")
+    _, program = compiled("flightllm-u280", "smollm2-135m", "w8a8", tokens, 1, repeat=False)
+    pieces = program.streams[0]
+    head = program.names.index("final_norm")
+
+    def of_head(kind, name):
+        return np.concatenate(
+            [item.tables[kind][name][item.tables[kind]["operator"] == head] for item in pieces.pieces]
+        )
+
+    load = {name: of_head("LD", name)[-1] for name in ("address", "buffer_address")}
+    stores = np.concatenate([item.tables["ST"]["address"][item.tables["ST"]["bytes"] > 0] for item in pieces.pieces])
+    first = stores[0]  # the embedding writes the first group of rows first
+    row = (load["address"] - first) // (4 * model.hidden)
+    assert row == (tokens - 1) // machine.hbm.channels_per_core
+    place = of_head("MISC", "a_address")[of_head("MISC", "vectors") == 1][0] - load["buffer_address"]
+    assert place == (tokens - 1) % machine.hbm.channels_per_core * 4 * model.hidden
