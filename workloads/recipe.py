@@ -128,18 +128,29 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 @functools.cache
-def recipes() -> dict[str, Recipe]:
-    """The preset recipes, by name: general ones, then the methods of each family."""
+def preset_paths() -> dict[str, Path]:
+    """The files of the preset recipes, by name: general ones, then the methods of each family."""
     folder = Path(__file__).with_name("recipes")
-    found: dict[str, Recipe] = {}
+    found: dict[str, Path] = {}
     for path in (*sorted(folder.glob("*.toml")), *sorted(folder.glob("*/*.toml"))):
         if path.name == "tolerances.toml":
             continue
         if path.stem in found:
             raise InputError(f"a preset recipe must have a name of its own, not {path.stem!r} twice, in {path}")
-        family = path.parent.name if path.parent != folder else "general"
-        found[path.stem] = _recipe(path, path.relative_to(folder).as_posix(), family)
+        found[path.stem] = path
     return found
+
+
+@functools.cache
+def _preset(name: str) -> Recipe:
+    path, folder = preset_paths()[name], Path(__file__).with_name("recipes")
+    family = path.parent.name if path.parent != folder else "general"
+    return _recipe(path, path.relative_to(folder).as_posix(), family)
+
+
+def recipes() -> dict[str, Recipe]:
+    """The preset recipes, by name, in the order of ``preset_paths``."""
+    return {name: _preset(name) for name in preset_paths()}
 
 
 def _recipe(path: Path, where: str, family: str = "") -> Recipe:
@@ -151,12 +162,15 @@ def _recipe(path: Path, where: str, family: str = "") -> Recipe:
 
 
 def recipe_named(name: str) -> Recipe:
-    """The preset ``name``, or the recipe of the TOML file ``name``."""
-    if name in recipes():
-        return recipes()[name]
+    """The preset ``name``, or the recipe of the TOML file ``name``; only that file is read."""
+    if name in preset_paths():
+        return _preset(name)
     if name.endswith(".toml"):
         return _recipe(Path(name), name)
     import difflib
 
-    near = difflib.get_close_matches(name, recipes(), n=1, cutoff=0.0)[0]
-    raise InputError(f"RECIPE must be a .toml file or one of {', '.join(recipes())} (nearest: {near}), not {name!r}")
+    near = difflib.get_close_matches(name, preset_paths(), n=1, cutoff=0.0)[0]
+    raise InputError(
+        f"RECIPE must be a .toml file or one of {len(preset_paths())} presets (mixflight recipes lists them; "
+        f"nearest: {near}), not {name!r}"
+    )
