@@ -95,7 +95,7 @@ class DecodeText:
         self.mixed_codes = codes.take(self._code_bytes(net.heads_width, net.layers[0]["o"].act),
                                       "attention_output_quantise")  # fmt: skip
         self.hidden_codes = codes.take(self._code_bytes(net.ffn, net.layers[0]["down"].act), "ffn_hidden_quantise")
-        self.head_codes = codes.take(self._code_bytes(net.hidden, net.head.act), "head_input_quantise")
+        self.head_codes = self.input_codes  # as wide, and read by no one when the head's input is written
 
     @property
     def batch_heads(self) -> int:
