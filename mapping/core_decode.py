@@ -84,7 +84,9 @@ class DecodeText:
         self.up_out = lines.take(rows * self.share.ffn[1] * FP32, "up")
         self.o_out = lines.take(vector if net.post_norms else 0, "o")
         self.logits = lines.take(rows * self.share.vocab[1] * FP32, "head")
-        self.input_codes = codes.take(self._code_bytes(net.hidden, net.layers[0]["k"].act), "attention_input_quantise")
+        inputs = (net.layers[0]["k"].act, net.layers[0]["up"].act, net.head.act)
+        widest = max(self._code_bytes(net.hidden, act) for act in inputs)
+        self.input_codes = codes.take(widest, "attention_input_quantise")
         self.key_lines = ceil_div(self.cache.key_bytes, LINE_BYTES)
         self.value_lines = ceil_div(self.cache.value_bytes, LINE_BYTES)
         self.cell_lines = self.key_lines + self.value_lines + 1
@@ -95,7 +97,7 @@ class DecodeText:
         self.mixed_codes = codes.take(self._code_bytes(net.heads_width, net.layers[0]["o"].act),
                                       "attention_output_quantise")  # fmt: skip
         self.hidden_codes = codes.take(self._code_bytes(net.ffn, net.layers[0]["down"].act), "ffn_hidden_quantise")
-        self.head_codes = self.input_codes  # as wide, and read by no one when the head's input is written
+        self.head_codes = self.input_codes  # no one reads the layers' input any more
 
     @property
     def batch_heads(self) -> int:
