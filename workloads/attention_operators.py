@@ -230,39 +230,58 @@ def _products(
 
 
 def _latent(e: Expansion, step: Pass, cache: Cache, batch: int, kept: int) -> list[Operator]:
-    """Attention on latents: projected up for every cached token, or absorbed into queries and outputs."""
+    """Attention on latents: projected up for every cached token, or absorbed into queries and outputs. Tokens at the
+    ends of the cache that are stored in full are computed on as such."""
     assert e.kv is not None
     assert e.kv.latent is not None
     shape, latent = cache.shape, e.kv.latent
-    found: list[Operator] = []
-    f16, causal = FORMATS["f16"], step.causal and cache.tokens > 1
+    causal = step.causal and cache.tokens > 1
     vectors = batch * cache.tokens * shape.heads
-    for kind, codec, head, share in (("qk", cache.k, shape.qk_dim, latent.k), ("av", cache.v, shape.v_dim, latent.v)):
-        which: Literal["k", "v"] = "k" if kind == "qk" else "v"
-        width = round(share * shape.kv_heads * head)
-        bytes_ = sum(
-            _bytes(part.codec, part.tokens, width, 1, batch) if place == 0
-            else _bytes(part.codec, part.tokens, head, shape.kv_heads, batch * shape.kv_heads)
-            for place, part in enumerate(_parts(e, which, codec, kept, cache.context))
-        )  # fmt: skip
-        absorbed = which in latent.absorb
-        up = weighted(f"{which}_up", "f16", f16, shape.kv_heads * head, width, batch * kept)
-        fold = weighted(f"{which}_absorbed", "f16", f16, width if kind == "qk" else head,
-                        head if kind == "qk" else width, batch * cache.tokens, count=shape.heads)  # fmt: skip
-        count = batch if absorbed else batch * shape.kv_heads
-        m = cache.tokens * (shape.heads if absorbed else shape.queries_per_kv_head)
-        inner = width if absorbed else head
-        product = Operator(
-            name=kind, kind="qk" if kind == "qk" else "av", layers=(), m=m, n=kept if kind == "qk" else inner,
-            k=inner if kind == "qk" else kept, count=count, weight=decoded(codec), act=e.query, kv_read_bytes=bytes_,
-            causal_step=m // cache.tokens if causal else 0,
-        )  # fmt: skip
-        if kind == "qk":
-            found += [*(fold if absorbed else up), product]
-            found += _softmax(e, vectors, kept, vectors // cache.tokens if causal else 0)
-        else:
-            found += [product, *fold] if absorbed else [*up, product]
-    return found
+    keys = _latent_side(e, "qk", cache.k, shape.qk_dim, latent.k, cache, batch, kept, causal)
+    values = _latent_side(e, "av", cache.v, shape.v_dim, latent.v, cache, batch, kept, causal)
+    return keys + _softmax(e, vectors, kept, vectors // cache.tokens if causal else 0) + values
+
+
+def _latent_side(
+    e: Expansion, kind: Literal["qk", "av"], codec: Codec | Format, head: int, share: float, cache: Cache, batch: int,
+    kept: int, causal: bool,
+) -> list[Operator]:  # fmt: skip
+    """Products with keys or values: before those of keys, or after those of values, what makes them of latents."""
+    assert e.kv is not None
+    assert e.kv.latent is not None
+    shape, which = cache.shape, "k" if kind == "qk" else "v"
+    width, absorbed = round(share * shape.kv_heads * head), which in e.kv.latent.absorb
+    found: list[Operator] = []
+    first = compressed = 0
+    for part in _parts(e, "k" if kind == "qk" else "v", codec, kept, cache.context):
+        blocks = _blocks(first, first + part.tokens, cache.tokens, kept) if causal else [(cache.tokens, False)]
+        first += part.tokens
+        compressed += 0 if part.apart else part.tokens
+        for rows, masked in blocks:
+            if part.apart:
+                count, queries = batch * shape.kv_heads, shape.queries_per_kv_head
+                found_here = _products(e, kind, part, head, cache, count, rows * queries, queries if masked else 0)
+            else:
+                count, queries = (
+                    (batch, shape.heads) if absorbed else (batch * shape.kv_heads, shape.queries_per_kv_head)
+                )
+                inner = width if absorbed else head
+                n, k = (part.tokens, inner) if kind == "qk" else (inner, part.tokens)
+                found_here = [Operator(
+                    name=kind, kind=kind, layers=(), m=rows * queries, n=n, k=k, count=count,
+                    weight=decoded(part.codec), act=e.query, causal_step=queries if masked else 0,
+                    kv_read_bytes=_bytes(part.codec, part.tokens, width, 1, batch),
+                )]  # fmt: skip
+            read = (rows, masked) == max(blocks)
+            found += [op if read else msgspec.structs.replace(op, kv_read_bytes=0) for op in found_here]
+    if not compressed:
+        return found
+    if not absorbed:
+        up = weighted(f"{which}_up", "f16", FORMATS["f16"], shape.kv_heads * head, width, batch * compressed)
+        return up + found
+    n, k = (width, head) if kind == "qk" else (head, width)
+    fold = weighted(f"{which}_absorbed", "f16", FORMATS["f16"], n, k, batch * cache.tokens, count=shape.heads)
+    return fold + found if kind == "qk" else found + fold
 
 
 def _scorer(e: Expansion, step: Pass, layer: int, cache: Cache, kept: int) -> list[Operator]:

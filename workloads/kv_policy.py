@@ -62,11 +62,13 @@ class Evict(_Strict, frozen=True, kw_only=True):
 
 
 class Part(NamedTuple):
-    """``tokens`` of a cache that are stored by ``codec``; ``side_bits`` a value say which tokens they are."""
+    """``tokens`` of a cache that are stored by ``codec``; ``side_bits`` a value say which tokens they are. ``apart``:
+    at an end of the cache, in full where others are latents."""
 
     tokens: int
     codec: Codec
     side_bits: float = 0.0
+    apart: bool = False
 
 
 class Kv(_Strict, frozen=True, kw_only=True):
@@ -142,10 +144,10 @@ class Kv(_Strict, frozen=True, kw_only=True):
         latest = min(tokens - first, window.tokens + waiting % self.flush) if window else 0
         found = []
         if self.pivot and first:
-            found.append(Part(first, getattr(self.pivot, which)))
+            found.append(Part(first, getattr(self.pivot, which), apart=True))
         found += _by_token(codec, tokens - first - latest)
         if window and latest:
-            found.append(Part(latest, getattr(window, which)))
+            found.append(Part(latest, getattr(window, which), apart=True))
         return [part for part in found if part.tokens]
 
 

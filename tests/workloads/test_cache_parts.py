@@ -115,3 +115,17 @@ def test_plain_steps_refresh_and_run_every_few(tmp_path):
     steps = list(decode_traces(MODEL, written(tmp_path, text), 40, 6))
     assert [max(op.n for op in step.operators if op.name == "qk") for step in steps] == [41, 16, 16, 16, 45, 16]
     assert [any("now@" in op.name for op in step.operators) for step in steps] == [True, False, False] * 2
+
+
+def test_latents_leave_the_ends_of_the_cache_in_full(tmp_path):
+    text = PLAIN + 'latent = {k = 0.25, v = 0.5}\nwindow = {tokens = 8, k = "int8", v = "int8"}\n'
+    text += 'pivot = {tokens = 2, k = "int8", v = "int8"}\n'
+    recipe = written(tmp_path, text)
+    trace = prefill_trace(MODEL, recipe, 64)
+    assert total(trace, "m", "k_up") == 30 * 54
+    assert total(trace, "macs", "qk") == 30 * 9 * 64 * 64 * 65 // 2
+    ends = 9 * 64 * (2 * 3 // 2 + 62 * 2 + 8 * 9 // 2)  # of a window of 8, of 2 pivots
+    middle = 9 * 96 * (54 * 55 // 2 + 8 * 54)  # values of 96 of 192 channels, absorbed
+    assert total(trace, "macs", "av") == 30 * (ends + middle)
+    step = next(decode_traces(MODEL, recipe, 64, 1))
+    assert sorted({op.n for op in step.operators if op.name == "qk"}) == [2, 8, 55]
