@@ -1,0 +1,87 @@
+import pytest
+
+from mixflight.arch.costs import costs_of
+from mixflight.arch.errors import InputError
+from mixflight.arch.prices import machine_prices
+from mixflight.sensitivity import METRICS, Scenario, assumptions, sensitivity
+
+COSTS = costs_of()
+SCENARIO = Scenario(model="llama2-7b", prefill=16, decode=2)
+PAIR = ("mixpe-w4a8:w4a8g128", "int8:w4a8g128")
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return sensitivity(PAIR, (), SCENARIO, "tokens_per_joule", COSTS)
+
+
+def _of(rows, start):
+    return [row for row in rows if row.parameter.startswith(start)]
+
+
+def test_every_price_and_assumption_is_moved_alone(rows):
+    parameters = [row.parameter for row in rows]
+    assert len(set(parameters)) == len(parameters)
+    moved = {item.parameter for item in assumptions() if item.machine == "array"}
+    assert moved == {row.parameter.partition(" of ")[0] for row in rows if row.kind == "assumption"}
+    assert {"price of HBM2 DRAM", "price of lanes (45nm-literature)"} <= set(parameters)
+    assert all(row.source for row in rows)
+    assert [row.swing for row in rows] == sorted((row.swing for row in rows), reverse=True)
+
+
+def test_a_shared_price_moves_both_machines(rows):
+    """By hand: both energies with DRAM at its lowest and at its highest."""
+    from mixflight.machines import Machine, run
+
+    [row] = _of(rows, "price of HBM2 DRAM")
+    ours, theirs = (run(Machine.parse(name), "llama2-7b", 16, 2).decode for name in PAIR)
+    for end, found in (("low_pj", row.ratio_low), ("high_pj", row.ratio_high)):
+        energies = [phase.energy.pj - phase.components["dram"].pj + getattr(phase.components["dram"], end)
+                    for phase in (ours, theirs)]  # fmt: skip
+        assert found == pytest.approx(energies[1] / energies[0])
+    price = machine_prices("45nm-literature", {"dram": "HBM2"}).of("dram", "read_bit")
+    assert row.low == pytest.approx(price.low_pj / price.value_pj, rel=0.05)  # a few writes among the reads
+
+
+def test_a_price_of_one_machine_moves_the_ratio_one_way(rows):
+    [ours] = _of(rows, "price of pe.shift-add-4x8 (")
+    assert ours.ratio_low > ours.base > ours.ratio_high
+    [theirs] = _of(rows, "price of pe.multiply-8x8 leakage")
+    assert theirs.ratio_low == theirs.base < theirs.ratio_high  # no source says less
+
+
+def test_flips_are_crossings_of_one(rows):
+    for row in rows:
+        sides = {ratio > 1 for ratio in (row.base, row.ratio_low, row.ratio_high)}
+        assert row.flips == (len(sides) == 2)
+
+
+def test_speed_knows_no_prices():
+    found = sensitivity(PAIR, (), SCENARIO, "tokens_per_s", COSTS)
+    assert {row.kind for row in found} == {"assumption"}
+    [faster] = _of(found, "clock_mhz of mixpe-w4a8")
+    assert faster.ratio_low < faster.base < faster.ratio_high
+
+
+def test_against_gpus_cost_and_kernel_count():
+    found = sensitivity((), ("h100:w4a16g128", "v100s:fp16"), SCENARIO, "tokens_per_usd", COSTS)
+    [rent] = _of(found, "usd_per_hour of h100")
+    assert rent.ratio_low == pytest.approx(rent.base * 3.4 / 1.65)
+    assert rent.ratio_high == pytest.approx(rent.base * 3.4 / 6.88)
+    [kernel] = _of(found, "4-bit kernel of h100")
+    assert kernel.ratio_low == kernel.base < kernel.ratio_high
+    assert {row.parameter for row in found} >= {"utilisation", "lifetime_years", "electricity_usd_per_kwh"}
+    assert len(_of(found, "energy of the GPU model")) == 2
+
+
+@pytest.mark.parametrize(
+    ("archs", "metric", "message"),
+    [
+        (PAIR, "joy", f"--metric must be one of {', '.join(METRICS)}, not 'joy'"),
+        (PAIR[:1], "tokens_per_s", "sensitivity must have at least two machines, not 1"),
+        (PAIR, "tokens_per_usd", "every machine must have a price: mixpe-w4a8 has none"),
+    ],
+)
+def test_bad_requests_are_refused(archs, metric, message):
+    with pytest.raises(InputError, match=message):
+        sensitivity(archs, (), SCENARIO, metric, COSTS)
