@@ -206,7 +206,9 @@ def _span(e: Expansion, step: Pass, cache: Cache, batch: int, heads: int, seen: 
 def _products(
     e: Expansion, kind: Literal["qk", "av"], part: Part, width: int, cache: Cache, count: int, m: int, causal: int
 ) -> list[Operator]:
-    """Products with one part of the cache: those of its codec, transposed for values."""
+    """Products with one part of the cache: those of its codec, transposed for values. Values that a sparse codec drops
+    are zeros that are multiplied: an array leaves out blocks of pairs, no single values. Of a sum of terms (outliers
+    beside codes) a sparse one is as many multiplies as it has values."""
     read = _bytes(part.codec, part.tokens, width, cache.shape.kv_heads, count)
     read += math.ceil(count * part.tokens * width * part.side_bits / 8)
     if isinstance(part.codec, Format | str):
@@ -215,7 +217,7 @@ def _products(
     else:
         pieces = products(part.codec, part.tokens, width)
         pieces = pieces if kind == "qk" else pieces[::-1]
-        items = [(piece.format, piece.n, piece.k, piece.density) for piece in pieces]
+        items = [(piece.format, piece.n, piece.k, piece.density if len(pieces) > 1 else 1.0) for piece in pieces]
         total = sum(piece.size.bits for piece in pieces) or 1.0
         found_bytes = [int(read * piece.size.bits / total) for piece in pieces]
         found_bytes[0] += read - sum(found_bytes)

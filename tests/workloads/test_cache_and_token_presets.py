@@ -116,3 +116,11 @@ def test_what_a_predictor_costs_against_the_attention_that_it_replaces():
     predictor = sum(op.macs for op in step.operators if op.name.startswith("predictor"))
     assert predictor / 32 == pytest.approx(309e6, rel=2e-3)
     assert predictor > 70 * 32 * 2 * 128 * 16384
+
+
+def test_pruned_values_save_bytes_and_no_multiplies():
+    recipe, (prefill, _) = preset("K6"), traces("K6")
+    tokens = recipe.scenario.prefill
+    assert sum(len(op.layers) * op.macs for op in prefill.operators if op.name == "qk") == (
+        32 * 32 * 128 * tokens * (tokens + 1) // 2
+    )
