@@ -210,12 +210,12 @@ def _kv_stored(m: Measured, payload: bool = False) -> float:
         for which, codec, head in (("k", codecs[0], shape.qk_dim), ("v", codecs[1], shape.v_dim)):
             side: Literal["k", "v"] = "k" if which == "k" else "v"
             parts = [
-                (part, index, heads)
+                (part, heads)
                 for held, heads in _heads_held(m, layer, tokens, shape.kv_heads)
-                for index, part in enumerate(kv.parts(side, codec, held, m.prefill_tokens))
+                for part in kv.parts(side, codec, held, m.prefill_tokens)
             ]
-            for part, index, heads in parts:
-                if kv.latent and index == 0:
+            for part, heads in parts:
+                if kv.latent and not part.apart:
                     size = stored(part.codec, part.tokens, round(getattr(kv.latent, which) * heads * head))
                 else:
                     size = Stored().plus(stored(part.codec, part.tokens, head, shape.kv_heads), heads)
