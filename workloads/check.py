@@ -13,9 +13,11 @@ Quantity = Literal[
     "kv_share",
     "kv_payload_share", "kv_read_ratio", "memory_ratio", "prefill_macs", "decode_macs",
     "prefill_macs_ratio", "prefill_macs_share",
-    "decode_macs_ratio", "decode_macs_share", "linear_macs_share", "ops_macs_per_token_layer", "ops_macs_share",
+    "decode_macs_ratio", "decode_macs_share", "linear_macs_share", "ops_macs_per_token_layer", "ops_macs",
+    "ops_macs_share",
     "ops_parameter_bytes", "state_bytes", "attention_density", "attended_tokens", "llm_tokens", "token_share",
     "token_ratio", "cached_tokens", "steps", "steps_share", "step_ratio", "tokens_per_step", "step_width", "layers",
+    "draft_prefill_tokens", "draft_layers_share", "kv_write_share",
     "parameters", "active_ffn_share", "head_parameter_share", "tower_macs",
 ]  # fmt: skip
 QUANTITIES: tuple[str, ...] = get_args(Quantity)

@@ -95,7 +95,8 @@ class Speculative(_Strategy, frozen=True, kw_only=True, tag="speculative"):
 
 
 class Diffusion(_Strategy, frozen=True, kw_only=True, tag="diffusion"):
-    """Masked diffusion: ``length`` tokens after the prompt (0: those wanted), in blocks of ``block`` (0: one).
+    """Masked diffusion: ``length`` tokens after the prompt (0: those wanted), in blocks of ``block`` (0: one; a law
+    where the text decides where a block ends).
 
     A step processes the whole canvas (``cache`` none), the block and all after it (``prefix``) or the block (``dual``)
     and commits ``kept`` tokens. With a cache, every block begins with a pass over the whole canvas that counts as a
@@ -104,7 +105,7 @@ class Diffusion(_Strategy, frozen=True, kw_only=True, tag="diffusion"):
 
     kept: Law
     length: Count = 0
-    block: Count = 0
+    block: Law = 0.0
     cache: Literal["none", "prefix", "dual"] = "none"
     truncate: float = 1.0
 
@@ -210,19 +211,21 @@ def _speculative(strategy: Speculative, prefill: int, decode: int) -> Iterator[S
 
 def _diffusion(strategy: Diffusion, prefill: int, decode: int) -> Iterator[Step]:
     length = strategy.length or decode
-    block = strategy.block or length
-    canvas = prefill + length
-    kepts, index = Draws(strategy.kept), 0
-    for start in range(0, max(1, round(length * strategy.truncate)), block):
-        left = float(min(block, length - start))
-        fresh = True
+    canvas, end = prefill + length, max(1, round(length * strategy.truncate))
+    blocks, kepts, index, start, block = Draws(strategy.block or length), Draws(strategy.kept), 0, 0, 0
+    while start + block < end:
+        start += block
+        block = min(round(blocks.next(start)), length - start)
+        if block < 1:
+            raise InputError(f"a block must have at least 1 token, not {block}")
+        left, fresh = float(block), True
         while left > 1e-9:
             kept = min(left, kepts.next(index))
             if kept <= 0:
                 raise InputError(f"a diffusion step must commit more than 0 tokens, not {kept:g}")
             tokens = canvas
             if strategy.cache != "none" and not fresh:
-                tokens = min(block, length - start) if strategy.cache == "dual" else canvas - prefill - start
+                tokens = block if strategy.cache == "dual" else canvas - prefill - start
             tokens = max(1, min(tokens, canvas))
             yield Step(index=index, tokens=tokens, context=canvas, kept=kept, logits=tokens, causal=False)
             left, index, fresh = left - kept, index + 1, False

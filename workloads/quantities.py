@@ -14,7 +14,8 @@ kv_read_ratio             cache bytes read in the decode steps: those of ``again
 prefill_macs, decode_macs multiply-accumulates of the prefill; of all decode steps for each token. ..._ratio is
                           ``against`` over ours, ..._share ours over ``against``
 linear_macs_share         of the block's linears in the prefill against those of ``against``
-ops_macs_per_token_layer  of inserted operators for a token and a layer; ops_macs_share over the block's linears
+ops_macs_per_token_layer  of inserted operators for a token and a layer; ops_macs of all in the prefill, ops_macs_share
+                          over the block's linears
 ops_parameter_bytes       weights and tables of inserted operators, all layers
 state_bytes               what inserted operators and drafts hold
 attention_density         pairs computed over causal pairs of the prefill
@@ -23,6 +24,9 @@ llm_tokens                tokens of the prefill, mean of layers; token_share of 
 cached_tokens             of the prompt in the cache, mean of layers
 steps                     decode passes; steps_share over the tokens decoded; step_ratio its inverse
 tokens_per_step, step_width    tokens output and processed in a step, mean
+draft_prefill_tokens      tokens that fill the cache of a draft model
+draft_layers_share        attentions and FFNs of a pass of the target's own layers that draft, of those of the target
+kv_write_share            cache bytes written in the decode steps: ours over those of ``against``
 layers                    blocks; parameters  weights stored
 active_ffn_share          FFN MACs of a token against those of ``against``
 head_parameter_share      stored bytes of the head against those of ``against``
@@ -302,7 +306,25 @@ def _parameters(m: Measured) -> float:
 
 def _ffn_macs(m: Measured) -> float:
     names = {f"{prefix}{name}" for prefix in ("", "shared.") for name in ("gate", "up", "down")}
-    return _macs([op for op in m.steps[0].operators if op.kind == "linear" and op.name.split(".part")[0] in names])
+    operators = (m.prefill if m.model.kind == "encoder" else m.steps[0]).operators
+    return _macs([op for op in operators if op.kind == "linear" and op.name.split(".part")[0] in names])
+
+
+def _draft_prefill(m: Measured) -> float:
+    return float(max((op.m for op in m.prefill.operators if op.name in ("draft.q", "draft.up")), default=0)) / m.batch
+
+
+def _draft_layers(m: Measured) -> float:
+    """Attentions and FFNs by their last linears, which every one of them has once."""
+    step = m.steps[0].operators
+    ours, all_ = (
+        sum(len(op.layers) for op in step if op.name in (f"{prefix}o", f"{prefix}down")) for prefix in ("draft.", "")
+    )
+    return ours / all_
+
+
+def _kv_written(m: Measured) -> float:
+    return float(sum(step.total("kv_write_bytes") for step in m.steps))
 
 
 def _tower_macs(m: Measured) -> float:
@@ -348,6 +370,7 @@ _QUANTITIES: dict[str, Quantify] = {
     "decode_macs_share": lambda m, b, c: _decode_macs(m, c) / _decode_macs(b, c),
     "linear_macs_share": lambda m, b, c: _linear_macs(m.prefill) / _linear_macs(b.prefill),
     "ops_macs_per_token_layer": lambda m, b, c: _per_token_layer(m, c),
+    "ops_macs": lambda m, b, c: _macs(_inserted(m, c)),
     "ops_macs_share": lambda m, b, c: _macs(_inserted(m, c)) / _linear_macs(m.prefill),
     "ops_parameter_bytes": lambda m, b, c: _parameter_bytes(m, c),
     "state_bytes": lambda m, b, c: _state_bytes(m),
@@ -362,6 +385,9 @@ _QUANTITIES: dict[str, Quantify] = {
     "step_ratio": lambda m, b, c: m.decode_tokens / len(m.steps),
     "tokens_per_step": lambda m, b, c: sum(step.kept for step in m.steps) / len(m.steps),
     "step_width": lambda m, b, c: _step_width(m),
+    "draft_prefill_tokens": lambda m, b, c: _draft_prefill(m),
+    "draft_layers_share": lambda m, b, c: _draft_layers(m),
+    "kv_write_share": lambda m, b, c: _kv_written(m) / _kv_written(b),
     "layers": lambda m, b, c: float(len(m.expansion.layers)),
     "parameters": lambda m, b, c: _parameters(m),
     "active_ffn_share": lambda m, b, c: _ffn_macs(m) / _ffn_macs(b),
