@@ -122,10 +122,12 @@ class Expansion:
         return before + max(step.tokens, round((step.context - self.prefill) * generated_share(self.recipe.tokens)))
 
     def _cached_by(self, layer: int) -> int:
-        """The layer whose cache ``layer`` reads: itself, or the one before it that projects keys and values."""
-        while layer in self.place and not self.graph.layers[layer].projects_kv and self.place[layer]:
-            layer = self.layers[self.place[layer] - 1]
-        return layer
+        """The layer whose cache ``layer`` reads: itself, or the last one before it that projects keys and values."""
+        if self.graph.layers[layer].projects_kv:
+            return layer
+        before = self.layers[: self.place[layer]]
+        shapes = self.graph.layers
+        return next((i for i in reversed(before) if shapes[i].attention and shapes[i].projects_kv), layer)
 
     # Weights ----------------------------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from mixflight.workloads.inserted import Elementwise, Op
 from mixflight.workloads.inserted_operators import operators_of
 from mixflight.workloads.model import Model, TowerOf, model_named
 from mixflight.workloads.operators import Operator
+from mixflight.workloads.recipe import Recipe
 from mixflight.workloads.topology import Drop, Tower
 
 __all__ = ["Formats", "Trace", "decode_traces", "prefill_trace"]
@@ -114,7 +115,8 @@ def decode_traces(model: Model, formats: Formats, prefill: int, decode: int, bat
     _at_least_one("decode", decode)
     if prefill < 0:
         raise InputError(f"prefill must be at least 0, not {prefill}")
-    _fits(model, prefill + decode)
+    denoises = isinstance(formats, Recipe) and isinstance(formats.decode, Denoise)  # passes over the prefill's tokens
+    _fits(model, prefill if denoises else prefill + decode)
     return _Builder(model, formats, batch, prefill, decode).decode()
 
 
