@@ -4,6 +4,7 @@ Every step is one pass of the target over ``tokens`` query tokens at a context, 
 drafts them runs before it. Speculation, parallel decoding, diffusion and beams differ in these numbers only.
 """
 
+import math
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
@@ -114,7 +115,8 @@ class Denoise(_Strategy, frozen=True, kw_only=True, tag="denoise"):
     """``steps`` passes over the tokens of the prefill without a cache (an image or video diffusion model).
 
     ``streams``  passes for each step (2: guidance). ``ranges``  other weights in some steps: see ``StepRange``.
-    ``cheap``    steps that process only the share ``queries`` of the tokens against cached features, evenly spread.
+    ``cheap``    steps that process only the share ``queries`` of the tokens against cached features, evenly spread
+                 behind the first one, which has nothing to reuse.
     """
 
     steps: Positive
@@ -122,6 +124,10 @@ class Denoise(_Strategy, frozen=True, kw_only=True, tag="denoise"):
     ranges: "tuple[StepRange, ...]" = ()
     cheap: Count = 0
     queries: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.cheap >= self.steps:
+            raise ValueError(f"cheap must be less than the {self.steps} steps, not {self.cheap}")
 
 
 class StepRange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -232,7 +238,7 @@ def _diffusion(strategy: Diffusion, prefill: int, decode: int) -> Iterator[Step]
 
 
 def _denoise(strategy: Denoise, prefill: int) -> Iterator[Step]:
-    cheap = {round(i * strategy.steps / strategy.cheap) for i in range(strategy.cheap)} if strategy.cheap else set()
+    cheap = {math.ceil((i + 1) * strategy.steps / strategy.cheap) - 1 for i in range(strategy.cheap)}
     for i in range(strategy.steps):
         tokens = max(1, round(prefill * strategy.queries)) if i in cheap else prefill
         yield Step(

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from mixflight.arch.errors import InputError
-from mixflight.workloads.decoding import Diffusion, Draft, Schedule, Speculative, steps
+from mixflight.workloads.decoding import Denoise, Diffusion, Draft, Schedule, Speculative, steps
 from mixflight.workloads.law import Draws, Geometric, Recorded
 from mixflight.workloads.model import model_named
 from mixflight.workloads.recipe import recipe_named
@@ -152,6 +152,15 @@ def test_diffusion_ends_with_the_block_in_which_its_end_is_found():
     found = list(steps(Diffusion(kept=8, length=64, block=16, truncate=0.4), 10, 64))
     assert len(found) == 2 * 2
     assert all(step.tokens == 74 for step in found)
+
+
+@pytest.mark.parametrize("cheap", range(8))
+def test_cheap_steps_are_spread_behind_the_first(cheap):
+    found = [step.tokens for step in steps(Denoise(steps=8, cheap=cheap, queries=0.5), 64, 1)]
+    assert found.count(32) == cheap
+    assert found[0] == 64
+    places = [place for place, tokens in enumerate(found) if tokens == 32]
+    assert all(abs(b - a - 8 / cheap) < 1 for a, b in zip(places, places[1:], strict=False))
 
 
 def test_a_schedule_hands_over_to_a_small_model_with_a_cache_of_its_own(tmp_path):
