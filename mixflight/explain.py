@@ -1,12 +1,15 @@
 """What binds a scenario and what to change first, each claim re-simulated."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 
 from mixflight.arch.accelerator import Accelerator
+from mixflight.arch.core import Chains, CoreMachine
 from mixflight.machines import Machine, run
+from mixflight.sim.core.scenario import Cores, Effects
 from mixflight.sim.simulate import Phase, Simulation
+from mixflight.workload import load_workload
 
 # One change each: a resource doubled, everything else as it is. Lanes grow with the columns: each serves as many.
 CHANGES: dict[str, Callable[[Accelerator], Accelerator]] = {
@@ -22,6 +25,24 @@ CHANGES: dict[str, Callable[[Accelerator], Accelerator]] = {
 }
 
 
+CoreChange = Callable[[CoreMachine], tuple[CoreMachine, Effects]]
+CORE_CHANGES: dict[str, CoreChange] = {
+    "twice the HBM bandwidth": lambda m: (m, Effects(hbm_speed=2.0)),
+    "twice the matrix engine": lambda m: (_twice_the_engine(m), Effects()),
+    "twice the SFU": lambda m: (_with_core(m, sfu={"elements_per_cycle": 2 * m.sfu.elements_per_cycle}), Effects()),
+    "twice the ports of small buffers": lambda m: (_twice_the_ports(m), Effects()),
+    "twice the exchange": lambda m: (
+        _with_core(m, exchange={"bytes_per_cycle": 2 * m.exchange.bytes_per_cycle}), Effects()
+    ),
+    "N:M positions as a bitmap": lambda m: (_with_core(m, memory_unit={"index_coding": "bitmap"}), Effects()),
+    "twice the clock": lambda m: (
+        msgspec.structs.replace(
+            _with_core(m, hbm={"port_bytes_per_cycle": m.hbm.port_bytes_per_cycle / 2}), clock_mhz=2 * m.clock_mhz
+        ), Effects(),
+    ),
+}  # fmt: skip
+
+
 class Gain(msgspec.Struct, frozen=True, kw_only=True):
     """A single change and how many times faster it makes the phase (1: nothing gained)."""
 
@@ -34,6 +55,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
 
     phase: str
     limits: dict[str, float]
+    next_limit: str
     gains: tuple[Gain, ...]
 
     @property
@@ -41,7 +63,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
         """What to change first, and what it gains."""
         limit = max(self.limits, key=lambda name: self.limits[name])
         best = self.gains[0]
-        bound = f"{self.phase} is bound by {limit} for {self.limits[limit]:.0%} of its time"
+        bound = f"{self.phase} is bound by {limit} for {self.limits[limit]:.0%} of its time, next by {self.next_limit}"
         if best.speedup < 1.01:
             return f"{bound}; doubling no single resource gains more than 1 %"
         return f"{bound}; change first: {best.change}, which makes it {best.speedup:.2f} times as fast (re-simulated)"
@@ -50,29 +72,81 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
 def explain(
     machine: Machine, model: str, prefill: int, decode: int, batch: int = 1, base: Simulation | None = None
 ) -> tuple[Explanation, Explanation]:
-    """Explanations of prefill and decode. ``base`` is the scenario already simulated, if it is at hand."""
+    """Explanations of prefill and decode. ``base`` is the scenario already simulated, if it is at hand. The gains of a
+    decode on cores are those of its last step."""
     base = base or run(machine, model, prefill, decode, batch)
+    if isinstance(machine.accelerator, CoreMachine):
+        return _explain_cores(machine.accelerator, machine.recipe, model, prefill, decode, batch, base)
+    accelerator = machine.accelerator
     machines = {
-        name: Machine(accelerator=change(machine.accelerator), recipe=machine.recipe)
+        name: Machine(accelerator=change(accelerator), recipe=machine.recipe)
         for name, change in CHANGES.items()
     }
     changed = {name: run(item, model, prefill, decode, batch) for name, item in machines.items()}
     return (
-        _explain("prefill", base.prefill, {name: item.prefill for name, item in changed.items()}),
-        _explain("decode", base.decode, {name: item.decode for name, item in changed.items()}),
-    )
+        _explain("prefill", base.prefill, {name: base.prefill.time_ms / item.prefill.time_ms
+                                           for name, item in changed.items()}),
+        _explain("decode", base.decode, {name: base.decode.time_ms / item.decode.time_ms
+                                         for name, item in changed.items()}),
+    )  # fmt: skip
 
 
-def _explain(name: str, base: Phase, changed: dict[str, Phase]) -> Explanation:
+def _explain_cores(
+    machine: CoreMachine, recipe: str | None, model: str, prefill: int, decode: int, batch: int, base: Simulation
+) -> tuple[Explanation, Explanation]:
+    workload = load_workload(model, recipe)
+
+    def times(changed: CoreMachine, effects: Effects) -> tuple[float, float]:
+        cores = Cores(changed, workload.model, workload.recipe, max_context=prefill + decode, batch=batch,
+                      effects=effects)  # fmt: skip
+        passes = cores.prefill(prefill, decode), cores.step(prefill + decode)
+        first, last = (item.cycles / changed.clock_mhz for item in passes)
+        return first, last
+
+    before = times(machine, Effects())
+    after = {name: times(*change(machine)) for name, change in CORE_CHANGES.items()}
+    prefills, decodes = ({name: before[i] / item[i] for name, item in after.items()} for i in range(2))
+    return _explain("prefill", base.prefill, prefills), _explain("decode", base.decode, decodes)
+
+
+def _explain(name: str, base: Phase, speedups: dict[str, float]) -> Explanation:
     total = sum(item.cycles for item in base.operators)
     limits: dict[str, float] = {}
     for item in base.operators:
         limits[item.bound_by] = limits.get(item.bound_by, 0.0) + item.cycles / total
-    gains = [Gain(change=change, speedup=base.time_ms / phase.time_ms) for change, phase in changed.items()]
     return Explanation(
-        phase=name, limits=dict(sorted(limits.items(), key=lambda item: -item[1])),
-        gains=tuple(sorted(gains, key=lambda gain: -gain.speedup)),
+        phase=name, limits=dict(sorted(limits.items(), key=lambda item: -item[1])), next_limit=base.next_bound,
+        gains=tuple(sorted((Gain(change=change, speedup=value) for change, value in speedups.items()),
+                           key=lambda gain: -gain.speedup)),
     )  # fmt: skip
+
+
+def _with_core(machine: CoreMachine, **tables: Mapping[str, object]) -> CoreMachine:
+    """``machine`` with fields of its tables changed, on a device without limits."""
+    changes = {name: msgspec.structs.replace(getattr(machine, name), **fields) for name, fields in tables.items()}
+    device = msgspec.structs.replace(machine.device, dsp=0, lut=0, ff=0, bram36=0, uram=0)
+    return msgspec.structs.replace(machine, device=device, **changes)
+
+
+def _twice_the_engine(machine: CoreMachine) -> CoreMachine:
+    """Twice the chains (or columns), the widening and the lanes that feed them."""
+    unit = {"widen_codes_per_cycle": 2 * machine.memory_unit.widen_codes_per_cycle,
+            "lanes": 2 * machine.memory_unit.lanes}  # fmt: skip
+    if isinstance(machine.mpe, Chains):
+        chains = {"chains_per_mpu": 2 * machine.mpe.chains_per_mpu,
+                  "mv_chains_per_mpu": 2 * machine.mpe.mv_chains_per_mpu}  # fmt: skip
+        return _with_core(machine, memory_unit=unit, chains=chains)
+    return _with_core(machine, memory_unit=unit, array={"cols": 2 * machine.mpe.cols, "lanes": 2 * machine.mpe.lanes})
+
+
+def _twice_the_ports(machine: CoreMachine) -> CoreMachine:
+    """Scale, index and small act buffers with twice the width and half the depth."""
+    names = ("scale", "index", "act")
+    halves = {
+        name: msgspec.structs.replace(item, width_bytes=2 * item.width_bytes, depth=item.depth // 2)
+        for name in names for item in (getattr(machine.buffers, name),)
+    }  # fmt: skip
+    return _with_core(machine, buffers=dict(halves))
 
 
 def _with(accelerator: Accelerator, **tables: dict[str, object]) -> Accelerator:

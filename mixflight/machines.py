@@ -4,19 +4,20 @@ from typing import get_args
 
 import msgspec
 
-from mixflight.arch.accelerator import Accelerator, array_named
+from mixflight.arch.accelerator import Accelerator, accelerator_named
+from mixflight.arch.core import CoreMachine
 from mixflight.arch.errors import InputError
+from mixflight.sim.core.simulate import simulate_cores
 from mixflight.sim.simulate import FloatOperands, Simulation, simulate
 from mixflight.workload import load_workload
 
 MODES = ("corrected",)
-PUBLISHED_ONLY = ("flightllm-u280", "flightllm-vhk158")
 
 
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
     """An accelerator and the recipe that the model has on it (None: the model's own formats)."""
 
-    accelerator: Accelerator
+    accelerator: Accelerator | CoreMachine
     recipe: str | None
 
     @staticmethod
@@ -25,9 +26,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
         arch, _, own = text.partition(":")
         if text.endswith(":"):
             raise InputError(f"ARCH:RECIPE must name a recipe after the colon, not {text!r}")
-        if arch in PUBLISHED_ONLY:
-            raise InputError(f"{arch} must run with --mode published: a corrected model of it does not exist yet")
-        return Machine(accelerator=array_named(arch), recipe=own or recipe)
+        return Machine(accelerator=accelerator_named(arch), recipe=own or recipe)
 
 
 def run(
@@ -38,9 +37,16 @@ def run(
     if mode not in MODES:
         raise InputError(f"mode must be {' or '.join(MODES)} for {machine.accelerator.name}, not {mode!r}")
     workload = load_workload(model, machine.recipe)
+    operands = float_operands_named(float_operands)
+    if isinstance(machine.accelerator, CoreMachine):
+        if operands != "refuse":
+            raise InputError(f"--float-operands must be refuse for the cores of {machine.accelerator.name}")
+        return simulate_cores(
+            machine.accelerator, workload.model, workload.recipe, workload.recipe.name, prefill, decode, batch
+        )
     return simulate(
         machine.accelerator, workload.model, workload.recipe, workload.recipe.name, prefill, decode, batch,
-        float_operands_named(float_operands),
+        operands,
     )  # fmt: skip
 
 

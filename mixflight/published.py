@@ -23,19 +23,15 @@ _UNIT = {"LD": "dram", "ST": "dram", "MM": "array", "MV": "array", "MISC": "sfu"
 
 
 class Preset(msgspec.Struct, frozen=True, kw_only=True):
-    """A machine or recipe of mode ``published`` as the lists of presets show it."""
+    """A recipe of mode ``published`` as the lists of presets show it."""
 
     name: str
     summary: str
 
 
-def published_presets() -> tuple[list[Preset], list[Preset]]:
-    """The machines and the recipes that exist in mode ``published`` only."""
-    machines = [
-        Preset(name=name, summary=f"{flightllm_machine(stored).summary} (--mode published)")
-        for name, stored in MACHINES.items()
-    ]
-    return machines, [Preset(name=RECIPE, summary=f"{flightllm_artifact().summary} (--mode published)")]
+def published_recipes() -> list[Preset]:
+    """The recipes that exist in mode ``published`` only."""
+    return [Preset(name=RECIPE, summary=f"{flightllm_artifact().summary} (--mode published)")]
 
 
 def published_simulator(arch: str, model: str, recipe: str | None) -> PublishedSimulator:

@@ -42,6 +42,8 @@ def _phase_document(phase: Phase) -> dict[str, Any]:
         "tokens_per_joule_high": phase.tokens / (phase.energy.low_pj * 1e-12),
         "macs": phase.macs,
         "bound_by": phase.bound_by,
+        **({"next_bound": phase.next_bound} if phase.next_bound else {}),
+        **({"busy": phase.busy} if phase.busy else {}),
         **({"source": phase.source} if isinstance(phase, GpuPhase) else {}),
         "components": [
             {"component": name, **_banded("energy_mj_per_token", energy, 1e-9 / phase.tokens)}
@@ -51,7 +53,8 @@ def _phase_document(phase: Phase) -> dict[str, Any]:
         "operators": [
             {
                 "operator": item.operator, "kind": item.kind, "cycles": item.cycles, "bound_by": item.bound_by,
-                "utilisation": item.utilisation, **_banded("energy_mj", item.energy, 1e-9),
+                "next_bound": item.next_bound, "utilisation": item.utilisation,
+                **_banded("energy_mj", item.energy, 1e-9),
             }
             for item in phase.operators
         ],

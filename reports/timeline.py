@@ -2,11 +2,19 @@
 
 Tracks are the units (operators, array, DRAM, SFU), slices the operators, time in microseconds. The prefill and the last
 decode step are shown, one after the other; within an operator a unit's slice is as long as the unit is busy.
+
+A machine of cores has a process for each core and a track for each class of instructions; neighbouring instructions of
+an operator are one slice, from the first start to the last end of its unit's work.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from mixflight.arch.accelerator import Accelerator
+from mixflight.arch.isa import CLASSES
+from mixflight.sim.core.execution import Execution
 from mixflight.sim.simulate import Engine
 from mixflight.workloads.trace import Trace
 
@@ -42,3 +50,35 @@ def timeline(accelerator: Accelerator, traces: list[Trace]) -> dict[str, Any]:
             start += cycles
     return {"traceEvents": events, "displayTimeUnit": "ns", "otherData": {"clock_mhz": accelerator.clock_mhz}}
 
+
+
+def core_timeline(
+    name: str, clock_mhz: float, passes: Sequence[tuple[str, tuple[str, ...], Execution]]
+) -> dict[str, Any]:  # fmt: skip
+    """The document of ``passes`` run one after the other: (what it is, names of operators, its run with slices)."""
+    events: list[dict[str, Any]] = []
+    for core in range(len(passes[0][2].slices)):
+        events.append({"ph": "M", "pid": core, "name": "process_name", "args": {"name": f"{name} core {core}"}})
+        events += [
+            {"ph": "M", "pid": core, "tid": track, "name": "thread_name", "args": {"name": kind}}
+            for track, kind in enumerate(CLASSES)
+        ]
+    before = 0.0
+    for phase, names, run in passes:
+        for core, slices in enumerate(run.slices):
+            for track in range(len(CLASSES)):
+                rows = slices[slices[:, 0] == track]
+                if not len(rows):
+                    continue
+                first = np.flatnonzero(np.diff(rows[:, 1], prepend=-1.0))
+                ends = np.maximum.reduceat(rows[:, 3], first)
+                counts = np.diff(np.append(first, len(rows)))
+                for at, end, count in zip(first.tolist(), ends.tolist(), counts.tolist(), strict=True):
+                    start = float(rows[at, 2])
+                    events.append({
+                        "ph": "X", "pid": core, "tid": track, "name": names[int(rows[at, 1])], "cat": phase,
+                        "ts": (before + start) / clock_mhz, "dur": (end - start) / clock_mhz,
+                        "args": {"instructions": count},
+                    })  # fmt: skip
+        before += run.total
+    return {"traceEvents": events, "displayTimeUnit": "ns", "otherData": {"clock_mhz": clock_mhz}}

@@ -20,7 +20,7 @@ FloatOperands = Literal["refuse", "int8"]
 
 
 class OperatorShare(msgspec.Struct, frozen=True, kw_only=True):
-    """What one operator took of a phase, all layers and steps together."""
+    """What one operator took of a phase, all layers and steps together, its limit and the one behind that."""
 
     operator: str
     kind: str
@@ -28,10 +28,14 @@ class OperatorShare(msgspec.Struct, frozen=True, kw_only=True):
     bound_by: str
     utilisation: float
     energy: Energy
+    next_bound: str = ""
 
 
 class Phase(msgspec.Struct, frozen=True, kw_only=True):
-    """A prefill, or all steps of a decode: totals, and shares by operator and component."""
+    """A prefill, or all steps of a decode: totals, and shares by operator and component.
+
+    ``busy`` is each unit's share of the time where units have queues of their own.
+    """
 
     tokens: int
     time_ms: float
@@ -41,6 +45,8 @@ class Phase(msgspec.Struct, frozen=True, kw_only=True):
     bound_by: str
     operators: tuple[OperatorShare, ...]
     components: dict[str, Energy]
+    next_bound: str = ""
+    busy: dict[str, float] = {}
 
     @property
     def power_w(self) -> float:
@@ -125,11 +131,27 @@ def _phase(engine: Engine, traces: list[Trace], tokens: int) -> Phase:
                 operator=name, kind=parts[0][0].kind, cycles=activities[name].cycles,
                 bound_by=max(parts, key=lambda part: part[1] * part[0].activity.cycles)[0].bound_by,
                 utilisation=_mean_utilisation(parts), energy=total_energy(activities[name], prices),
+                next_bound=_next_bound(parts),
             )
             for name, parts in by_name.items()
         ),
         components=energy_by_component(total, prices),
+        next_bound=_next_bound([part for parts in by_name.values() for part in parts]),
     )  # fmt: skip
+
+
+def _next_bound(parts: list[tuple[Timed, float]]) -> str:
+    """What would limit ``parts`` without their limit: the resource that was busy longest of the others, or latency."""
+    limits: dict[str, float] = defaultdict(float)
+    busy: dict[str, float] = defaultdict(float)
+    for timed, times in parts:
+        limits[timed.bound_by] += times * timed.activity.cycles
+        for resource in ("array", "dram", "sfu"):
+            busy[resource] += times * float(getattr(timed, f"{resource}_cycles"))
+    bound = max(limits, key=lambda name: limits[name])
+    busy.pop("array" if bound in ("array edge", "lanes") else bound, None)
+    resource = max(busy, key=lambda name: busy[name])
+    return resource if busy[resource] > 0 else "latency"
 
 
 def _mean_utilisation(parts: list[tuple[Timed, float]]) -> float:

@@ -23,7 +23,7 @@ def test_a_decode_bound_by_the_arrays_edge_wants_columns_not_memory():
     assert gains["twice the columns"] > 1.9
     assert gains["twice the rows"] == pytest.approx(1, abs=0.01)
     assert gains["twice the DRAM bandwidth"] == pytest.approx(1, abs=0.01)
-    assert decode.sentence.startswith("decode is bound by array edge for 100% of its time; change first: ")
+    assert decode.sentence.startswith("decode is bound by array edge for 100% of its time, next by dram; change first: ")
 
 
 def test_no_change_makes_a_phase_slower_by_more_than_its_own_fill():

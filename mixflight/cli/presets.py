@@ -29,10 +29,9 @@ def register(app: typer.Typer) -> None:
     @app.command("archs")
     def list_archs(json: Json = False) -> None:
         """List the preset accelerators."""
-        from mixflight.arch.accelerator import accelerators
-        from mixflight.published import published_presets
+        from mixflight.arch.accelerator import machines
 
-        _list("accelerators", [*accelerators().values(), *published_presets()[0]], json)
+        _list("accelerators", machines().values(), json)
 
     @app.command("recipes")
     def list_recipes(
@@ -68,10 +67,10 @@ def register(app: typer.Typer) -> None:
             return
         if only:
             raise InputError("--only must stand with --check or --simulate")
-        from mixflight.published import published_presets
+        from mixflight.published import published_recipes
         from mixflight.workloads.recipe import recipes
 
-        _list("recipes", [*recipes().values(), *published_presets()[1]], json)
+        _list("recipes", [*recipes().values(), *published_recipes()], json)
 
 
 def _list(title: str, presets: Iterable[_Preset], json: bool) -> None:

@@ -80,8 +80,8 @@ def register(app: typer.Typer) -> None:
             total = sum(item.cycles for item in phase.operators)
             largest = sorted(phase.operators, key=lambda item: -item.cycles)[:8]
             print_table(
-                f"{name}: where the time goes", ("operator", "time %", "bound by", "MACs used %"),
-                [(o.operator, 100 * o.cycles / total, o.bound_by, 100 * o.utilisation) for o in largest],
+                f"{name}: where the time goes", ("operator", "time %", "bound by", "next", "MACs used %"),
+                [(o.operator, 100 * o.cycles / total, o.bound_by, o.next_bound, 100 * o.utilisation) for o in largest],
             )  # fmt: skip
         if result.int8_operands:
             print(f"INT8 in place of the recipe's float operands: {', '.join(result.int8_operands)}")
@@ -131,13 +131,28 @@ def simulate_published(
 
 def write_timeline(path: Path, machine: "Machine", model: str, prefill: int, decode: int, batch: int) -> None:
     """Write the prefill and the last decode step as Chrome trace events."""
+    from mixflight.arch.core import CoreMachine
     from mixflight.files import whole_file
-    from mixflight.reports.timeline import timeline
+    from mixflight.reports.timeline import core_timeline
+    from mixflight.reports.timeline import timeline as array_timeline
+    from mixflight.sim.core.scenario import Cores
     from mixflight.workload import load_workload
     from mixflight.workloads.trace import decode_traces, prefill_trace
 
     workload = load_workload(model, machine.recipe)
-    last = next(decode_traces(workload.model, workload.recipe, prefill + decode - 1, 1, batch))
-    traces = [prefill_trace(workload.model, workload.recipe, prefill, batch), last]
+    traces = [
+        prefill_trace(workload.model, workload.recipe, prefill, batch, decode),
+        next(iter(decode_traces(workload.model, workload.recipe, prefill + decode - 1, 1, batch))),
+    ]
+    accelerator = machine.accelerator
+    if isinstance(accelerator, CoreMachine):
+        cores = Cores(accelerator, workload.model, workload.recipe, max_context=prefill + decode, batch=batch)
+        programs = [cores.program(trace) for trace in traces]
+        events = core_timeline(accelerator.name, accelerator.clock_mhz, [
+            (trace.phase, program.names, cores.execute(program, with_slices=True))
+            for trace, program in zip(traces, programs, strict=True)
+        ])  # fmt: skip
+    else:
+        events = array_timeline(accelerator, traces)
     with whole_file(path) as part:
-        part.write_bytes(msgspec.json.encode(timeline(machine.accelerator, traces)))
+        part.write_bytes(msgspec.json.encode(events))

@@ -28,12 +28,13 @@ _NEVER_NS = 1e15
 
 
 class ChannelTiming(msgspec.Struct, frozen=True, kw_only=True):
-    """Times of transfers on the channels of one memory, in cycles of the core's clock."""
+    """Times of transfers on the channels of one memory, in cycles of the core's clock; ``speed`` times as fast."""
 
     channels: Channels
     clock_mhz: float
     rows: bool = True
     refresh: bool = True
+    speed: float = 1.0
 
     @property
     def latency_cycles(self) -> float:
@@ -53,7 +54,7 @@ class ChannelTiming(msgspec.Struct, frozen=True, kw_only=True):
         port = size / self.channels.port_bytes_per_cycle
         if not self.rows:
             peak = self.channels.dram.peak_gb_s * 1e3 / self.clock_mhz
-            found[real] = np.maximum(port, size / peak)
+            found[real] = np.maximum(port, size / peak) / self.speed
             return found
         stripe = self.channels.dram.stripe_bytes
         before = np.concatenate([[-1], (start + size)[:-1]])
@@ -69,7 +70,7 @@ class ChannelTiming(msgspec.Struct, frozen=True, kw_only=True):
             for one, at, behind in keys.T.tolist()
         ])  # fmt: skip
         factor = refresh_factor(self.channels.standard) if self.refresh else 1.0
-        found[real] = np.maximum(port, self._cycles(1.0) * factor * times[inverse.reshape(-1)])
+        found[real] = np.maximum(port, self._cycles(1.0) * factor * times[inverse.reshape(-1)]) / self.speed
         return found
 
     def _cycles(self, nanoseconds: float) -> float:

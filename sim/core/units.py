@@ -75,13 +75,22 @@ buffer it fills, ``port`` (-1: none), for ``port_time``. ``sync`` marks what all
 
 
 class Units:
-    """Times the instructions of one machine. ``rows`` and ``refresh`` switch DRAM row timing; ``fill`` the latencies of
-    the matrix engine; they are there to measure what each effect costs."""
+    """Times the instructions of one machine. ``rows`` and ``refresh`` switch DRAM row timing, ``fill`` the latencies of
+    the matrix engine, ``hbm_speed`` makes HBM and its ports faster; all to measure what each effect costs."""
 
-    def __init__(self, machine: CoreMachine, *, rows: bool = True, refresh: bool = True, fill: bool = True) -> None:
+    def __init__(
+        self, machine: CoreMachine, *, rows: bool = True, refresh: bool = True, fill: bool = True,
+        hbm_speed: float = 1.0,
+    ) -> None:  # fmt: skip
         self.machine, self.fill = machine, fill
         self.memories = tuple(
-            ChannelTiming(channels=getattr(machine, name), clock_mhz=machine.clock_mhz, rows=rows, refresh=refresh)
+            ChannelTiming(
+                channels=getattr(machine, name),
+                clock_mhz=machine.clock_mhz,
+                rows=rows,
+                refresh=refresh,
+                speed=hbm_speed if name == "hbm" else 1.0,
+            )  # fmt: skip
             for name in MEMORIES
         )
         buffers = machine.buffers

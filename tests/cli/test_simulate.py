@@ -59,7 +59,7 @@ def test_tables_fit_80_columns():
         ({"--batch": 0}, "batch must be at least 1"),
         ({"--prefill": 4096}, "at most the context length 4096"),
         ({"--mode": "published"}, "mode published must have an ARCH of flightllm-vhk158, flightllm-u280"),
-        ({"--arch": "flightllm-u280"}, "flightllm-u280 must run with --mode published"),
+        ({"--arch": "flightllm-u280", "--recipe": "w4a16g128"}, "activations must be integers on a FlightLLM core"),
         ({"--mode": "guessed"}, "mode must be corrected for mixpe-w4a8, not 'guessed'"),
         ({"--attention-mask": "m.npz"}, "--attention-mask must come with --mode published"),
         ({"--recipe": "fp16"}, "f16 weights with f16 activations, in operator 'q'"),
@@ -132,6 +132,25 @@ def test_a_file_that_is_no_model_is_one_line(tmp_path, content, message):
     path = tmp_path / "x.gguf"
     path.write_bytes(content)
     assert message in refusal("trace", path)
+
+
+def test_cores_say_what_binds_them(tmp_path):
+    scenario = ("--arch", "flightllm-u280", "--model", "smollm2-135m", "--recipe", "w8a8", "--prefill", 16, "--decode", 2)
+    found = document("simulate", *scenario, "--timeline", str(tmp_path / "t.json"), "--explain")
+    assert found["bound_by"] == found["decode"]["bound_by"] == "dram"
+    assert found["decode"]["next_bound"] != "dram"
+    assert found["decode"]["tokens_per_s"] > 100
+    assert set(found["decode"]["busy"]) == {"LD", "ST", "MM", "MV", "MISC", "SYS"}
+    assert all(item["next_bound"] for item in found["decode"]["operators"])
+    first = found["explain"][1]
+    assert first["gains"][0]["change"] == "twice the HBM bandwidth"
+    assert "next by" in first["sentence"]
+    events = json.loads((tmp_path / "t.json").read_text())["traceEvents"]
+    tracks = {event["args"]["name"] for event in events if event["ph"] == "M"}
+    assert {"LD", "MV", "flightllm-u280 core 2"} <= tracks
+    slices = [event for event in events if event["ph"] == "X"]
+    assert {event["name"] for event in slices} > {"qk", "up", "exchange:ffn_residual"}
+    assert all(event["dur"] >= 0 for event in slices)
 
 
 def test_every_command_has_help():

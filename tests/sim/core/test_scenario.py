@@ -1,0 +1,101 @@
+"""Compiled passes of a small model on FlightLLM cores."""
+
+import numpy as np
+import pytest
+
+from mixflight.arch.accelerator import core_machines
+from mixflight.arch.prices import machine_prices
+from mixflight.sim.core.scenario import Cores, Effects, limits, total
+from mixflight.sim.core.simulate import simulate_cores
+from mixflight.sim.core.units import LIMIT, LIMITS
+from mixflight.workloads.model import model_named
+from mixflight.workloads.recipe import recipe_named
+from mixflight.workloads.trace import decode_traces, prefill_trace
+
+U280 = core_machines()["flightllm-u280"]
+MODEL, RECIPE = model_named("smollm2-135m"), recipe_named("w8a8")
+
+
+def cores(**options):
+    return Cores(U280, MODEL, RECIPE, max_context=256, **options)
+
+
+def test_contexts_of_a_block_take_the_same_time():
+    machine = cores()
+    times = {context: machine.step(context).cycles for context in range(31, 36)}
+    assert len({times[context] for context in range(33, 36)}) == 1
+    assert times[32] < times[33]
+    assert machine.step(48).cycles == times[33] < machine.step(49).cycles
+    done = machine.decode(30, 5)
+    assert done.cycles == pytest.approx(sum(times.values()))
+
+
+def test_repetition_of_layers_is_exact_in_a_compiled_pass():
+    machine = cores()
+    for trace in (prefill_trace(MODEL, RECIPE, 40), next(iter(decode_traces(MODEL, RECIPE, 199, 1)))):
+        program = machine.program(trace)
+        short, full = machine.execute(program), machine.execute(program, repeat=False)
+        assert short.total == full.total
+        np.testing.assert_allclose(short.spent, full.spent)
+        sliced = machine.execute(program, with_slices=True)
+        assert max(rows[:, 4].max() for rows in sliced.slices) == full.total
+        assert sum(len(rows) for rows in sliced.slices) <= full.instructions
+
+
+def test_the_time_owned_is_the_time_taken():
+    run = cores().step(128)
+    assert run.spent.sum() == pytest.approx(run.cycles, rel=0.01)
+    assert limits(run.load)[0] == "dram"
+    assert all(0 <= share <= 1.0001 for share in run.busy.values())
+
+
+def test_counts_are_those_of_the_trace():
+    trace = next(iter(decode_traces(MODEL, RECIPE, 127, 1)))
+    run = cores().step(128)
+    assert run.counts["pe.dsp48e2", "mac"].sum() == trace.macs
+    read = run.counts["hbm", "read_bit"].sum() / 8
+    assert read == pytest.approx(trace.weight_bytes + trace.kv_bytes, rel=0.1)
+
+
+@pytest.mark.parametrize("effect", ["rows", "refresh", "fill", "exchange", "ports"])
+def test_no_effect_makes_a_pass_shorter(effect):
+    whole, without = cores().step(128).cycles, cores(effects=Effects(**{effect: False})).step(128).cycles
+    assert without <= whole
+    assert (without < whole) or effect == "ports"
+
+
+def test_activations_that_leave_the_chip_cost_time_and_bytes():
+    inside, outside = cores().step(128), cores(effects=Effects(on_chip=False)).step(128)
+    assert outside.cycles > inside.cycles
+    moved = [run.counts["hbm", "read_bit"].sum() + run.counts["hbm", "write_bit"].sum() for run in (inside, outside)]
+    assert moved[0] < moved[1]
+
+
+def test_a_scenario_has_energy_by_component_and_static_power_by_time():
+    found = simulate_cores(U280, MODEL, RECIPE, "w8a8", 16, 3)
+    for phase in (found.prefill, found.decode):
+        assert sum(item.pj for item in phase.components.values()) == pytest.approx(phase.energy.pj)
+        static = machine_prices(U280.technology, U280.memories).of("static", "u280_ns")
+        assert phase.components["static"].pj == pytest.approx(static.value_pj * phase.time_ms * 1e6)
+        assert phase.energy.low_pj < phase.energy.pj < phase.energy.high_pj
+        assert phase.bound_by in LIMITS
+        assert phase.next_bound in LIMITS
+        assert phase.next_bound != phase.bound_by
+        assert sum(item.cycles for item in phase.operators) == pytest.approx(phase.time_ms * 225e3)
+        assert all(item.utilisation <= 1.0001 for item in phase.operators)
+    assert found.decode.tokens == 3
+
+
+def test_passes_add_up():
+    one = cores().step(20)
+    both = total([(one, 2), (one, 1)])
+    assert both.cycles == 3 * one.cycles
+    assert both.spent[:, LIMIT["dram"]].sum() == pytest.approx(3 * one.spent[:, LIMIT["dram"]].sum())
+    assert both.busy == pytest.approx(one.busy)
+
+
+def test_an_array_in_a_core_runs_a_pass():
+    machine = core_machines()["mixpe-core"]
+    found = simulate_cores(machine, MODEL, recipe_named("w4a8g32"), "w4a8g32", 16, 2)
+    assert found.decode.time_ms > 0
+    assert found.prefill.macs / found.prefill.time_ms * 1e3 < machine.peak_macs_per_s
