@@ -94,6 +94,10 @@ class Speculative(_Strategy, frozen=True, kw_only=True, tag="speculative"):
     draft: Draft | None = None
     parallel: bool = False
 
+    def __post_init__(self) -> None:
+        if self.parallel and self.draft is None:
+            raise ValueError("a speculative strategy with parallel must have a draft")
+
 
 class Diffusion(_Strategy, frozen=True, kw_only=True, tag="diffusion"):
     """Masked diffusion: ``length`` tokens after the prompt (0: those wanted), in blocks of ``block`` (0: one; a law

@@ -232,8 +232,9 @@ class _Builder:
     def _draft_prefill(self, draft: Draft) -> list[Operator]:
         """What fills the cache of a draft that is another model."""
         e = self.e
-        symbols = {**e.symbols(_plain(e.prefill, e.prefill), e.layers[0], e.graph.layers[e.layers[0]]), "x": 0}
-        symbols["kept"] = tokens = max(1, round(evaluate(draft.context, symbols))) if draft.context != "" else e.prefill
+        whole = Pass(phase="prefill", tokens=e.prefill, context=e.prefill)
+        symbols = {**e.symbols(whole, e.layers[0], e.graph.layers[e.layers[0]]), "x": 0, "kept": 0}
+        tokens = max(1, round(evaluate(draft.context if draft.context != "" else "S", symbols)))
         builder = self._other("draft", lambda: self._draft_builder(draft))
         step = Pass(phase="prefill", tokens=tokens, context=tokens, logits=0)
         return [_renamed(op, "draft.") for op in builder.operators(step)]
@@ -258,6 +259,8 @@ class _Builder:
             phase="prefill", tokens=length, context=length, logits=min(1, tower.decode), causal=model.kind == "decoder"
         )
         found = list(builder.operators(step))
+        if tower.decode and model.kind == "encoder":
+            raise InputError(f"a tower that decodes must be a decoder, not {tower.model}, in tower {tower.name!r}")
         for made in range(tower.decode):
             found += builder.operators(Pass(phase="decode", tokens=1, context=length + made + 1))
         return [_renamed(op, f"{tower.name}.") for op in found]

@@ -114,6 +114,29 @@ def test_drafts_that_contradict_themselves_are_refused(tmp_path):
             next(decode_traces(SMALL, written(tmp_path, text + draft), 16, 4))
 
 
+def test_strategies_that_cannot_run_are_refused(tmp_path):
+    tower = '[[topology]]\nedit = "tower"\nname = "cap"\nmodel = "vit-b-16"\ntokens = 20\ndecode = 7'
+    with pytest.raises(InputError, match="must be a decoder, not vit-b-16"):
+        prefill_trace(SMALL, written(tmp_path, tower), 16)
+    for text, why in (
+        ('kind = "speculative"\nwidth = 5\nkept = 2\nparallel = true', "must have a draft"),
+        ('kind = "denoise"\nsteps = 4\ncheap = 4', "cheap must be less than the 4 steps, not 4"),
+        ('kind = "diffusion"\nkept = 2\nblock = 0.2', "at least 1 token, not 0"),
+        ('kind = "autoregressive"\nagain = -1', "again"),
+    ):
+        with pytest.raises(InputError, match=why):
+            list(decode_traces(SMALL, written(tmp_path, f"[decode]\n{text}"), 16, 4))
+
+
+def test_the_draft_of_a_target_with_fewer_tokens_sees_those(tmp_path):
+    text = (
+        '[[tokens]]\nsite = "pre_llm"\nof = "all"\nkeep = 0.5\n'
+        '[decode]\nkind = "speculative"\nwidth = 5\nkept = 2\ndraft = {model = "smollm2-135m", context = "S-2"}'
+    )
+    first = prefill_trace(model_named("llama2-7b"), written(tmp_path, text), 64)
+    assert linear_macs(first.operators, "draft.") == 30 * 30 * LINEARS
+
+
 def test_a_tower_that_decodes_runs_its_steps_before_the_prefill(tmp_path):
     recipe = written(tmp_path, '[[topology]]\nedit = "tower"\nname = "cap"\nmodel = "smollm2-135m"\ntokens = 20\n'
                                "times = 3\ndecode = 7")  # fmt: skip
