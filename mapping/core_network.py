@@ -20,6 +20,15 @@ _INPUTS = {
     "down": "ffn_hidden_quantise",
 }  # fmt: skip
 
+LAYER_OPERATORS = (
+    "embed", "attention_norm", "attention_input_quantise", "q", "k", "v", "q_norm", "k_norm", "rope_q", "rope_k",
+    "kv_append", "query_quantise", "qk", "attention_cap", "softmax", "probability_quantise", "av",
+    "attention_output_quantise", "o", "attention_post_norm", "attention_residual", "ffn_norm", "ffn_input_quantise",
+    "gate", "up", "ffn_activation", "ffn_hidden_quantise", "down", "ffn_post_norm", "ffn_residual", "final_norm",
+    "head_input_quantise", "head", "logit_cap",
+)  # fmt: skip
+"""Operators that the fused layers stand for; biases are added to their linears."""
+
 
 class Linear(msgspec.Struct, frozen=True, kw_only=True):
     """One weight matrix (n outputs, k inputs): formats, and ``keep_n`` weights kept of each 16 along k (16: dense).
@@ -105,6 +114,7 @@ def network_of(trace: Trace, *, sparse: bool = True) -> Network:
     by_name: dict[str, list[Operator]] = {}
     for item in trace.operators:
         by_name.setdefault(item.name, []).append(item)
+    _refuse_others(by_name, trace.model)
     qk, av = by_name["qk"][0], by_name["av"][0]
     biased = {name.removesuffix("_bias") for name in by_name if name.endswith("_bias")}
     layers: list[dict[str, Linear]] = [{} for _ in range(1 + max(max(item.layers) for item in by_name["o"]))]
@@ -134,6 +144,21 @@ def network_of(trace: Trace, *, sparse: bool = True) -> Network:
         attention_cap="attention_cap" in by_name, logit_cap="logit_cap" in by_name,
         static_query=_static(by_name, "query_quantise"), density=densities,
     )  # fmt: skip
+
+
+def _refuse_others(by_name: dict[str, list[Operator]], model: str) -> None:
+    """Refuse traces with operators that the fused layers have no place for, or without those that they are made of."""
+    biases = {f"{name}_bias" for name in (*BLOCK_LINEARS, "head")}
+    others = [name for name in by_name if name not in LAYER_OPERATORS and name not in biases]
+    if others:
+        raise InputError(
+            f"a FlightLLM core must run the layers of a plain decoder, not operator {others[0]!r} of {model}"
+        )
+    lacking = [
+        name for name in ("embed", "q", "k", "v", "o", "up", "down", "final_norm", "head") if name not in by_name
+    ]
+    if lacking:
+        raise InputError(f"a FlightLLM core must run a whole decoder: {model} has no operator {lacking[0]!r}")
 
 
 def _static(by_name: dict[str, list[Operator]], quantise: str) -> bool:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from mixflight.arch.core import CoreMachine
 from mixflight.arch.errors import InputError
 from mixflight.machines import Machine, run
 from mixflight.sim.simulate import Phase
@@ -51,7 +52,9 @@ def run_recipe(recipe: Recipe, arch: str) -> RecipeRun:
     )  # fmt: skip
     try:
         machine = Machine.parse(arch, recipe.name)
-        found = run(machine, scenario.model, scenario.prefill, scenario.decode, float_operands="int8")
+        # Cores are compiled for the formats of a recipe: what they cannot multiply they refuse.
+        floats = "refuse" if isinstance(machine.accelerator, CoreMachine) else "int8"
+        found = run(machine, scenario.model, scenario.prefill, scenario.decode, float_operands=floats)
     except InputError as error:
         return msgspec.structs.replace(about, refused=str(error))
     return msgspec.structs.replace(

@@ -101,6 +101,7 @@ def at_context(operators: list[Operator], context: int) -> list[Operator]:
     return found
 
 
+@functools.lru_cache(maxsize=4096)
 def _row_bits(codec: Codec | Format, width: int, heads: int, tokens: int = _LONG) -> float:
     """Stored bits of one token's row of one head."""
     if isinstance(codec, Format):
