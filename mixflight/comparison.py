@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from mixflight.advantage import advantages, claims, token_cost
+from mixflight.advantage import advantages, claims, corrected_claims, token_cost
 from mixflight.arch.accelerator import core_machines
 from mixflight.arch.costs import Costs
 from mixflight.arch.errors import InputError
@@ -105,7 +105,7 @@ def comparison_document(found: Comparison, costs: Costs, *, strict: bool = False
             }
             for item in found.all
         ],
-        "claims": claims(costs) if flightllm else [],
+        "claims": [*claims(costs), *corrected_claims(found.machines, found.gpus, costs)] if flightllm else [],
         "advantages": advantages(found.machines, found.gpus, costs),
         "refused": found.refused,
     }  # fmt: skip

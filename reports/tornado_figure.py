@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
 _LEAST = 1.002
 """Swings below this factor are left out of the figure."""
+_WIDE = 4.0
+"""Swings above this factor make the axis logarithmic."""
 
 
 class Swing(Protocol):
@@ -46,20 +48,24 @@ def tornado_figure(rows: Sequence[Swing], title: str, most: int = 14) -> str:
 
     def draw(figure: "Figure") -> None:
         ax = figure.subplots()
-        for place, row in enumerate(shown):
-            for value, colour in ((row.ratio_low, BLUE), (row.ratio_high, ORANGE)):
-                ax.barh(place, value - row.base, left=row.base, height=0.6, color=colour, linewidth=0)
-        ax.axvline(1, color="#d55e00", linewidth=1.1, linestyle=(0, (4, 2)))
+        for name, colour in (("ratio_low", BLUE), ("ratio_high", ORANGE)):
+            widths = [getattr(row, name) - row.base for row in shown]
+            bases = [row.base for row in shown]
+            ax.barh(range(len(shown)), widths, left=bases, height=0.6, color=colour, linewidth=0,
+                    label={"ratio_low": "at its lowest", "ratio_high": "at its highest"}[name])  # fmt: skip
+        ax.axvline(1, color="#d55e00", linewidth=1.1, linestyle=(0, (4, 2)), label="the conclusion flips")
         if shown:
             ax.axvline(shown[0].base, color="#8a8a8a", linewidth=0.9)
-        ax.set_xscale("log")
-        ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        ax.xaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:g}"[0] in "25" else "")
+        if shown and max(row.swing for row in shown) > _WIDE:
+            ax.set_xscale("log")
+            ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+            ax.xaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:g}"[0] in "25" else "")
         ax.set_yticks(range(len(shown)), [f"{row.parameter}" for row in shown])
         ax.invert_yaxis()
         ax.tick_params(axis="y", length=0)
         ax.spines["left"].set_visible(False)
-        ax.set_xlabel(f"{title}; blue: lowest, orange: highest; dashed: the conclusion flips")
+        ax.set_xlabel(title)
+        ax.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, borderaxespad=0.2)
 
     parts = [
         f"{row.parameter} ({row.of}): {row.base:.3g}, {row.ratio_low:.3g} at its lowest, {row.ratio_high:.3g} at its "
