@@ -50,7 +50,8 @@ def claims(costs: Costs) -> list[Row]:
     return [
         compare(
             "claim/energy/v100s", PUBLISHED["energy/v100s"], u280 / (V100S_TOKENS_PER_S / V100S_W), "published",
-            unit="times token/J", relative=TOLERANCE, source=SOURCE, note="55 token/s / 45 W over 45 token/s / 220 W, Fig. 1",
+            unit="times token/J", relative=TOLERANCE, source=SOURCE,
+            note="55 token/s / 45 W over 45 token/s / 220 W, Fig. 1",
         ),
         compare(
             "claim/energy/a100", PUBLISHED["energy/a100"], u280 / (A100_TOKENS_PER_S / A100_LIMIT_W), "published",
