@@ -6,29 +6,29 @@ field by plain integer addition, so no function rounds twice.
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mixflight.arch import special_functions as tables
 from mixflight.arch.errors import InputError
 from mixflight.sim.golden.checks import F32, finite_f32
 
 I64 = NDArray[np.int64]
 
-_STEPS = np.arange(257) / 256.0
+
+def _array(table: Sequence[int]) -> I64:
+    array = np.array(table, np.int64)
+    array.setflags(write=False)
+    return array
 
 
-def _rounded(values: NDArray[np.float64], fraction_bits: int) -> I64:
-    table = np.rint(values * 2.0**fraction_bits).astype(np.int64)
-    table.setflags(write=False)
-    return table
-
-
-EXP2 = _rounded(np.exp2(_STEPS), 23)                              # 2^23 .. 2^24
-RECIPROCAL = _rounded(1.0 / (1.0 + _STEPS), 24)                   # 2^24 .. 2^23
-RSQRT_EVEN = _rounded(1.0 / np.sqrt(1.0 + _STEPS), 24)            # 2^24 .. 2^23.5
-RSQRT_ODD = _rounded(1.0 / np.sqrt(2.0 * (1.0 + _STEPS)), 24)     # 2^23.5 .. 2^23
-SINE = _rounded(np.sin(_STEPS * (math.pi / 2)), 24)               # 0 .. 2^24
+EXP2 = _array(tables.EXP2)                  # 2^23 .. 2^24
+RECIPROCAL = _array(tables.RECIPROCAL)      # 2^24 .. 2^23
+RSQRT_EVEN = _array(tables.RSQRT_EVEN)      # 2^24 .. 2^23.5
+RSQRT_ODD = _array(tables.RSQRT_ODD)        # 2^23.5 .. 2^23
+SINE = _array(tables.SINE)                  # 0 .. 2^24
 TABLES = {
     "exp2": EXP2, "reciprocal": RECIPROCAL, "rsqrt_even": RSQRT_EVEN, "rsqrt_odd": RSQRT_ODD, "sine": SINE,
 }
