@@ -8,6 +8,7 @@ way and takes the longer of array and DRAM in place of their interplay, at ``CON
 """
 
 import functools
+import math
 from typing import Literal
 
 import msgspec
@@ -156,12 +157,13 @@ def phase_result(accelerator: Accelerator, counted: Counted, tokens: int) -> Pha
     """Price what was counted."""
     array = accelerator.array
     leak_ns = array.rows * array.cols * counted.cycles * 1e3 / accelerator.clock_mhz
-    amounts = np.append(counted.counts, leak_ns)
+    amounts = np.empty(len(ACTIONS) + 1)
+    amounts[:-1], amounts[-1] = counted.counts, leak_ns
     prices = _prices(accelerator.technology, tuple(sorted(accelerator.memories.items())), array.pe)
-    used = amounts != 0
-    if np.isnan(prices[0, used]).any():
+    pj, low, high = (prices @ amounts).tolist()
+    if math.isnan(pj):  # something has no price: nothing of which happened, or a refusal
         _refuse_unpriced(accelerator, amounts)
-    pj, low, high = (prices[:, used] @ amounts[used]).tolist()
+        pj, low, high = (np.nan_to_num(prices) @ amounts).tolist()
     return PhaseResult(
         tokens=tokens, time_ms=counted.cycles / (accelerator.clock_mhz * 1e3),
         energy=Energy(pj=pj, low_pj=low, high_pj=high),

@@ -18,14 +18,14 @@ def print_json(document: Any) -> None:
     print(msgspec.json.format(msgspec.json.encode(document), indent=2).decode())
 
 
-def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a table for people on stdout; numbers are right-aligned."""
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], fold: bool = True) -> None:
+    """Write a table for people on stdout; numbers are right-aligned, and text folds where it must and ``fold``."""
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False,
                   collapse_padding=True)  # fmt: skip
     materialised = [list(row) for row in rows]
     for index, name in enumerate(columns):
         numeric = all(isinstance(row[index], int | float) or row[index] in NOT_A_NUMBER for row in materialised)
-        table.add_column(name, justify="right" if numeric else "left", no_wrap=numeric, overflow="fold")
+        table.add_column(name, justify="right" if numeric else "left", no_wrap=numeric or not fold, overflow="fold")
     for row in materialised:
         table.add_row(*(_cell(value) for value in row))
     Console().print(table)
