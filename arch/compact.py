@@ -27,8 +27,8 @@ LOOP_DEPTH = 8
 SLOTS = 4
 LINE_BYTES = 64
 K_BLOCK = 16
-CONSTANTS = 1024
-"""Words of the memory of constants."""
+CONSTANTS = 8192
+"""Words of the memory of constants: what differs from layer to layer, and lists of attention blocks."""
 INSTRUCTION_BYTES = 16
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from mixflight.arch.errors import InputError
-from mixflight.mapping.published_attention import Mask
+from mixflight.mapping.block_mask import Mask
 
 
 def load_masks(path: Path) -> tuple[Mask, ...]:

@@ -62,6 +62,7 @@ class Register(enum.IntEnum):
     LAST_GROUPS = TAIL_AT
     DONE = TAIL_LINES
     CONTEXT_BYTES = CONTEXT_SCALES
+    MASK = CONTEXT_SCALES
     ROWS_AT = NEW_CHANNEL
     LAYER_WEIGHTS = NEW_KEY
     LAYER_SCALES = NEW_VALUE
@@ -81,13 +82,13 @@ class Text(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Assembler:
-    """Collects instructions."""
+    """Collects instructions; ``names`` of operators known so far, to which it adds its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, names: dict[tuple[str, str], int] | None = None) -> None:
         self._kinds: list[int] = []
         self._rows: dict[str, list[dict[str, int]]] = {kind: [] for kind in CLASSES}
         self._operators: list[int] = []
-        self._names: dict[tuple[str, str], int] = {}
+        self._names: dict[tuple[str, str], int] = {} if names is None else names
         self._current = 0
         self.constants: list[int] = []
 

@@ -1,14 +1,19 @@
 """From a trace and a core machine to the programs of its cores: one text for all lengths, registers for each."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
+import numpy as np
 
 from mixflight.arch.compact import K_BLOCK, LINE_BYTES
 from mixflight.arch.core import CoreMachine
 from mixflight.arch.errors import InputError
+from mixflight.arch.isa import Ints
+from mixflight.mapping.block_mask import MASK_BLOCK, Mask, block_mask
 from mixflight.mapping.core_assembler import Register, Text
 from mixflight.mapping.core_decode import FP32, DecodeText, kv_tile
+from mixflight.mapping.core_masked_prefill import MaskedPrefillText
+from mixflight.mapping.core_masks import check_words, mask_words, masks_of
 from mixflight.mapping.core_memory import Cache, MemoryMap, cache_of, channel_share, map_memory
 from mixflight.mapping.core_network import Network, network_of
 from mixflight.mapping.core_prefill import PrefillText
@@ -40,12 +45,16 @@ class CoreCompiler:
     ``max_context``  tokens that the cache and the texts are laid out for; 0: the context, rounded up to 2,048.
     ``on_chip``      activations of a decode step stay on chip; otherwise every fused layer stores and loads them.
     ``sparse``       N:M weights as such; otherwise they are stored and multiplied as dense ones.
+    ``masks``        blocks of attention that a prefill computes, for all layers or one a layer; without them blocks
+                     drawn for the density that the trace states.
     """
 
     def __init__(
-        self, machine: CoreMachine, *, max_context: int = 0, sparse: bool = True, on_chip: bool = True
+        self, machine: CoreMachine, *, max_context: int = 0, sparse: bool = True, on_chip: bool = True,
+        masks: Sequence[Mask] = (),
     ) -> None:  # fmt: skip
         self.machine, self.max_context, self.sparse, self.on_chip = machine, max_context, sparse, on_chip
+        self.masks = tuple(masks)
         self._texts: list[tuple[Network, int, tuple[CoreText, ...]]] = []
 
     def compile(self, trace: Trace, *, repeat: bool = True) -> CompiledProgram:
@@ -55,29 +64,36 @@ class CoreCompiler:
         if trace.context > limit:
             raise InputError(f"the context must be at most {limit} tokens, for which the program is laid out, "
                              f"not {trace.context}")  # fmt: skip
+        masks = masks_of(network, self.machine, self.masks) if network.phase == "prefill" else ()
+        network = msgspec.structs.replace(network, masked=bool(masks))
         texts = self.texts(network, limit)
         streams: list[Pieces] = []
         found: dict[Share, int] = {}
-        core_of, registers = [], []
+        core_of, registers, constants = [], [], []
         for item in texts:
             alike = _alike(item.share)
             if alike not in found:
                 values = (registers_of if trace.phase == "decode" else prefill_registers)(item, network, self.machine)
                 found[alike] = len(streams)
-                streams.append(item.sequencer.expand({Register[name]: value for name, value in values.items()}, repeat))
+                more = mask_constants(item, network, self.machine, masks)
+                numbered = {int(Register[name]): value for name, value in values.items()}
+                streams.append(item.sequencer.expand(numbered, repeat, more))
                 registers.append(values)
+                constants.append(item.text.constants if more is None else np.concatenate([item.text.constants, more]))
             core_of.append(found[alike])
         kept = [next(text for text, core in zip(texts, core_of, strict=True) if core == index) for index in
                 range(len(streams))]  # fmt: skip
+        longest = max((item.text for item in kept), key=lambda text: len(text.names))
         return CompiledProgram(
-            phase=trace.phase, streams=tuple(streams), core_of=tuple(core_of), names=kept[0].text.names,
-            kinds=kept[0].text.kinds, texts=tuple(item.text.stream for item in kept), registers=tuple(registers),
+            phase=trace.phase, streams=tuple(streams), core_of=tuple(core_of), names=longest.names,
+            kinds=longest.kinds, texts=tuple(item.text.stream for item in kept), registers=tuple(registers),
+            constants=tuple(constants),
             bytes=_memory_bytes(texts, self.machine),
         )  # fmt: skip
 
     def texts(self, network: Network, max_context: int) -> tuple[CoreText, ...]:
         """The texts of all cores; those of cores with equal shares are one."""
-        plain = msgspec.structs.replace(network, context=0, tokens=0)
+        plain = msgspec.structs.replace(network, context=0, tokens=0, density=())
         for known, limit, texts in self._texts:
             if limit == max_context and known == plain:
                 return texts
@@ -89,29 +105,39 @@ class CoreCompiler:
         cache = cache_of(network, self.machine, max_context)
         shares = shares_of(network, self.machine)
         built: dict[Share, CoreText] = {}
+        names: dict[tuple[str, str], int] = {}
         found = []
         for share in shares:
             alike = _alike(share)
             if alike not in built:
-                built[alike] = self._text_of(network, share, shares, cache, max_context)
+                built[alike] = self._text_of(network, share, shares, cache, max_context, names)
             found.append(msgspec.structs.replace(built[alike], share=share))
         return tuple(found)
 
     def _text_of(
-        self, network: Network, share: Share, shares: list[Share], cache: Cache, max_context: int
+        self, network: Network, share: Share, shares: list[Share], cache: Cache, max_context: int,
+        names: dict[tuple[str, str], int],
     ) -> CoreText:  # fmt: skip
         if network.post_norms and network.phase == "prefill":
             raise InputError(f"norms behind the residual are not supported in a prefill, in {network.model}")
+        rows = MaskedPrefillText if network.masked else PrefillText
         writer = (
-            PrefillText(network, self.machine, share, cache, max_context, shares) if network.phase == "prefill"
-            else DecodeText(network, self.machine, share, cache, max_context, self.on_chip)
+            rows(network, self.machine, share, cache, max_context, shares, names) if network.phase == "prefill"
+            else DecodeText(network, self.machine, share, cache, max_context, self.on_chip, names)
         )  # fmt: skip
         text = writer.text()
         sequencer = Sequencer(
             text.stream, text.operators, text.constants, slot_bytes(self.machine), self.machine.hbm.channels_per_core
         )
-        one_token: dict[int, int] = {R.LAST_ROWS: 1, R.LAST_GROUPS: 1, R.LAST_BLOCKS: 1}
-        ends = sequencer.registers_after(one_token if network.phase == "prefill" else {})
+        one_token: dict[int, int] = {}
+        more = None
+        if network.phase == "prefill":
+            one_token = {R.LAST_ROWS: 1, R.LAST_GROUPS: 1, R.LAST_BLOCKS: 1}
+        if network.masked:
+            one_token[R.MASK] = len(text.constants)
+            heads = network.kv_heads * network.queries
+            more = mask_words([block_mask(heads, 1, MASK_BLOCK, 1.0)], network, self.machine, share)
+        ends = sequencer.registers_after(one_token, more)
         sizes = {name: int(ends[register]) for name, register in _POINTERS.items()}
         sizes["cache"] = writer.cache_bytes
         logits = channel_share(network.batch * share.vocab[1] * FP32, self.machine.hbm.channels_per_core)
@@ -159,7 +185,18 @@ def prefill_registers(item: CoreText, network: Network, machine: CoreMachine) ->
         "LAST_ROWS": last, "LAST_BLOCKS": ceil_div(last, K_BLOCK), "LAST_KEYS": rows * cache.key_bytes,
         "LAST_VALUES": rows * cache.value_bytes, "LAST_SCALES": rows * cache.scale_bytes,
         "LAST_GROUPS": ceil_div(last, cache.channels),
-    }  # fmt: skip
+    } | ({"MASK": len(item.text.constants)} if network.masked else {})  # fmt: skip
+
+
+def mask_constants(
+    item: CoreText, network: Network, machine: CoreMachine, masks: Sequence[Mask]
+) -> Ints | None:  # fmt: skip
+    """The words of ``masks`` (in units) behind the constants of a text; None for a text without masks."""
+    if not network.masked:
+        return None
+    words = mask_words(masks, network, machine, item.share)
+    check_words(len(item.text.constants) + len(words), network.model)
+    return words
 
 
 def _memory_bytes(texts: tuple[CoreText, ...], machine: CoreMachine) -> Mapping[str, int]:

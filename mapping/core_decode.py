@@ -32,11 +32,12 @@ class DecodeText:
 
     ``max_context`` tokens fit the cache and the buffers of scores; longer ones are an InputError here. Not ``on_chip``:
     the results of every fused layer go to memory and come back before the next, as in the published generator.
+    ``names`` of operators are common to all cores.
     """
 
     def __init__(
         self, network: Network, machine: CoreMachine, share: Share, cache: Cache, max_context: int,
-        on_chip: bool = True,
+        on_chip: bool = True, names: dict[tuple[str, str], int] | None = None,
     ) -> None:  # fmt: skip
         if network.batch > MV_ROWS:
             raise InputError(f"batch must be at most {MV_ROWS} sequences, not {network.batch}")
@@ -45,7 +46,7 @@ class DecodeText:
         self.rows, self.channels = network.batch, machine.hbm.channels_per_core
         self.many = machine.cores > 1
         self.max_context = round_up(max_context, K_BLOCK)
-        self.asm = Assembler()
+        self.asm = Assembler(names)
         self.tile = kv_tile(machine)
         self.cache_bytes = round_up(len(network.layers) * self.batch_heads * cache.stride, REGION_BYTES)
         self.logit_bytes = round_up(

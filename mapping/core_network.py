@@ -58,7 +58,8 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
     """What the layers of a trace have in common, and the linears of each.
 
     ``queries`` heads share a KV head; ``norm_bytes`` parameters of a norm, ``embedding_bytes`` a row of the embedding.
-    ``activation`` is an operation of the SFU. Caps are soft caps of scores and logits.
+    ``activation`` is an operation of the SFU. Caps are soft caps of scores and logits. ``density``: share of the causal
+    pairs of a prefill that is computed, by layer; ``masked``: the program leaves out blocks of them.
     """
 
     model: str
@@ -86,6 +87,7 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
     logit_cap: bool
     static_query: bool = False
     density: tuple[float, ...] = ()
+    masked: bool = False
 
     @property
     def rows(self) -> int:
@@ -129,7 +131,7 @@ def network_of(trace: Trace, *, sparse: bool = True) -> Network:
     if any(item.act is None or item.act.kind != "int" for item in trace.operators if item.is_matrix):
         raise InputError(f"activations must be integers on a FlightLLM core, in the recipe of {trace.model}")
     activation = by_name["ffn_activation"][0]
-    densities = tuple(item.density for item in by_name["qk"] for _ in item.layers)
+    densities = {layer: item.density for item in by_name["qk"] for layer in item.layers}
     return Network(
         model=trace.model, phase=trace.phase, batch=trace.batch, tokens=trace.tokens, context=trace.context,
         hidden=by_name["final_norm"][0].n, kv_heads=qk.count // trace.batch, queries=qk.m // trace.tokens,
@@ -142,7 +144,7 @@ def network_of(trace: Trace, *, sparse: bool = True) -> Network:
         embedding_bytes=by_name["embed"][0].parameter_bytes // rows,
         activation=f"activation:{activation.variant}", post_norms="attention_post_norm" in by_name,
         attention_cap="attention_cap" in by_name, logit_cap="logit_cap" in by_name,
-        static_query=_static(by_name, "query_quantise"), density=densities,
+        static_query=_static(by_name, "query_quantise"), density=tuple(densities[layer] for layer in sorted(densities)),
     )  # fmt: skip
 
 

@@ -29,7 +29,7 @@ RING = 2
 """Row groups, and score tiles, in flight."""
 
 
-class _Rows:
+class RowsOfBlock:
     """Rows of a block: as numbers for a whole one, in registers for the last."""
 
     def __init__(self, text: "PrefillText", whole: bool) -> None:
@@ -52,13 +52,13 @@ class PrefillText(DecodeText):
 
     def __init__(
         self, network: Network, machine: CoreMachine, share: Share, cache: Cache, max_context: int,
-        shares: Sequence[Share],
+        shares: Sequence[Share], names: dict[tuple[str, str], int] | None = None,
     ) -> None:  # fmt: skip
         self.shares = shares
         self.block = machine.mm_rows
         self.step = column_step(machine)
         self.slot = slot_bytes(machine)["act"]
-        super().__init__(network, machine, share, cache, max_context)
+        super().__init__(network, machine, share, cache, max_context, names=names)
 
     # -- buffers and memory ----------------------------------------------------------------------------------------
 
@@ -144,7 +144,7 @@ class PrefillText(DecodeText):
         """Rows of the embedding, gathered by the host, to the residual vectors in memory."""
         net, asm = self.network, self.asm
 
-        def rows(item: _Rows) -> None:
+        def rows(item: RowsOfBlock) -> None:
             with asm.loop(item.groups, item.groups_register):
                 asm.add("LD", wait=["MISC"], release=["MISC"], buffer="global", memory="ddr", advance=1,
                         base_register=R.EMBEDDING, bytes=self.channels * net.embedding_bytes,
@@ -158,8 +158,8 @@ class PrefillText(DecodeText):
                 asm.add("MISC", wait=["ST"], release=["LD"])
 
         with asm.loop(0, R.FULL_BLOCKS):
-            rows(_Rows(self, True))
-        rows(_Rows(self, False))
+            rows(RowsOfBlock(self, True))
+        rows(RowsOfBlock(self, False))
 
     def _prefill_layer(self, layer: dict[str, Linear]) -> None:
         asm, net = self.asm, self.network
@@ -179,16 +179,20 @@ class PrefillText(DecodeText):
             asm.set(R.DONE)
             with asm.loop(0, R.FULL_BLOCKS):
                 again()
-                self._block(layer, _Rows(self, True))
+                self._block(layer, RowsOfBlock(self, True))
                 asm.set(R.DONE, 1, source=R.DONE)
                 asm.set(R.ROWS_AT, self.block // self.channels * self.x_row, source=R.ROWS_AT)
             again()
-            self._block(layer, _Rows(self, False))
+            self._block(layer, RowsOfBlock(self, False))
             # the next sequence: rows lie in whole blocks
             asm.set(R.ROWS_AT, self.block // self.channels * self.x_row, source=R.ROWS_AT)
             asm.set(R.KEYS, self.share.heads[1] * self.cache.stride, source=R.KEYS)
+            self._sequence_done()
 
-    def _block(self, layer: dict[str, Linear], rows: _Rows) -> None:
+    def _sequence_done(self) -> None:
+        """What else the next sequence needs: nothing."""
+
+    def _block(self, layer: dict[str, Linear], rows: RowsOfBlock) -> None:
         net = self.network
         tiles = tilings(net, self.machine, self.share, layer)
         self._norm_rows("attention_norm", layer["k"], "attention_input_quantise", rows)
@@ -196,6 +200,8 @@ class PrefillText(DecodeText):
         if heads:
             self._projections(tiles, rows)
             self._attention_rows(layer["o"], rows)
+        elif not self._local(layer["o"], net.heads_width):
+            self.asm.add("ST", release=["LD"])  # no rows of its own that its LD would wait for
         own = heads * net.queries * net.head_dim
         self._gather_codes("attention_output_quantise", layer["o"], net.heads_width, own, self.mixed_codes, rows)
         self._residual_rows(tiles["o"], self.mixed_codes, "attention", rows)
@@ -207,7 +213,7 @@ class PrefillText(DecodeText):
 
     # -- rows of vectors -------------------------------------------------------------------------------------------
 
-    def _norm_rows(self, name: str, linear: Linear, quantise: str, rows: _Rows) -> None:
+    def _norm_rows(self, name: str, linear: Linear, quantise: str, rows: RowsOfBlock) -> None:
         """Norm and quantisation of the residual vectors, a group of rows at a time; the next MM may start."""
         net, asm = self.network, self.asm
         asm.operator(name, "norm")
@@ -250,7 +256,7 @@ class PrefillText(DecodeText):
     def _read(self) -> None:
         self.asm.rotate(R.PARAMETER, self.row_lines, RING * self.row_lines)
 
-    def _gather_codes(self, name: str, linear: Linear, width: int, own: int, codes: int, rows: _Rows) -> None:
+    def _gather_codes(self, name: str, linear: Linear, width: int, own: int, codes: int, rows: RowsOfBlock) -> None:
         """The cores gather a linear's input: codes that are there, or rows in memory whose largest values they
         exchange first; the next MM may start."""
         asm, act = self.asm, linear.act
@@ -275,7 +281,7 @@ class PrefillText(DecodeText):
         """Whether a core can quantise its part of an input alone, tile by tile."""
         return linear.static or bool(linear.act.group) and self._whole_groups(linear.act.group, width)
 
-    def _exchange_rows(self, name: str, bits: float, elements: int, rows: _Rows) -> None:
+    def _exchange_rows(self, name: str, bits: float, elements: int, rows: RowsOfBlock) -> None:
         """An exchange behind the last MISC of ``elements`` of every row of a block; the next MISC waits for it."""
         asm = self.asm
         asm.operator(f"exchange:{name}", "exchange")
@@ -287,7 +293,7 @@ class PrefillText(DecodeText):
 
     # -- linears ---------------------------------------------------------------------------------------------------
 
-    def _matrix(self, tiling: Tiling, codes: int, rows: _Rows, fused: Callable[[int, int], None]) -> None:
+    def _matrix(self, tiling: Tiling, codes: int, rows: RowsOfBlock, fused: Callable[[int, int], None]) -> None:
         """All tiles of a linear, into two results by turns; ``fused`` (columns, result) gives the result free."""
         for times, columns, _ in tiling.tiles():
             with self.asm.loop(times // self.results_held) if times >= self.results_held else nullcontext():
@@ -300,7 +306,7 @@ class PrefillText(DecodeText):
             self._then_matrix()
 
     def _matrix_tile(
-        self, tiling: Tiling, columns: int, codes: int, rows: _Rows, result: int, release: bool = True
+        self, tiling: Tiling, columns: int, codes: int, rows: RowsOfBlock, result: int, release: bool = True
     ) -> None:  # fmt: skip
         """One tile: its slabs as they lie in memory, steps of columns within a slab, pieces of K within a step."""
         asm, linear = self.asm, tiling.linear
@@ -319,7 +325,7 @@ class PrefillText(DecodeText):
             asm.add("MM", release=["MISC"])
 
     def _pieces(
-        self, tiling: Tiling, k: int, at: int, scaled: bool, codes: int, rows: _Rows, result: int
+        self, tiling: Tiling, k: int, at: int, scaled: bool, codes: int, rows: RowsOfBlock, result: int
     ) -> None:  # fmt: skip
         """A step of columns of one slab: pieces of K that fit a slot of the act buffer."""
         linear, asm = tiling.linear, self.asm
@@ -355,7 +361,7 @@ class PrefillText(DecodeText):
             )  # fmt: skip
 
     def _mms(
-        self, linear: Linear, k: int, codes: int, rows: _Rows, result: int, at: int, *, last: bool, pieces: int
+        self, linear: Linear, k: int, codes: int, rows: RowsOfBlock, result: int, at: int, *, last: bool, pieces: int
     ) -> None:  # fmt: skip
         """The MMs of one piece; the last one gives the slot free. Within a loop C counts the lines of K."""
         width = min(self.machine.mm_columns, self.step)
@@ -372,15 +378,20 @@ class PrefillText(DecodeText):
         if pieces > 1:
             self.asm.set(R.C, k // LINE_BYTES, source=R.C)
 
-    def _mm(self, weight: Format, rows: _Rows, *, wait: Sequence[str], release: Sequence[str], **fields: Any) -> None:
+    def _mm(
+        self, weight: Format, rows: RowsOfBlock, *, wait: Sequence[str], release: Sequence[str], **fields: Any
+    ) -> None:
+        self.asm.add("MM", wait=wait, release=release, **self._operand(weight) | {"rows": rows.rows,
+                     "rows_register": rows.rows_register, "slot_register": R.SLOT} | fields)  # fmt: skip
+
+    def _operand(self, weight: Format) -> dict[str, Any]:
+        """Fields of MM that the streamed operand decides."""
         integer = weight.offset or weight.zero not in ("none", "f16-min")
         zero = "minimum" if weight.zero == "f16-min" else "integer" if integer else "none"
-        fields = {"keep": 16, "group": log2_group(weight), "weight_bits": weight.bits, **fields}
-        self.asm.add("MM", wait=wait, release=release, zero=zero, rows=rows.rows,
-                     rows_register=rows.rows_register, slot_register=R.SLOT, **fields)  # fmt: skip
+        return {"keep": 16, "group": log2_group(weight), "weight_bits": weight.bits, "zero": zero}
 
     def _rows_misc(
-        self, operation: str, rows: _Rows, per_row: int, elements: int, **fields: Any
+        self, operation: str, rows: RowsOfBlock, per_row: int, elements: int, **fields: Any
     ) -> None:  # fmt: skip
         """A MISC on ``per_row`` vectors of each row of the block: whole at once, the last one group by group."""
         if rows.whole:
@@ -397,7 +408,7 @@ class PrefillText(DecodeText):
         if release:
             self.asm.add("MISC", release=release)
 
-    def _projections(self, tiles: dict[str, Tiling], rows: _Rows) -> None:
+    def _projections(self, tiles: dict[str, Tiling], rows: RowsOfBlock) -> None:
         """Keys and values to the cache, queries quantised."""
         net, asm, head = self.network, self.asm, self.network.head_dim
         heads = self.share.heads[1]
@@ -453,7 +464,7 @@ class PrefillText(DecodeText):
         asm.add("ST", release=["LD"])
         asm.add("LD", wait=["ST"])
 
-    def _bias_rows(self, tiling: Tiling, columns: int, rows: _Rows, result: int) -> list[str]:
+    def _bias_rows(self, tiling: Tiling, columns: int, rows: RowsOfBlock, result: int) -> list[str]:
         if not tiling.linear.bias:
             return ["MM"]
         at = self.results + result * self.result_lines
@@ -467,7 +478,7 @@ class PrefillText(DecodeText):
         self._read()
         return []
 
-    def _residual_rows(self, tiling: Tiling, codes: int, part: str, rows: _Rows) -> None:
+    def _residual_rows(self, tiling: Tiling, codes: int, part: str, rows: RowsOfBlock) -> None:
         """o or down: every tile is added to its columns of the residual vectors, which the cores exchange."""
         asm = self.asm
         asm.operator(f"{part}_residual", "residual")
@@ -490,7 +501,7 @@ class PrefillText(DecodeText):
         asm.add("ST", release=["LD"])
         asm.add("LD", wait=["ST"])
 
-    def _add_rows(self, tiling: Tiling, columns: int, line: int, part: str, rows: _Rows) -> None:
+    def _add_rows(self, tiling: Tiling, columns: int, line: int, part: str, rows: RowsOfBlock) -> None:
         """Add a tile's results to the residual vectors at HEAD, group by group, and take the other cores' parts."""
         asm, cores = self.asm, self.machine.cores
         asm.set(R.A, source=R.HEAD)
@@ -518,7 +529,7 @@ class PrefillText(DecodeText):
             asm.set(R.C, ceil_div(self.channels * columns * FP32, LINE_BYTES), source=R.C)
         asm.set(R.HEAD, columns * FP32, source=R.HEAD)
 
-    def _ffn_rows(self, tiles: dict[str, Tiling], down: Linear, rows: _Rows) -> None:
+    def _ffn_rows(self, tiles: dict[str, Tiling], down: Linear, rows: RowsOfBlock) -> None:
         """Gate and up tile by tile, activation and product, then codes, or rows in memory."""
         gate, up, asm = tiles.get("gate"), tiles["up"], self.asm
         local = self._local(down, self.network.ffn)
@@ -541,7 +552,7 @@ class PrefillText(DecodeText):
         if not local:
             asm.add("ST", release=["LD"])
 
-    def _leave(self, linear: Linear, local: bool, columns: int, rows: _Rows, name: str, codes: int) -> None:
+    def _leave(self, linear: Linear, local: bool, columns: int, rows: RowsOfBlock, name: str, codes: int) -> None:
         """Results of a tile: quantised, or as rows to memory at HEAD."""
         asm = self.asm
         if local:
@@ -564,9 +575,9 @@ class PrefillText(DecodeText):
 
     # -- attention -------------------------------------------------------------------------------------------------
 
-    def _attention_rows(self, linear: Linear, rows: _Rows) -> None:
+    def _attention_rows(self, linear: Linear, rows: RowsOfBlock) -> None:
         """Every query head on the blocks before and, causally, its own: scores to memory, softmax by rows, values."""
-        net, asm, cache, each = self.network, self.asm, self.cache, self.block // self.channels
+        net, asm = self.network, self.asm
         asm.operator("qk", "qk")
         asm.set(R.CONTEXT, source=rows.rows_register, value=rows.rows)
         asm.set(R.CONTEXT_BYTES, source=rows.rows_register, value=rows.rows)
@@ -577,41 +588,48 @@ class PrefillText(DecodeText):
         local = self._local(linear, net.heads_width)
         asm.set(R.HEAD, self.own_at, source=R.CACHE)
         asm.set(R.A, source=R.KEYS)
-        with asm.loop(self.share.heads[1]), asm.loop(net.queries):
-            asm.operator("qk", "qk")
-            asm.set(R.C, source=R.A)
-            asm.set(R.B, cache.scale_at, source=R.A)
-            asm.set(R.RESULT, self.scores_at, source=R.CACHE)
-            with asm.loop(0, R.DONE):
-                self._score_tile((each * cache.key_bytes, 0), (each * cache.scale_bytes, 0), self.block // K_BLOCK, 0,
-                                 rows)  # fmt: skip
-            self._score_tile(rows.keys, rows.scales, rows.blocks, rows.blocks_register, rows)
-            asm.add("ST", release=["LD"])
-            self._softmax_rows(rows)
-            asm.operator("av", "av")
-            asm.add("MM", wait=["MISC"])
-            asm.set(R.C, cache.value_at, source=R.A)
-            with asm.loop(0, R.DONE):
-                asm.set(R.C, each * cache.value_bytes, source=R.C)
-            self._value_tile(rows.values, rows.blocks, rows.blocks_register, False, rows)
-            asm.set(R.C, cache.value_at, source=R.A)
-            with asm.loop(0, R.DONE):
-                self._value_tile((each * cache.value_bytes, 0), self.block // K_BLOCK, 0, True, rows)
-            asm.add("MM", release=["MISC"])
-            asm.add("MISC", wait=["MM"])
-            asm.set(R.B, source=R.A)
-            self._leave_head(linear, local, rows)
-            asm.add("MISC", release=["MM"])
+        with asm.loop(self.share.heads[1]):
+            with asm.loop(net.queries):
+                self._attention_head(linear, local, rows)
+            asm.set(R.A, self.cache.stride, source=R.A)
         if not local:
             asm.add("ST", release=["LD"])
 
-    def _leave_head(self, linear: Linear, local: bool, rows: _Rows) -> None:
+    def _attention_head(self, linear: Linear, local: bool, rows: RowsOfBlock) -> None:
+        """One query head, the cache of which is at A."""
+        asm, cache, each = self.asm, self.cache, self.block // self.channels
+        asm.operator("qk", "qk")
+        asm.set(R.C, source=R.A)
+        asm.set(R.B, cache.scale_at, source=R.A)
+        asm.set(R.RESULT, self.scores_at, source=R.CACHE)
+        with asm.loop(0, R.DONE):
+            self._score_tile((each * cache.key_bytes, 0), (each * cache.scale_bytes, 0), self.block // K_BLOCK, 0,
+                             rows)  # fmt: skip
+        self._score_tile(rows.keys, rows.scales, rows.blocks, rows.blocks_register, rows)
+        asm.add("ST", release=["LD"])
+        self._softmax_rows(rows)
+        asm.operator("av", "av")
+        asm.add("MM", wait=["MISC"])
+        asm.set(R.C, cache.value_at, source=R.A)
+        with asm.loop(0, R.DONE):
+            asm.set(R.C, each * cache.value_bytes, source=R.C)
+        self._value_tile(rows.values, rows.blocks, rows.blocks_register, False, rows)
+        asm.set(R.C, cache.value_at, source=R.A)
+        with asm.loop(0, R.DONE):
+            self._value_tile((each * cache.value_bytes, 0), self.block // K_BLOCK, 0, True, rows)
+        asm.add("MM", release=["MISC"])
+        asm.add("MISC", wait=["MM"])
+        asm.set(R.B, source=R.A)
+        self._leave_head(linear, local, rows)
+        asm.add("MISC", release=["MM"])
+
+    def _leave_head(self, linear: Linear, local: bool, rows: RowsOfBlock) -> None:
         """The mixed values of a head, as ``_leave``, but A keeps the cache's place."""
         self._leave(linear, local, self.network.head_dim, rows, "attention_output_quantise", self.mixed_codes)
         self.asm.set(R.A, source=R.B)
 
     def _score_tile(
-        self, keys: tuple[int, int], scales: tuple[int, int], blocks: int, register: int, rows: _Rows
+        self, keys: tuple[int, int], scales: tuple[int, int], blocks: int, register: int, rows: RowsOfBlock
     ) -> None:  # fmt: skip
         """Scores of the block with one block of keys, to memory group by group."""
         net, asm, width = self.network, self.asm, K_BLOCK
@@ -636,9 +654,9 @@ class PrefillText(DecodeText):
         asm.add("ST", release=["MM"])
         asm.set(R.RESULT, self.block * FP32, source=R.RESULT)
 
-    def _softmax_rows(self, rows: _Rows) -> None:
+    def _softmax_rows(self, rows: RowsOfBlock) -> None:
         """Softmax and quantisation of the scores in memory, a group of rows at a time; MM may go on."""
-        net, asm, cache = self.network, self.asm, self.cache
+        asm, cache = self.asm, self.cache
         asm.operator("softmax", "softmax")
         asm.add("LD", wait=["ST"])
         asm.set(R.C, cache.scale_at, source=R.A)
@@ -655,26 +673,30 @@ class PrefillText(DecodeText):
             asm.operator("softmax", "softmax")
             asm.set(R.TILE, source=R.C)
             self._load_rows(R.TILE, 0, R.CONTEXT_BYTES)
-            at: dict[str, Any] = {"a_register": R.PARAMETER, "elements_register": R.CONTEXT, "causal": 1}
-            behind = ["LD"]
-            if net.attention_cap:
-                asm.operator("attention_cap", "softcap")
-                self._misc("softcap", self.channels, 0, a=self.group_rows, out=self.group_rows,
-                           out_register=R.PARAMETER,
-                           wait=behind, **at)  # fmt: skip
-                behind = []
-            asm.operator("softmax", "softmax")
-            self._misc("softmax", self.channels, 0, a=self.group_rows, out=self.group_rows, out_register=R.PARAMETER,
-                       wait=behind, **at)  # fmt: skip
-            asm.operator("probability_quantise", "quantise")
-            self._misc("quantise", self.channels, 0, a=self.group_rows, b=self.value_scales,
-                       out=self.probabilities, target="weight", static=net.static_query, release=["LD"],
-**at)  # fmt: skip
+            at: dict[str, Any] = {"a": self.group_rows, "a_register": R.PARAMETER, "elements_register": R.CONTEXT,
+                                  "causal": 1}  # fmt: skip
+            self._attention_misc(self.probabilities, at)
             self._read()
             asm.set(R.C, self.score_row, source=R.C)
         self._then_matrix()
 
-    def _value_tile(self, values: tuple[int, int], blocks: int, register: int, accumulate: bool, rows: _Rows) -> None:
+    def _attention_misc(self, out: int, at: dict[str, Any]) -> None:
+        """Softmax, and a cap before it, of a group of rows that LD brings; their codes to line ``out``."""
+        net, asm = self.network, self.asm
+        behind = ["LD"]
+        if net.attention_cap:
+            asm.operator("attention_cap", "softcap")
+            self._misc("softcap", self.channels, 0, out=self.group_rows, out_register=R.PARAMETER, wait=behind, **at)
+            behind = []
+        asm.operator("softmax", "softmax")
+        self._misc("softmax", self.channels, 0, out=self.group_rows, out_register=R.PARAMETER, wait=behind, **at)
+        asm.operator("probability_quantise", "quantise")
+        self._misc("quantise", self.channels, 0, b=self.value_scales, out=out, target="weight",
+                   static=net.static_query, release=["LD"], **at)  # fmt: skip
+
+    def _value_tile(
+        self, values: tuple[int, int], blocks: int, register: int, accumulate: bool, rows: RowsOfBlock
+    ) -> None:
         """Probabilities times one block of values."""
         net, asm = self.network, self.asm
         asm.add("LD", wait=["MM"], release=["MM"], buffer="act", slotted=1, wide=1, advance=1, base_register=R.C,

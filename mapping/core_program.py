@@ -26,7 +26,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from mixflight.arch.compact import codes
+from mixflight.arch.compact import INSTRUCTION_BYTES, codes
 from mixflight.arch.isa import CLASS_INDEX, CLASSES, Ints, Stream
 
 BUFFERS = tuple(codes("LD", "buffer"))
@@ -89,7 +89,8 @@ class CompiledProgram(msgspec.Struct, frozen=True, kw_only=True):
     """A pass of a model on all cores.
 
     ``streams`` of distinct cores and ``core_of``: the stream of each core. ``names`` of operators and their ``kinds``.
-    ``texts``: the compact program of each stream, and ``registers`` what the host writes before the run.
+    ``texts``: the compact program of each stream, ``constants`` the words that it fetches (with a prefill's masks), and
+    ``registers`` what the host writes before the run.
     ``bytes`` of memory by purpose: what weights, scales, indices, parameters, cache and embedding occupy.
     """
 
@@ -99,13 +100,14 @@ class CompiledProgram(msgspec.Struct, frozen=True, kw_only=True):
     names: tuple[str, ...]
     kinds: tuple[str, ...]
     texts: tuple[Stream, ...]
+    constants: tuple[Ints, ...]
     registers: tuple[Mapping[str, int], ...]
     bytes: Mapping[str, int]
 
     @property
     def instruction_bytes(self) -> int:
-        """Bytes of the distinct texts."""
-        return sum(16 * len(text) for text in self.texts)
+        """Bytes of the distinct texts and their constants."""
+        return sum(INSTRUCTION_BYTES * len(text) for text in self.texts) + sum(4 * len(item) for item in self.constants)
 
 
 def empty_tables() -> dict[str, dict[str, Ints]]:

@@ -152,12 +152,12 @@ class Sequencer:
                     start = at + 1
         return [*found, (start, len(self.local), -1)]
 
-    def expand(self, given: Mapping[int, int], repeat: bool = True) -> Pieces:
-        """The primitive instructions with the registers ``given`` (by number), others 0.
+    def expand(self, given: Mapping[int, int], repeat: bool = True, more: Ints | None = None) -> Pieces:
+        """The primitive instructions with the registers ``given`` (by number), others 0; ``more`` constants.
 
         Without ``repeat`` every iteration of the layers is a piece of its own, with its own addresses.
         """
-        registers = _registers(given)
+        registers, constants = _registers(given), self._constants(more)
         distinct: list[tuple[int, int, Ints, int]] = []
         order: list[int] = []
         for first, last, loop in self.sections:
@@ -165,55 +165,66 @@ class Sequencer:
             seen: dict[tuple[int, int], int] = {}
             for _ in range(times):
                 before = registers.copy()
-                key = self._run(first, last, registers, None, None)
+                key = self._run(first, last, registers, constants)
                 if key[0] == 0:
                     continue
                 if not repeat or key not in seen:
                     seen[key] = len(distinct)
                     distinct.append((first, last, before, key[0]))
                 order.append(seen[key])
-        return Pieces(pieces=self._pieces(distinct), order=np.array(order, np.int64))
+        return Pieces(pieces=self._pieces(distinct, constants), order=np.array(order, np.int64))
 
-    def registers_after(self, given: Mapping[int, int]) -> Ints:
+    def _constants(self, more: Ints | None) -> Ints:
+        return self.constants if more is None else np.concatenate([self.constants, more])
+
+    def registers_after(self, given: Mapping[int, int], more: Ints | None = None) -> Ints:
         """The registers at the end of a run."""
-        registers = _registers(given)
+        registers, constants = _registers(given), self._constants(more)
         for first, last, loop in self.sections:
             times = 1 if loop < 0 else int(self.immediate[loop, 0] + registers[self.register[loop, 0]])
             for _ in range(times):
-                self._run(first, last, registers, None, None)
+                self._run(first, last, registers, constants)
         return registers
 
-    def executed(self, given: Mapping[int, int]) -> Ints:
-        """How often a run executes each instruction; the layers of a top-level loop count as its first one."""
-        registers = _registers(given)
+    def executed(self, given: Mapping[int, int], more: Ints | None = None) -> Ints:
+        """How often a run executes each instruction; without ``more`` the layers of a loop count as its first one."""
+        registers, constants = _registers(given), self._constants(more)
         total = np.zeros(len(self.hits), np.int64)
         for first, last, loop in self.sections:
             times = 1 if loop < 0 else int(self.immediate[loop, 0] + registers[self.register[loop, 0]])
             self.hits[:] = 0
-            self._run(first, last, registers, None, None)
-            total += times * self.hits
+            runs = times if more is not None else min(times, 1)
+            for _ in range(runs):
+                self._run(first, last, registers, constants)
+            total += times // max(runs, 1) * self.hits
         return total
 
     def _run(
-        self, first: int, last: int, registers: Ints, sources: Ints | None, values: Ints | None
+        self,
+        first: int,
+        last: int,
+        registers: Ints,
+        constants: Ints,
+        sources: Ints | None = None,
+        values: Ints | None = None,
     ) -> tuple[int, int]:
         """Rows of the section and a number that tells sections of different instructions or sizes apart."""
         write = sources is not None and values is not None
         none = np.zeros(0, np.int64)
         count, digest = _interpret(
             first, last, self.immediate, self.register, self.unit, self.control, self.advance, self.times,
-            self.constants, self.hits, registers,
+            constants, self.hits, registers,
             sources if sources is not None else none, values if values is not None else none.reshape(0, _WIDTH), write,
         )  # fmt: skip
         return int(count), int(digest)
 
-    def _pieces(self, distinct: list[tuple[int, int, Ints, int]]) -> tuple[Piece, ...]:
+    def _pieces(self, distinct: list[tuple[int, int, Ints, int]], constants: Ints) -> tuple[Piece, ...]:
         """The pieces: all rows as columns at once, then cut."""
         ends = np.cumsum([count for *_, count in distinct])
         sources = np.empty(int(ends[-1]), np.int64)
         values = np.empty((len(sources), _WIDTH), np.int64)
         for (first, last, before, count), end in zip(distinct, ends, strict=True):
-            self._run(first, last, before, sources[end - count : end], values[end - count : end])
+            self._run(first, last, before, constants, sources[end - count : end], values[end - count : end])
         kinds = np.where(sources < 0, CLASS_INDEX["SYS"], self.text.kinds[sources]).astype(np.uint8)
         tables, cuts = {}, {}
         for index, kind in enumerate(CLASSES):

@@ -4,11 +4,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixflight.arch.flightllm_machine import FlightLlmMachine
+from mixflight.mapping.block_mask import Mask
 from mixflight.mapping.published_layers import FusedLayer
 from mixflight.mapping.published_linear import OPERATIONS, blocks_of, ceil_div, fit
 from mixflight.mapping.stream_builder import StreamBuilder, tokens
-
-Mask = NDArray[np.bool_]
 
 _AFTER = 1 << 60
 

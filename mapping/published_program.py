@@ -6,7 +6,8 @@ import numpy as np
 from mixflight.arch.errors import InputError
 from mixflight.arch.flightllm_machine import FlightLlmMachine
 from mixflight.arch.isa import CLASSES, Ints, Stream, join
-from mixflight.mapping.published_attention import Mask, attention_mm, attention_mv
+from mixflight.mapping.block_mask import Mask
+from mixflight.mapping.published_attention import attention_mm, attention_mv
 from mixflight.mapping.published_layers import FusedLayer, fuse
 from mixflight.mapping.published_linear import concat, linear_mm, linear_mv, norm
 from mixflight.mapping.published_recipe import PublishedRecipe

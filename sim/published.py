@@ -13,7 +13,7 @@ import numpy as np
 from mixflight.arch.errors import InputError
 from mixflight.arch.flightllm_machine import FlightLlmMachine
 from mixflight.arch.isa import CLASSES
-from mixflight.mapping.published_attention import Mask
+from mixflight.mapping.block_mask import Mask, block_mask
 from mixflight.mapping.published_linear import OPERATIONS
 from mixflight.mapping.published_program import Generator, PublishedProgram
 from mixflight.mapping.published_recipe import PublishedRecipe
@@ -27,7 +27,6 @@ DECODE_BUCKET = 16
 
 # Share of 64 x 64 blocks kept within the causal triangle, by tokens: the public masks, measured over all layers.
 MASK_DENSITY = {128: 1.0, 512: 0.802, 2048: 0.300}
-_MASK_SEED = 20240301
 
 
 class PublishedRun(msgspec.Struct, frozen=True, kw_only=True):
@@ -172,15 +171,4 @@ def mask_density(tokens: int) -> float:
 
 def default_mask(heads: int, tokens: int, block: int) -> Mask:
     """A causal mask of the published density: the diagonal and first column, then random blocks, each head its own."""
-    edge = -(-tokens // block)
-    causal = np.tril(np.ones((edge, edge), bool))
-    fixed = np.eye(edge, dtype=bool)
-    fixed[:, 0] = True
-    want = round(mask_density(tokens) * causal.sum())
-    free = np.argwhere(causal & ~fixed)
-    random = np.random.default_rng(_MASK_SEED)
-    mask = np.broadcast_to(fixed, (heads, edge, edge)).copy()
-    for head in range(heads):
-        chosen = free[random.permutation(len(free))[: max(0, want - int(fixed.sum()))]]
-        mask[head, chosen[:, 0], chosen[:, 1]] = True
-    return mask
+    return block_mask(heads, tokens, block, mask_density(tokens))

@@ -13,6 +13,7 @@ CASES = [
     ("flightllm-u280", "smollm2-135m", "w4a8g32", 1),
     ("flightllm-u280", "smollm2-135m", "w8a8", 2),
     ("flightllm-vhk158", "smollm2-135m", "k8v4", 1),
+    ("flightllm-vhk158", "smollm2-135m", "w8a8", 1),
     ("mixpe-core", "smollm2-135m", "w4a8g32", 1),
 ]
 
