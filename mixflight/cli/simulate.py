@@ -60,7 +60,14 @@ def register(app: typer.Typer) -> None:
             raise InputError("--attention-mask must come with --mode published")
         from mixflight.explain import explain as why
         from mixflight.machines import Machine, run
-        from mixflight.results import COMPARE_COLUMNS, compare_rows, scenario_title, simulation_document
+        from mixflight.results import (
+            COMPARE_COLUMNS,
+            ENERGY_COLUMNS,
+            compare_rows,
+            energy_rows,
+            scenario_title,
+            simulation_document,
+        )
 
         machine = Machine.parse(arch, recipe)
         if float_operands != "refuse" and (explain or timeline is not None):
@@ -76,6 +83,7 @@ def register(app: typer.Typer) -> None:
             print_json(document)
             return
         print_table(scenario_title([result]), COMPARE_COLUMNS, compare_rows([result]))
+        print_table("decode: energy by component", ENERGY_COLUMNS, energy_rows([result]))
         for name, phase in (("prefill", result.prefill), ("decode", result.decode)):
             total = sum(item.cycles for item in phase.operators)
             largest = sorted(phase.operators, key=lambda item: -item.cycles)[:8]

@@ -125,10 +125,11 @@ def _phase(
         watts = {name: part * scale for name, part in watts.items()}
         error, source = REPEATABILITY, "measured; band: repeatability of the measurement, 1 % in time and 3 % in power"
     components = {name: _energy(part * seconds, error) for name, part in watts.items() if part}
+    bound, behind = _bounds(packed, rates, terms)
     return GpuPhase(
         tokens=tokens, time_ms=seconds * 1e3, energy=_energy(sum(watts.values()) * seconds, error),
         dram_bytes=sum(kernel.stored * kernel.count for kernel in kernels), macs=macs,
-        bound_by=_bound(packed, rates, terms), operators=(), components=components, source=source,
+        bound_by=bound, next_bound=behind, operators=(), components=components, source=source,
     )  # fmt: skip
 
 
@@ -167,11 +168,12 @@ def _measured(run: GpuRun, model: str, phase: str, batch: int, context: int) -> 
     return None
 
 
-def _bound(packed: Packed, rates: Rates, terms: Terms) -> str:
-    """The limit with most time: launch, or the largest term of each kernel's work."""
+def _bounds(packed: Packed, rates: Rates, terms: Terms) -> tuple[str, str]:
+    """The limits with most time and with most after that: launch, or the largest term of each kernel's work."""
     work = np.stack([terms.memory, terms.tensor, np.maximum(terms.unpack, terms.int4)])
     largest = np.argmax(work, axis=0)
     totals = {"launch": float(packed.per_pass(terms.fixed)[0])}
     for index, name in enumerate(("dram", "tensor cores", "int4 kernel")):
         totals[name] = float(packed.per_pass(np.where(largest == index, terms.seconds - terms.fixed, 0.0))[0])
-    return max(totals, key=lambda name: totals[name])
+    first, second, *_ = sorted(totals, key=lambda name: -totals[name])
+    return first, second
