@@ -122,7 +122,7 @@ class Cluster:
 
         cores = sum(self.client.nthreads().values()) or 1
         first = [future for _ in range(AHEAD * cores) if (future := submit()) is not None]
-        arriving = as_completed(first)
+        arriving = as_completed(first, loop=self.client.loop)
         try:
             for future in arriving:
                 chunk: Chunk = future.result()
@@ -153,14 +153,16 @@ def workers(jobs: int, scheduler: str | None) -> Iterator[Workers]:
 def _client(address: str) -> Iterator[Any]:
     try:
         from distributed import Client
+        from distributed.comm.registry import get_backend
     except ImportError:
         raise InputError("--scheduler must have Dask: pip install mixflight[cluster]") from None
     import logging
 
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # the one line below says it
     try:
+        get_backend(address.partition("://")[0] if "://" in address else "tcp")  # else Client waits 20 s and complains
         client = Client(address, timeout=CONNECT_S, set_as_default=False)
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RuntimeError) as error:
         raise InputError(f"--scheduler must be the address of a Dask scheduler, not {address!r}: {error}") from None
     try:
         yield client
