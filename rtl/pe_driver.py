@@ -73,7 +73,7 @@ class Driver:
 def build_driver(text: str, *, top: str, inputs: Sequence[str], outputs: Sequence[str]) -> Driver:
     """Compile ``text`` with a loop over its pins ``inputs`` and ``outputs``, each at most 64 bits wide.
 
-    The top has ``clk`` and ``rst``; no pin name holds two underscores in a row, which Verilator would rewrite.
+    The top has ``clk`` and ``rst``.
 
     Raises
     ------
@@ -119,12 +119,19 @@ def _copy(work: Path, target: Path) -> None:
 
 def _program(inputs: Sequence[str], outputs: Sequence[str]) -> str:
     """The loop with the pins' names in it."""
+    sets = (f"        top.{_member(pin)} = row[{i}];" for i, pin in enumerate(inputs))
+    gets = (f"        seen[{i}] = top.{_member(pin)};" for i, pin in enumerate(outputs))
     return (_MAIN
-            .replace("@CLEAR@", "\n".join(f"    top.{pin} = 0;" for pin in inputs))
-            .replace("@SET@", "\n".join(f"        top.{pin} = row[{i}];" for i, pin in enumerate(inputs)))
-            .replace("@GET@", "\n".join(f"        seen[{i}] = top.{pin};" for i, pin in enumerate(outputs)))
+            .replace("@CLEAR@", "\n".join(f"    top.{_member(pin)} = 0;" for pin in inputs))
+            .replace("@SET@", "\n".join(sets))
+            .replace("@GET@", "\n".join(gets))
             .replace("@RESET@", str(_RESET_CYCLES))
             .replace("@INPUTS@", str(len(inputs))).replace("@OUTPUTS@", str(len(outputs))))
+
+
+def _member(pin: str) -> str:
+    """What Verilator calls a pin: a second underscore in a row by its code."""
+    return pin.replace("__", "___05F")
 
 
 def drive(driver: Driver, vectors: Mapping[str, np.ndarray], *, timeout_s: float = 600) -> dict[str, np.ndarray]:
