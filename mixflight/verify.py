@@ -4,6 +4,7 @@
     verify_array    a systolic array: random, extreme and real tiles, alone and back to back, with and without stalls
     verify_stationary   a weight-stationary array: the same
     verify_pe       a processing element: its operands alone, then random groups with gaps
+    verify_function a function unit: every significand, or a million points and the edges, then stalls
 
 All return a :class:`Row`. A failed check is a line of the row, not an exception.
 """
@@ -21,16 +22,18 @@ from mixflight.rtl.csd_chain import CsdChain
 from mixflight.rtl.design import ChosenTop, choose_top
 from mixflight.rtl.harness import Build, Result, build_model, run_jobs
 from mixflight.rtl.primitive_models import models_for
+from mixflight.rtl.sfu_functions import FunctionUnit
 from mixflight.rtl.weight_stationary_array import WeightStationaryArray
 from mixflight.sim.array_timing import array_cycles
 from mixflight.sim.golden.array import lane_values
 from mixflight.verify_csd import check_chain
 from mixflight.verify_pe import build_element, check_element
+from mixflight.verify_sfu import build_function, check_function
 from mixflight.verify_stationary import check_stationary
 from mixflight.verify_tiles import GROUP, PROMPT, REAL_TENSORS, Tile, digits_tile, random_tile, real_tiles
 
 __all__ = ["PROMPT", "REAL_TENSORS", "Check", "Row", "Tile", "array_checks", "compare", "plan", "random_tile",
-           "real_source", "real_tiles", "verify_array", "verify_pe", "verify_top"]
+           "real_source", "real_tiles", "verify_array", "verify_function", "verify_pe", "verify_top"]
 
 Mutate = Callable[[str], str]
 """Changes the emitted text: how the tests make sure that wrong hardware is found."""
@@ -128,6 +131,8 @@ def verify_top(chosen: ChosenTop, *, model: Path | None = None, seed: int = 0, m
     """Verify one top in one configuration; ``model`` gives real tiles to an array that takes Q4_1's minima."""
     if isinstance(chosen.component, CsdChain):
         return verify_chain(chosen, seed=seed, mutate=mutate)
+    if isinstance(chosen.component, FunctionUnit):
+        return verify_function(chosen, seed=seed, mutate=mutate)
     if not hasattr(chosen.component, "lanes"):
         return verify_pe(chosen, seed=seed, mutate=mutate)
     array = chosen.component
@@ -276,6 +281,15 @@ def verify_chain(chosen: ChosenTop, *, seed: int = 0, mutate: Mutate | None = No
     return Row(top=chosen.top, configuration=dict(chosen.parameters), tests=outcome.tests, failures=outcome.failures,
                cycles_rtl=outcome.cycles_rtl, cycles_sim=outcome.cycles_sim, real_tiles=0, values=outcome.values,
                messages=outcome.messages, build_s=round(build.seconds, 2), run_s=round(outcome.run_s, 2))
+
+
+def verify_function(chosen: ChosenTop, *, seed: int = 0, mutate: Mutate | None = None, sample: int = 1) -> Row:
+    """Run a function unit over every ``sample``-th of its operands and over its edges, then with stalls."""
+    driver = build_function(_text(chosen, mutate), top=chosen.module)
+    outcome = check_function(chosen.component, driver, seed=seed, sample=sample)
+    return Row(top=chosen.top, configuration=dict(chosen.parameters), tests=outcome.tests, failures=outcome.failures,
+               cycles_rtl=outcome.cycles_rtl, cycles_sim=outcome.cycles_sim, real_tiles=0, values=outcome.values,
+               messages=outcome.messages, build_s=round(driver.seconds, 2), run_s=round(outcome.run_s, 2))
 
 
 def _build(chosen: ChosenTop, mutate: Mutate | None) -> Build:

@@ -15,6 +15,7 @@ from mixflight.rtl.pe_fusible import FusiblePE
 from mixflight.rtl.pe_int8 import Int8PE
 from mixflight.rtl.pe_multiply import MultiplyPE
 from mixflight.rtl.pe_shift_add import ShiftAddPE
+from mixflight.rtl.sfu_functions import ExpUnit, ReciprocalUnit, RsqrtUnit
 from mixflight.rtl.systolic_array import SystolicArray
 from mixflight.rtl.weight_stationary_array import WeightStationaryArray
 
@@ -86,5 +87,8 @@ TOPS = {
     "mixpe-w4a8-dot-pe": dot_w4a8_pe,
     "mixpe-w4a16-dot-pe": dot_w4a16_pe,
     "int8-dot-pe": dot_int8_pe,
+    "sfu-exp": ExpUnit,
+    "sfu-reciprocal": ReciprocalUnit,
+    "sfu-rsqrt": RsqrtUnit,
 }
 """Top name -> what builds the component from keyword parameters, each with a default."""
