@@ -72,6 +72,9 @@ class DecodeText:
         self.x = lines.take(vector, "embed")
         self.normed = lines.take(vector, "attention_norm")
         self.parameters = lines.take(PARAMETER_SLOTS * self.parameter_lines * LINE_BYTES, "softmax")
+        self.o_out = lines.take(vector if net.post_norms else 0, "o")
+        # attention, FFN and logits follow one another: MV starts each behind the last MISC of the one before
+        lines.stages()
         self.k_out = lines.take(rows * heads * net.head_dim * FP32, "k")
         self.v_out = lines.take(rows * heads * net.head_dim * FP32, "v")
         self.q_out = lines.take(rows * heads * step * FP32, "q")
@@ -81,13 +84,19 @@ class DecodeText:
         self.mixed = self.gathered + own - 2 * self.head_lines
         self.score_lines = ceil_div(net.queries * self.max_context * FP32, LINE_BYTES)
         self.scores = lines.take(2 * self.score_lines * LINE_BYTES, "qk")
+        lines.stage()
         self.gate_out = lines.take(rows * net.ffn * FP32, "ffn_activation")
         self.up_out = lines.take(rows * self.share.ffn[1] * FP32, "up")
-        self.o_out = lines.take(vector if net.post_norms else 0, "o")
+        lines.stage()
         self.logits = lines.take(rows * self.share.vocab[1] * FP32, "head")
         inputs = (net.layers[0]["k"].act, net.layers[0]["up"].act, net.head.act)
         widest = max(self._code_bytes(net.hidden, act) for act in inputs)
         self.input_codes = codes.take(widest, "attention_input_quantise")
+        # o's input comes when k, v and q have read theirs
+        self.mixed_codes = self.input_codes
+        more = self._code_bytes(net.heads_width, net.layers[0]["o"].act) - widest
+        codes.take(max(0, more), "attention_output_quantise")
+        codes.stages()
         self.key_lines = ceil_div(self.cache.key_bytes, LINE_BYTES)
         self.value_lines = ceil_div(self.cache.value_bytes, LINE_BYTES)
         self.cell_lines = self.key_lines + self.value_lines + 1
@@ -95,8 +104,7 @@ class DecodeText:
         self.query_codes = codes.take(self.batch_heads * self.head_lines * LINE_BYTES, "query_quantise")
         self.probability_lines = ceil_div(net.queries * (self.max_context + LINE_BYTES), LINE_BYTES)
         self.probabilities = codes.take(2 * self.probability_lines * LINE_BYTES, "probability_quantise")
-        self.mixed_codes = codes.take(self._code_bytes(net.heads_width, net.layers[0]["o"].act),
-                                      "attention_output_quantise")  # fmt: skip
+        codes.stage()
         self.hidden_codes = codes.take(self._code_bytes(net.ffn, net.layers[0]["down"].act), "ffn_hidden_quantise")
         self.head_codes = self.input_codes  # no one reads the layers' input any more
 

@@ -15,10 +15,28 @@ PARAMETER_SLOTS = 4
 
 
 class Arena:
-    """Hands out lines of one buffer; what does not fit is an InputError."""
+    """Hands out lines of one buffer; what does not fit is an InputError.
+
+    Stages that never hold their data at the same time lie in the same place: between ``stages`` and ``together``,
+    ``stage`` goes back to where the first one began.
+    """
 
     def __init__(self, name: str, size_bytes: int) -> None:
         self.name, self.size_bytes, self.used = name, size_bytes, 0
+        self._start, self._end = 0, 0
+
+    def stages(self) -> None:
+        """The first of several stages begins."""
+        self._start = self._end = self.used
+
+    def stage(self) -> None:
+        """The next one begins, in the same place."""
+        self._end = max(self._end, self.used)
+        self.used = self._start
+
+    def together(self) -> None:
+        """What follows lies behind all of them."""
+        self.used = max(self._end, self.used)
 
     def take(self, size_bytes: int, operator: str) -> int:
         """The first line of ``size_bytes`` more bytes, for ``operator``."""

@@ -78,7 +78,6 @@ class PrefillText(DecodeText):
         self.row_lines = ceil_div(widest * group, LINE_BYTES)
         self.group_rows = lines.take(RING * self.row_lines * LINE_BYTES, "attention_norm")
         self.tile_lines = ceil_div(block * block * FP32, LINE_BYTES)
-        self.score_tiles = lines.take(RING * self.tile_lines * LINE_BYTES, "qk")
         tile = self.machine.mv_columns * self.machine.cores
         self.gathered = lines.take(tile * group, "attention_residual")
         self.gathered_lines = ceil_div(self.machine.mv_columns * group, LINE_BYTES)
@@ -87,6 +86,10 @@ class PrefillText(DecodeText):
         fits = room.vector.bytes // LINE_BYTES - lines.used // LINE_BYTES
         self.results_held = 2 if gated or fits >= 2 * self.result_lines else 1
         self.results = lines.take(self.results_held * self.result_lines * LINE_BYTES, "up")
+        # attention leaves its results in the first place: the second one has room for scores
+        self.score_tiles = self.results + self.result_lines
+        if self.results_held == 1 or RING * self.tile_lines > self.result_lines:
+            self.score_tiles = lines.take(RING * self.tile_lines * LINE_BYTES, "qk")
         self.logits = self.results
         self.input_codes = acts.take(self._codes(net.hidden, net.layers[0]["k"].act), "attention_input_quantise")
         self.cell_lines = ceil_div(block * max(self.cache.key_bytes, self.cache.value_bytes), LINE_BYTES)
