@@ -2,6 +2,7 @@
 
     simulate(arch, model, ...)        time and energy of a prefill and a decode on one machine
     compare(archs, model, ...)        several machines as a pandas table
+    sweep(space, folder, ...)         the front of a design space as a pandas table
     load_workload(model, recipe)      what a model must compute and in which formats
     InputError                        what is raised for what a user gave and cannot be used
 """
@@ -9,10 +10,10 @@
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["InputError", "Simulation", "compare", "load_workload", "simulate"]
+__all__ = ["InputError", "Simulation", "compare", "load_workload", "simulate", "sweep"]
 
 if TYPE_CHECKING:
-    from mixflight.api import compare, simulate
+    from mixflight.api import compare, simulate, sweep
     from mixflight.arch.errors import InputError
     from mixflight.sim.simulate import Simulation
     from mixflight.workload import load_workload
@@ -23,6 +24,7 @@ _HOMES = {
     "load_workload": "mixflight.workload",
     "compare": "mixflight.api",
     "simulate": "mixflight.api",
+    "sweep": "mixflight.api",
 }
 
 

@@ -1,6 +1,7 @@
 """The Python interface: the command line's functions with values in and values or tables out."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mixflight.machines import Machine, run, run_gpu
@@ -35,3 +36,25 @@ def compare(
     found = [simulate(a, model, recipe=recipe, prefill=prefill, decode=decode, batch=batch) for a in archs]
     found += [run_gpu(gpu, model, prefill, decode, recipe, batch) for gpu in gpus]
     return pd.DataFrame([flat_row(item) for item in found])
+
+
+def sweep(
+    space: str, folder: str | Path, *, jobs: int = 1, scheduler: str | None = None, resume: bool = False,
+    yes: bool = False,
+) -> "pd.DataFrame":  # fmt: skip
+    """Run the space (a shipped study or a TOML file) into ``folder``; one row a point of the front, best first.
+
+    ``attrs`` of the table has the rest of what ``mixflight sweep --json`` prints. More than one of ``jobs`` needs a
+    main module that can be imported, as all process pools do. Raises InputError for what cannot be used.
+    """
+    import msgspec
+    import pandas as pd
+
+    from mixflight.sweeping.space import space_named
+    from mixflight.sweeping.start import run_sweep
+
+    count = None if scheduler else jobs
+    outcome = run_sweep(space_named(space), Path(folder), count, scheduler, resume=resume, yes=yes)
+    table = pd.DataFrame(list(outcome.pareto))
+    table.attrs = {key: value for key, value in msgspec.to_builtins(outcome).items() if key != "pareto"}
+    return table

@@ -33,14 +33,16 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
         return self.value / self.reference if self.larger_is_better else self.reference / self.value
 
 
-def median_seconds(call: Callable[[], object], repeats: int = REPEATS) -> float:
-    """Median wall time of ``call`` after one run that is not counted."""
+def median_seconds(
+    call: Callable[[], object], repeats: int = REPEATS, clock: Callable[[], float] = time.perf_counter
+) -> float:
+    """Median time of ``call`` by ``clock``, wall time unless told, after one run that is not counted."""
     call()
     times = []
     for _ in range(repeats):
-        start = time.perf_counter()
+        start = clock()
         call()
-        times.append(time.perf_counter() - start)
+        times.append(clock() - start)
     return statistics.median(times)
 
 
@@ -205,6 +207,75 @@ def compile_figures() -> list[Figure]:
     ]  # fmt: skip
 
 
+def space_figures() -> list[Figure]:
+    """Points a CPU second of both tiers of a sweep, one process, and single products of the closed form.
+
+    A point is LLaMA2-7B, prefill 512 and decode 512, on an array of its own: built, timed, priced, made a row. The
+    peers' figures are for a layer or a design of other tools on two cores of the same kind.
+    """
+    import numpy as np
+
+    from mixflight.arch.accelerator import array_named
+    from mixflight.sim.table_engine import Tier, count_table, scenario_tables, slice_of
+    from mixflight.sweeping.measure import Evaluator
+    from mixflight.sweeping.space import space_named
+    from mixflight.workloads.model import model_named
+    from mixflight.workloads.recipe import recipe_named
+
+    space = space_named("mixpe")
+    lengths = msgspec.structs.replace(space.scenario, prefill=512, decode=512)
+    axes = {"array.rows": (8, 16, 32, 64), "array.cols": (32, 64, 96, 128), "dram.peak_gb_s": tuple(range(16, 256))}
+    space = msgspec.structs.replace(
+        space, scenario=lengths, axes=axes, constraints=(), by=(), derived={"array.lanes": "array_cols"}
+    )
+
+    def rate(tier: Tier, count: int, repeats: int) -> float:
+        places = iter(range(repeats + 1))
+
+        def part() -> object:
+            place = next(places)
+            chunk = evaluator.chunk(tier, range(place * count, (place + 1) * count))
+            if any(row.get("error") for row in chunk.rows):
+                raise InputError("points of the benchmark must work")
+            return chunk
+
+        return count / median_seconds(part, repeats, time.process_time)
+
+    evaluator = Evaluator(space)
+    closed, engine = rate("closed-form", 1000, 3), rate("engine", 10, 3)
+    machine = array_named("mixpe-w4a8")
+    prefill = scenario_tables(model_named("llama2-7b"), recipe_named("w4a8g128"), 512, 1, 1, False).prefill
+    copies = 100
+    only = msgspec.structs.replace(
+        prefill, matrix=np.tile(prefill.matrix, (copies, 1)), matrix_uses=np.tile(prefill.matrix_uses, copies),
+        vector=prefill.vector[:0], vector_uses=prefill.vector_uses[:0],
+    )  # fmt: skip
+    products = len(only.matrix)
+    single = products / median_seconds(
+        lambda: count_table(slice_of(machine), only, "closed-form"), clock=time.process_time
+    )
+    return [
+        Figure(name="sweep, closed form, 7B 512 + 512", value=closed, unit="points/CPU-s", reference=2500,
+               larger_is_better=True, reference_source="goal 5,000 on two cores"),
+        Figure(name="the same", value=closed, unit="points/CPU-s", reference=1270, larger_is_better=True,
+               reference_source="chipleap 0.3.0: 1,270 designs/CPU-s"),
+        Figure(name="sweep, engine, 7B 512 + 512", value=engine, unit="points/CPU-s", reference=25,
+               larger_is_better=True, reference_source="goal 50 on two cores"),
+        Figure(name="closed form, one product", value=single, unit="1/CPU-s", reference=100_000,
+               larger_is_better=True, reference_source="goal 100,000"),
+        Figure(name="the same", value=single, unit="1/CPU-s", reference=3900, larger_is_better=True,
+               reference_source="chipleap 0.3.0: 3,900 jobs/s"),
+        Figure(name="the same", value=single, unit="1/CPU-s", reference=9 * 10_100, larger_is_better=True,
+               reference_source="LLM-Viewer: 10,100 layers of 9 products/s"),
+        Figure(name="the same", value=single, unit="1/CPU-s", reference=4.4, larger_is_better=True,
+               reference_source="AccelForge: 4.4 designs/s"),
+        Figure(name="the same", value=single, unit="1/CPU-s", reference=0.74, larger_is_better=True,
+               reference_source="ZigZag 3.9.1: 0.74 designs/CPU-s"),
+        Figure(name="the same", value=single, unit="1/CPU-s", reference=0.9, larger_is_better=True,
+               reference_source="SCALE-Sim v3: at most 0.9 products/s"),
+    ]  # fmt: skip
+
+
 def main() -> None:
     """Print the table."""
     from mixflight.workloads.fetch import fetch_model
@@ -218,6 +289,7 @@ def main() -> None:
     figures += study_figures()
     figures += rtl_figures()
     figures += sweep_figures()
+    figures += space_figures()
     print_table(
         "benchmarks (medians on this machine)", ("what", "value", "unit", "ratio", "better than"),
         [(item.name, item.value, item.unit, item.ratio, item.reference_source) for item in figures],

@@ -30,3 +30,19 @@ def test_public_names_exist():
         assert getattr(mixflight, name)
     with pytest.raises(AttributeError, match="no attribute 'nope'"):
         mixflight.nope  # noqa: B018
+
+
+def test_a_sweep_is_a_table_of_its_front(tmp_path):
+    space = tmp_path / "space.toml"
+    space.write_text(
+        'summary = "s"\narch = "int8"\nmodel = "smollm2-135m"\nrecipe = "w8a8"\n'
+        'scenario = {prefill = 8, decode = 2}\nobjectives = {tokens_per_s = "max"}\naxes = {"array.rows" = [8, 32]}\n'
+    )
+    table = mixflight.sweep(str(space), tmp_path / "out")
+    assert table.attrs["evaluated"] == 2
+    row = table.iloc[0]
+    one = mixflight.simulate("int8", "smollm2-135m", recipe="w8a8", prefill=8, decode=2)
+    if row["array.rows"] == 32:
+        assert row["decode_time_ms"] == one.decode.time_ms
+    else:
+        assert row["decode_time_ms"] <= one.decode.time_ms

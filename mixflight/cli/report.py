@@ -13,7 +13,7 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def report(
-        folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with results.json, as demo writes it.")],
+        folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of demo or of a sweep.")],
         output: Annotated[
             Path | None, typer.Option("-o", "--output", metavar="F.html", help="Default: DIR/report.html.")
         ] = None,
@@ -22,13 +22,19 @@ def register(app: typer.Typer) -> None:
         ] = None,
         json: JsonOption = False,
     ) -> None:
-        """Write one page that needs no network, no script and no other file.
+        """Write one page that needs no network and no other file.
 
         Example: mixflight report build/demo -o report.html
         """
         from mixflight.arch.errors import InputError
         from mixflight.cli.output import print_json
         from mixflight.files import whole_file
+        if (folder / "sweep.json").exists():
+            if svg is not None:
+                raise InputError("--figures must come with the folder of a run: the page of a sweep draws its own")
+            path = write_sweep_page(folder, output or folder / "report.html")
+            print_json({"path": str(path)}) if json else print(path)
+            return
         from mixflight.reports.document import read_document
         from mixflight.reports.figures import FIGURES, standalone
         from mixflight.reports.page import render
@@ -48,3 +54,17 @@ def register(app: typer.Typer) -> None:
             print_json({"path": str(path), "figures": [str(item) for item in written if item != path]})
         else:
             print(path)
+
+
+def write_sweep_page(folder: Path, path: Path) -> Path:
+    """Write the page of the finished sweep in ``folder``."""
+    import msgspec
+
+    from mixflight.files import whole_file
+    from mixflight.reports.sweep_page import render_sweep
+    from mixflight.sweeping.store import document_of, read_manifest
+
+    text = render_sweep(document_of(folder), msgspec.to_builtins(read_manifest(folder)))
+    with whole_file(path) as part:
+        part.write_text(text)
+    return path
