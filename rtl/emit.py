@@ -6,12 +6,20 @@ from amaranth._toolchain.yosys import YosysError
 from amaranth.back import verilog
 
 from mixflight.arch.errors import InputError
+from mixflight.rtl.placed_copy import COPY_OF, WRITING
 
 _MODULE = re.compile(r"^module (?P<name>\\\S+|\w+) ?\((?P<ports>[^)]*)\);\n(?P<body>.*?)^endmodule\n",
                      re.M | re.S)
 _INSTANCE = re.compile(r"^  (?P<type>\\\S+ |\w+) (?P<label>\\\S+ |\w+) \(\n", re.M)
 _NUMBERED = re.compile(r"\\\$auto\$verilog_backend\.cc:\d+:dump_module\$\d+ ")
 _ATTRIBUTE = re.compile(r"^ *\(\*[^\n]*\*\)\n", re.M)
+_CONNECTION = re.compile(r"^    \.(\\\S+ |\w+)\(([^\n]*)\),?$", re.M)
+_WHOLE_INSTANCE = re.compile(r"^  (?P<type>\\\S+ |\w+) (?P<label>\\\S+ |\w+) \(\n(?P<connections>.*?)^  \);\n",
+                             re.M | re.S)
+_COPY = re.compile(rf"^  \\{COPY_OF}(?P<like>\S+)  copy \(\n(?P<connections>.*?)^  \);\n", re.M | re.S)
+_ALIAS = re.compile(r"^  assign (\\\S+ |\w+) = (\\\S+ |\w+);\n", re.M)
+_DECLARED = re.compile(r"^  (?P<shape>(?:in|out)put (?:\[\d+:0\] )?)(?P<name>\\\S+ |\w+);\n", re.M)
+_NUMBER = re.compile(r"\$\d+ $")
 _PORT = re.compile(r"\\\S+ |\w+")
 
 
@@ -24,17 +32,25 @@ def emit_verilog(component, name: str) -> str:
     becomes ``top_lane_round``; a second, different module of that name gets the suffix ``_2``. Port lists are
     alphabetical, so connect by name.
 
+    Parts that the component places as copies of one are not elaborated at all; the text is the same.
+
     The text is a pure function of the component's parameters: it can be compared and hashed.
     """
     top = name.replace("-", "_")
     if not re.fullmatch(r"[A-Za-z_]\w*", top):
         raise InputError("a module name must consist of letters, digits, '_' and '-', "
                          f"not {name!r}, in Verilog emission")
+    return merge_identical(_written(component, top, WRITING) or _written(component, top, None), top)
+
+
+def _written(component, top: str, platform) -> str | None:
+    """A module for every instance. With ``WRITING`` copies of a part are the module of the part, or None is returned
+    where a copy's ports are not the part's."""
     try:
-        text = verilog.convert(component, name=top, emit_src=False, strip_internal_attrs=True)
+        text = verilog.convert(component, name=top, platform=platform, emit_src=False, strip_internal_attrs=True)
     except YosysError as error:
         raise _refused(error) from None
-    return merge_identical(text, top)
+    return resolve_copies(text)
 
 
 def _refused(error: YosysError) -> Exception:
@@ -44,6 +60,56 @@ def _refused(error: YosysError) -> Exception:
         return error
     return InputError(f"the cache folder must be writable to emit Verilog, but {folder[1]} is not; "
                       "set XDG_CACHE_HOME to a folder that is")
+
+
+def resolve_copies(text: str) -> str | None:
+    """``text`` with instances of stand-ins (:mod:`mixflight.rtl.placed_copy`) made instances of what they stand for.
+
+    A stand-in's port may have another name there: with a number, where a signal inside had the name first, or that of
+    another signal on the same net, as the part's text says. None where the ports do not correspond in name, direction
+    and width, as where one is a constant for a copy alone.
+    """
+    modules = {match["name"]: match for match in _MODULE.finditer(text)}
+    meant: dict[str, tuple[str, dict[str, str]]] = {}
+    for name, match in modules.items():
+        copy = _COPY.search(match["body"])
+        if not copy:
+            continue
+        original = f"{name.rpartition('.')[0]}.{copy['like']}"
+        renamed = _renamed_ports(match, copy["connections"], modules[original])
+        if renamed is None:
+            return None
+        meant[name] = original, renamed
+
+    def instance(match: re.Match) -> str:
+        """The instance of a stand-in as one of the part, its ports in their order."""
+        if match["type"].strip() not in meant:
+            return match[0]
+        original, renamed = meant[match["type"].strip()]
+        ports = sorted(((renamed[port], net) for port, net in _CONNECTION.findall(match["connections"])),
+                       key=lambda connected: connected[0].removeprefix("\\"))
+        lines = ",\n".join(f"    .{port}({net})" for port, net in ports)
+        return f"  {original}  {match['label']} (\n{lines}\n  );\n"
+
+    return "\n".join(_WHOLE_INSTANCE.sub(instance, match[0]) for name, match in modules.items() if name not in meant)
+
+
+def _renamed_ports(stand_in: re.Match, connections: str, original: re.Match) -> dict[str, str] | None:
+    """Port of a stand-in → port of the original; None unless each is a whole one and all have a partner."""
+    ports, theirs = (_declared_ports(match["body"]) for match in (stand_in, original))
+    if sorted(_CONNECTION.findall(connections)) != sorted((port, port) for port in ports):
+        return None
+    same = dict(_ALIAS.findall(original["body"]))
+    numbered = {_NUMBER.sub("", port.removeprefix("\\")): port for port in theirs if _NUMBER.search(port)}
+    renamed = {port: port if port in theirs else numbered.get(port) or same.get(port, "") for port in ports}
+    if {renamed[port]: shape for port, shape in ports.items()} != theirs:
+        return None
+    return renamed
+
+
+def _declared_ports(body: str) -> dict[str, str]:
+    """Port → direction and width."""
+    return {match["name"]: match["shape"] for match in _DECLARED.finditer(body)}
 
 
 def merge_identical(text: str, top: str) -> str:

@@ -4,9 +4,10 @@ from amaranth import *
 from amaranth.lib import data, memory
 
 from mixflight.arch.formats import ZERO_BITS
+from mixflight.rtl.placed_copy import place
 
 
-def lane_of_columns(m: Module, array, number: int, lane, *, advance, written, token, slot, depth: int):
+def lane_of_columns(m: Module, platform, array, number: int, lane, *, advance, written, token, slot, depth: int):
     """Make ``lane`` the lane ``number`` of ``array``, with a memory of the scales d and z of its ``lane_cols`` columns.
 
     ``written`` is the place in that memory of the beat of ``array.params`` and whether it is taken, ``slot`` the place
@@ -26,7 +27,7 @@ def lane_of_columns(m: Module, array, number: int, lane, *, advance, written, to
     for field in layout:
         m.d.comb += [write.data[field][j].eq(array.params.p[field][c]) for j, c in enumerate(columns)]
 
-    m.submodules[f"lane_{number}"] = lane
+    place(m, platform, f"lane_{number}", lane, like="lane_0")
     m.d.comb += [
         lane.en.eq(advance),
         lane.i.valid.eq(token.valid),

@@ -25,6 +25,7 @@ from mixflight.rtl.lane_of_columns import lane_of_columns
 from mixflight.rtl.pe import CONTROL
 from mixflight.rtl.pe_align import GroupAlign
 from mixflight.rtl.pe_float import fp32_sum, fp32_word
+from mixflight.rtl.placed_copy import place
 
 
 class SystolicArray(wiring.Component):
@@ -187,8 +188,8 @@ class SystolicArray(wiring.Component):
         late = Signal() if self.split > 1 else None
         self._accept(m, advance, accept, late)
         due = self._due(m, advance, accept)
-        entering = self._entering(m, advance)
-        sums = self._pes(m, advance, accept, due, entering)
+        entering = self._entering(m, platform, advance)
+        sums = self._pes(m, platform, advance, accept, due, entering)
         slot = self._slot(m, ends_group)
         front, token, row_sums = self._tokens(m, advance, accept, ends_group, slot, entering)
         scales = self._scales(m, advance, ends_group, slot, front, late)
@@ -198,7 +199,7 @@ class SystolicArray(wiring.Component):
             token = delayed(m, advance, token, hops, f"token_{number}", reset=True)
             if number == 0 and row_sums:
                 token = self._with_row_sum(m, token, row_sums, hops)
-            lanes.append(self._lane(m, number, advance, scales, token, sums))
+            lanes.append(self._lane(m, platform, number, advance, scales, token, sums))
         held = Cat(lane.out.valid & ~lane.out.ready for lane in lanes).any()
         if late is not None:
             feeds = list(zip(due[1:], self.wgt_below, strict=True))
@@ -239,18 +240,19 @@ class SystolicArray(wiring.Component):
             due.append(delayed(m, advance, due[-1], self.block_rows, f"due_{block}", reset=True))
         return due
 
-    def _entering(self, m, advance):
+    def _entering(self, m, platform, advance):
         """Each row's activation as its PEs get it, and the registers it has passed: 1 where it is aligned."""
         if self.arithmetic != "aligned":
             return [(self.act.p.a[r], 0) for r in range(self.rows)]
         entering = []
         for r in range(self.rows):
-            m.submodules[f"align_{r}"] = align = GroupAlign(extra_bits=self.extra_bits)
+            align = GroupAlign(extra_bits=self.extra_bits)
+            place(m, platform, f"align_{r}", align, like="align_0")
             m.d.comb += [align.en.eq(advance), align.a.eq(self.act.p.a[r]), align.exponent.eq(self.act.p.exponent[r])]
             entering.append((align.value, 1))
         return entering
 
-    def _pes(self, m, advance, accept, due, entering):
+    def _pes(self, m, platform, advance, accept, due, entering):
         """The skew registers and the PEs; returns their group sums as ``sums[r][c]``."""
         control = Signal(CONTROL)
         m.d.comb += [
@@ -271,7 +273,7 @@ class SystolicArray(wiring.Component):
             for c in range(self.cols):
                 pe = self.element.build(group_max=self.group_max, w_bits=self.element.w_bits,
                                         a_bits=self.operand_bits, two_pass=self.two_pass)
-                m.submodules[f"pe_{r}_{c}"] = pe
+                place(m, platform, f"pe_{r}_{c}", pe, like="pe_0_0")
                 m.d.comb += [
                     pe.en.eq(advance), pe.a.eq(right[0]), pe.control.eq(right[1]), pe.w.eq(down[c])]
                 # Named wires, so that PEs at the edges keep all their ports and are the same module.
@@ -419,7 +421,7 @@ class SystolicArray(wiring.Component):
                 m.d.sync += [running.eq(0), row_sum.eq(following)]
         return row_sum
 
-    def _lane(self, m, number, advance, scales, token, sums):
+    def _lane(self, m, platform, number, advance, scales, token, sums):
         """Lane ``number``: the scales of its columns, the multiplexer over its PEs, its output."""
         elements = self.lane_cols << ceil_log2(self.rows)
         if self.arithmetic == "float":
@@ -429,7 +431,7 @@ class SystolicArray(wiring.Component):
                                w_bits=self.element.code_bits, a_bits=self.operand_bits, centred=self.pe == "centred",
                                aligned_bits=self.extra_bits if self.arithmetic == "aligned" else None)
         slot = token.slot if self.split == 1 else Cat(token.block, token.slot)
-        lane_of_columns(m, self, number, lane, advance=advance, written=scales, token=token, slot=slot,
+        lane_of_columns(m, platform, self, number, lane, advance=advance, written=scales, token=token, slot=slot,
                         depth=self.params_depth * self.split)
         columns = range(number * self.lane_cols, (number + 1) * self.lane_cols)
         with m.Switch(token.column):

@@ -24,11 +24,13 @@ from mixflight.rtl.delay import delayed
 from mixflight.rtl.dequant_lane import DequantLane
 from mixflight.rtl.lane_of_columns import lane_of_columns
 from mixflight.rtl.pe_stationary import STATIONARY_CONTROL, StationaryPE
+from mixflight.rtl.placed_copy import place
 
 A_BITS = 8
 
-BOTTOM = data.StructLayout({"valid": 1, "high": 1, "last_token": 1, "last_in_group": 1, "last_in_tile": 1})
-"""What travels down beside the rows and then along the columns' ends; the last two only with ``last_token``."""
+BOTTOM = data.StructLayout({"valid": 1, "last_token": 1, "high": 1, "last_in_group": 1, "last_in_tile": 1})
+"""What travels down beside the rows and then along the columns' ends; the last two only with ``last_token``. Bits that
+the first column takes are not side by side, or they would be one port of it and two of the others."""
 
 
 class WeightStationaryArray(wiring.Component):
@@ -140,7 +142,7 @@ class WeightStationaryArray(wiring.Component):
 
         entering = [delayed(m, advance, self.act.p.a[r], STATIONARY_INPUT_STAGES + r, f"a_{r}")
                     for r in range(self.rows)]
-        sums = self._pes(m, advance, starts, load, entering)
+        sums = self._pes(m, platform, advance, starts, load, entering)
         bottom = self._bottom(m, advance, accept)
         gathering = self._gathering(m, advance, bottom)
         token = self._tokens(m, advance, bottom, gathering, entering)
@@ -149,12 +151,14 @@ class WeightStationaryArray(wiring.Component):
             token = delayed(m, advance, token, self.lane_cols if number else 0, f"token_{number}", reset=True)
             read = []
             for c in range(number * self.lane_cols, (number + 1) * self.lane_cols):
-                gathering = delayed(m, advance, gathering, 1 if c else 0, f"gathering_{c}", reset=True)
+                if c:
+                    gathering = {name: delayed(m, advance, value, 1, f"gathering_{name}_{c}", reset=True)
+                                 for name, value in gathering.items()}
                 read.append(self._accumulator(m, f"sums_{c}", advance, gathering, sums[c], self.total_shape, token))
             lane = DequantLane(elements=self.lane_cols << ceil_log2(self.tokens), group_max=self.group_max,
                                zero=self.zero, two_pass=self.two_pass, w_bits=self.element.code_bits,
                                centred=self.pe == "centred")
-            lane_of_columns(m, self, number, lane, advance=advance, written=(slot, ends_group),
+            lane_of_columns(m, platform, self, number, lane, advance=advance, written=(slot, ends_group),
                             token=token, slot=token.slot, depth=self.params_depth)
             m.d.comb += lane.i.sum.eq(Array(read)[token.column])
             wiring.connect(m, lane.out, wiring.flipped(self.out[number]))
@@ -209,7 +213,7 @@ class WeightStationaryArray(wiring.Component):
             m.d.sync += slot.eq(slot + 1)
         return slot
 
-    def _pes(self, m, advance, starts, load, entering):
+    def _pes(self, m, platform, advance, starts, load, entering):
         """The PEs and the skew of what enters them; returns the columns' sums as they leave the last row."""
         control = Signal(STATIONARY_CONTROL)
         m.d.comb += control.swap.eq(starts)
@@ -230,7 +234,8 @@ class WeightStationaryArray(wiring.Component):
             right = entering[r], control
             for c in range(self.cols):
                 pe = StationaryPE(self._pe(self.rows))
-                m.submodules[f"pe_{r}_{c}"] = pe
+                # The first row's sums from above are constants, not a port.
+                place(m, platform, f"pe_{r}_{c}", pe, like="pe_1_0" if r else f"pe_0_{c}")
                 total = Signal(pe.sum.shape(), name=f"sum_{r}_{c}")
                 if r:
                     m.d.comb += total.eq(above[c])
@@ -253,22 +258,16 @@ class WeightStationaryArray(wiring.Component):
 
     def _gathering(self, m, advance, bottom):
         """Place, bank and kind of the sum that leaves column 0; columns further right see it a step later each."""
-        gathering = Signal(data.StructLayout(
-            {"valid": 1, "fresh": 1, "high": 1, "token": range(self.tokens), "bank": 1}))
         token = Signal(range(self.tokens), name="gathering_token")
         fresh = Signal(init=1, name="gathering_fresh")
         bank = Signal(name="gathering_bank")
-        m.d.comb += [
-            gathering.valid.eq(bottom.valid), gathering.high.eq(bottom.high), gathering.token.eq(token),
-            gathering.fresh.eq(fresh), gathering.bank.eq(bank),
-        ]
         with m.If(advance & bottom.valid):
             m.d.sync += token.eq(Mux(bottom.last_token, 0, token + 1))
             with m.If(bottom.last_token):
                 m.d.sync += fresh.eq(bottom.last_in_group)
                 if self.banks == 2:
                     m.d.sync += bank.eq(bank ^ bottom.last_in_group)
-        return gathering
+        return {"valid": bottom.valid, "fresh": fresh, "high": bottom.high, "token": token, "bank": bank}
 
     def _accumulator(self, m, name, advance, gathering, total, shape, token):
         """Accumulators of the sums ``total`` that come with ``gathering``; returns the sum that ``token`` asks for."""
@@ -276,9 +275,9 @@ class WeightStationaryArray(wiring.Component):
                                         total_shape=shape, shift=4 if self.two_pass else 0)
         m.submodules[name] = accumulator
         m.d.comb += [
-            accumulator.en.eq(advance), accumulator.valid.eq(gathering.valid), accumulator.fresh.eq(gathering.fresh),
-            accumulator.high.eq(gathering.high), accumulator.token.eq(gathering.token),
-            accumulator.bank.eq(gathering.bank), accumulator.sum.eq(total),
+            accumulator.en.eq(advance),
+            *(getattr(accumulator, field).eq(value) for field, value in gathering.items()),
+            accumulator.sum.eq(total),
             accumulator.read_token.eq(token.row), accumulator.read_bank.eq(token.bank),
         ]
         return accumulator.read_sum
@@ -313,18 +312,17 @@ class WeightStationaryArray(wiring.Component):
                 front["row"].eq(0),
                 front["column"].eq(0),
                 front["slot"].eq(slot),
-                front["bank"].eq(gathering.bank),
-                last_row.eq(gathering.token),
+                front["bank"].eq(gathering["bank"]),
+                last_row.eq(gathering["token"]),
                 slot.eq(slot + 1),
                 first_group.eq(bottom.last_in_tile),
             ]
         m.d.comb += [token[name].eq(value) for name, value in front.items()]
         m.d.comb += token.scale_a.eq(self._scale_a(m, advance, gathering, token))
         if self.zero != "none":
-            beside = Signal.like(gathering, name="gathering_beside")
-            m.d.comb += beside.eq(gathering)
+            beside = dict(gathering)
             if self.two_pass:       # the high pass repeats the activations
-                m.d.comb += [beside.valid.eq(gathering.valid & ~gathering.high), beside.high.eq(0)]
+                beside |= {"valid": gathering["valid"] & ~gathering["high"], "high": Const(0)}
             total = self._activation_sum(m, advance, entering)
             m.d.comb += token.row_sum.eq(
                 self._accumulator(m, "row_sums", advance, beside, total, token.row_sum.shape(), token))
@@ -348,9 +346,9 @@ class WeightStationaryArray(wiring.Component):
         read = scales.read_port(domain="comb")
         write = scales.write_port()
         m.d.comb += [
-            write.addr.eq(Cat(gathering.token, gathering.bank) if self.banks == 2 else gathering.token),
+            write.addr.eq(Cat(gathering["token"], gathering["bank"]) if self.banks == 2 else gathering["token"]),
             write.data.eq(delayed(m, advance, self.act.p.s_a, STATIONARY_INPUT_STAGES + self.rows, "s_a")),
-            write.en.eq(advance & gathering.valid),
+            write.en.eq(advance & gathering["valid"]),
             read.addr.eq(Cat(token.row, token.bank) if self.banks == 2 else token.row),
         ]
         return read.data

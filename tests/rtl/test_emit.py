@@ -6,10 +6,15 @@ import os
 import re
 
 import pytest
+from amaranth import Module
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
 
 from mixflight.arch.errors import InputError
+from mixflight.rtl import emit
 from mixflight.rtl.emit import emit_verilog, merge_identical
 from mixflight.rtl.inspect import inspect_verilog
+from mixflight.rtl.placed_copy import WRITING, place
 from mixflight.rtl.tops import TOPS, balanced_lanes, mixpe_array
 
 
@@ -79,6 +84,68 @@ def test_equal_modules_merge_from_the_leaves_up():
                                     leaf.format("u_1"), other]), "t")
     assert modules(text) == ["t_u_x", "t_u", "t_u_2", "t"]
     assert re.findall(r"^  (\w+) (u_\d)", text, re.M) == [("t_u", "u_0"), ("t_u", "u_1"), ("t_u_2", "u_2")]
+
+
+COPIED = {
+    "shift-add": {"two_pass": True, "split": 2, "zero": "int4"},
+    "aligned": {"zero": "int4"},
+    "float": {"zero": "f16-min"},
+    "centred": {"dataflow": "weight-stationary", "zero": "f16-min"},
+}
+
+
+@pytest.mark.parametrize("pe", COPIED)
+def test_copies_give_the_text_that_elaborating_every_part_gives(pe):
+    def text(platform):
+        return emit._written(mixpe_array(rows=2, cols=3, lanes=3, pe=pe, **COPIED[pe]), "array", platform)
+
+    copied = text(WRITING)      # None if the ports of a copy were not its part's
+    assert merge_identical(copied, "array") == merge_identical(text(None), "array")
+
+
+def test_a_stationary_array_has_one_module_of_sums():
+    text = emit_verilog(mixpe_array(dataflow="weight-stationary", rows=2, cols=3, lanes=1), "array")
+    assert [name for name in modules(text) if "sums" in name] == ["array_sums"]
+    assert instances(text, "array_sums") == 3
+    assert "port$" not in text
+
+
+class Counter(wiring.Component):
+    """Adds."""
+
+    def __init__(self):
+        super().__init__({"step": In(4), "count": Out(4)})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.d.sync += self.count.eq(self.count + self.step)
+        return m
+
+
+class Counters(wiring.Component):
+    """Three counters, the last with a step of its own where ``step`` is given."""
+
+    def __init__(self, step=None):
+        self.last_step = step
+        super().__init__({"step": In(4), "count": Out(4).array(3)})
+
+    def elaborate(self, platform):
+        m = Module()
+        for index in range(3):
+            counter = Counter()
+            place(m, platform, f"counter_{index}", counter, like="counter_0")
+            step = self.last_step if index == 2 and self.last_step else self.step
+            m.d.comb += [counter.step.eq(step), self.count[index].eq(counter.count)]
+        return m
+
+
+def test_a_copy_with_a_constant_input_is_elaborated():
+    text = emit_verilog(Counters(), "counters")
+    assert modules(text) == ["counters_counter", "counters"]
+    assert instances(text, "counters_counter") == 3
+    other = emit_verilog(Counters(step=5), "counters")
+    assert modules(other) == ["counters_counter", "counters_counter_2", "counters"]
+    assert "module counters_counter_2 (clk, count, rst);" in other
 
 
 def test_lanes_follow_the_group():
