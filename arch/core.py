@@ -21,6 +21,9 @@ PORT_MPUS = 8
 EXTRA_PORTS = 2
 """Ports of a core beside those that feed the matrix units: small buffers and instructions (the paper's + 2)."""
 
+DEEPEST_QUEUE = 64
+"""Entries of an instruction queue; more is a slip of the pen."""
+
 IndexCoding = Literal["four_bit", "bitmap", "rank"]
 INT8_MACS_PER_DSP = {"dsp48e2": 2, "dsp58": 3}
 
@@ -260,6 +263,8 @@ class Controller(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     def __post_init__(self) -> None:
         _at_least(self, 1, "queue_depth", "fetch_bytes_per_cycle")
+        if self.queue_depth > DEEPEST_QUEUE:
+            raise ValueError(f"queue_depth must be at most {DEEPEST_QUEUE}, not {self.queue_depth}")
         _at_least(self, 0, "issue_cycles", "loop_cycles", "barrier_cycles")
 
 

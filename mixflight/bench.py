@@ -5,6 +5,8 @@ another tool, named in the row. Nothing is asserted: a slow machine gives slow f
 """
 
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -276,11 +278,59 @@ def space_figures() -> list[Figure]:
     ]  # fmt: skip
 
 
+def core_figures() -> list[Figure]:
+    """Instructions a second of the engine of FlightLLM cores on a compiled decode step, every one executed: with the
+    transfers timed by bank and row, and without; then with equal layers skipped. And the six published requests."""
+    from mixflight.arch.accelerator import core_machines
+    from mixflight.sim.core.execution import compile_streams, execute
+    from mixflight.sim.core.scenario import Cores
+    from mixflight.sim.core.units import Units
+    from mixflight.workloads.model import model_named
+    from mixflight.workloads.recipe import recipe_named
+    from mixflight.workloads.trace import decode_traces
+
+    machine, model, recipe = core_machines()["flightllm-u280"], model_named("llama2-7b"), recipe_named("w4a8g128")
+    program = Cores(machine, model, recipe, max_context=512).program(next(iter(decode_traces(model, recipe, 511, 1))))
+    count = sum(len(program.streams[index]) for index in program.core_of)
+    figures = []
+    for name, rows, repeat, goal in (
+        ("core engine, rows timed", True, False, 2e6), ("core engine, no rows", False, False, 20e6),
+        ("core engine, no rows, layers skipped", False, True, 20e6),
+    ):  # fmt: skip
+        units = Units(machine, rows=rows)
+
+        def run(units: Units = units, repeat: bool = repeat) -> object:
+            return execute(units, compile_streams(units, program.streams, program.core_of), repeat=repeat)
+
+        figures.append(Figure(
+            name=name, value=count / median_seconds(run), unit="instructions/s", reference=goal, larger_is_better=True,
+            reference_source=f"goal {goal:.0e}",
+        ))  # fmt: skip
+
+    code = "from mixflight import bench; bench.published_requests()"
+    cold = median_seconds(lambda: subprocess.run([sys.executable, "-c", code], check=True), repeats=1)
+    return [
+        *figures,
+        Figure(name="six published requests, cold", value=cold, unit="s", reference=3, reference_source="goal 3 s"),
+        Figure(name="a published request, warm", value=median_seconds(published_requests) / 6, unit="s", reference=0.3,
+               reference_source="goal 0.3 s"),
+    ]  # fmt: skip
+
+
+def published_requests() -> None:
+    """The six requests of FlightLLM's README under its own rules, from nothing."""
+    from mixflight.published import published_simulator
+
+    for prefill in (128, 512):
+        for decode in (512, 1024, 1536):
+            published_simulator("flightllm-vhk158", "llama2-7b", None).run(prefill, decode)
+
+
 def main() -> None:
     """Print the table."""
     from mixflight.workloads.fetch import fetch_model
 
-    figures = simulation_figures() + compile_figures()
+    figures = simulation_figures() + compile_figures() + core_figures()
     try:
         figures += generation_figures(fetch_model("smollm2"))
         figures += evaluation_figures(fetch_model("smollm2"))

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from mixflight.arch.core import DEEPEST_QUEUE
 from mixflight.arch.isa import CLASSES
 from mixflight.mapping.core_program import BUFFERS
 from mixflight.sim.core.units import CHANNELS, FIELDS, LIMIT, TICKS
@@ -25,8 +26,11 @@ from mixflight.sim.core.units import CHANNELS, FIELDS, LIMIT, TICKS
 N = len(CLASSES)
 LD, ST, MM, MV, MISC, SYS = range(N)
 RING = 256
-DEPTH = 64
-"""Most instructions a queue can hold."""
+DEPTH = DEEPEST_QUEUE  # a power of two
+SNAPSHOTS = 24
+"""States kept to recognise one that comes again."""
+TOKENS = 64
+"""Most tokens of a core in a state that is kept."""
 
 # Layout of a core's row of the state.
 POS, AT, DISPATCHED_AT, NOW, FRONT, LAST_END, LAST_OP, BEFORE_SYNC = range(8)
@@ -80,10 +84,10 @@ def _dispatch(s: Any, program: Any, order: Any, first: Any, count: Any, depth: i
         pushed = s[PUSHED + c]
         if pushed - s[STARTED + c] >= depth:
             break
-        slot = c * DEPTH + pushed % DEPTH
+        slot = c * DEPTH + (pushed & (DEPTH - 1))
         time = s[DISPATCHED_AT] + issue
         if pushed >= depth:
-            time = max(time, s[START_TIME + c * DEPTH + (pushed - depth) % DEPTH])
+            time = max(time, s[START_TIME + c * DEPTH + ((pushed - depth) & (DEPTH - 1))])
         s[DISPATCHED_AT] = time
         s[QUEUE_INDEX + slot] = index
         s[QUEUE_TIME + slot] = time
@@ -100,7 +104,7 @@ def _candidate(s: Any, c: int, program: Any, room: Any) -> Any:
     started = s[STARTED + c]
     if s[PUSHED + c] == started:
         return NEVER, _OWN
-    slot = c * DEPTH + started % DEPTH
+    slot = c * DEPTH + (started & (DEPTH - 1))
     index = s[QUEUE_INDEX + slot]
     start, why = s[FREE + c], _OWN
     if s[QUEUE_TIME + slot] > start:
@@ -114,9 +118,9 @@ def _candidate(s: Any, c: int, program: Any, room: Any) -> Any:
                 taken = s[TAKEN + pair]
                 if taken == s[PUT + pair]:
                     return NEVER, _OWN
-                time = s[TOKEN_TIME + pair * RING + taken % RING]
+                time = s[TOKEN_TIME + pair * RING + (taken & (RING - 1))]
                 if time > start:
-                    start, why = time, s[TOKEN_LIMIT + pair * RING + taken % RING]
+                    start, why = time, s[TOKEN_LIMIT + pair * RING + (taken & (RING - 1))]
     if c <= ST:
         first = program[index, FIRST]
         for channel in range(first, first + program[index, WIDTH]):
@@ -154,7 +158,7 @@ def _account(s: Any, spent: Any, operator: int, limit: int, why: int, start: int
 def _start(s: Any, c: int, start: int, why: int, program: Any, spent: Any) -> Any:
     """Start the head of queue ``c``; (end, mask of classes that got a token, whether a ring is full)."""
     started = s[STARTED + c]
-    slot = c * DEPTH + started % DEPTH
+    slot = c * DEPTH + (started & (DEPTH - 1))
     index = s[QUEUE_INDEX + slot]
     s[START_TIME + slot] = start
     s[STARTED + c] = started + 1
@@ -200,8 +204,8 @@ def _start(s: Any, c: int, start: int, why: int, program: Any, spent: Any) -> An
                 put = s[PUT + pair]
                 if put - s[TAKEN + pair] >= RING:
                     full = True
-                s[TOKEN_TIME + pair * RING + put % RING] = end
-                s[TOKEN_LIMIT + pair * RING + put % RING] = own + 16 * latency
+                s[TOKEN_TIME + pair * RING + (put & (RING - 1))] = end
+                s[TOKEN_LIMIT + pair * RING + (put & (RING - 1))] = own + 16 * latency
                 s[PUT + pair] = put + 1
                 woken |= 1 << other
     return end, woken, full
@@ -237,7 +241,7 @@ def _advance(
             return FINISHED if s[POS] >= len(order) else STUCK
         start = max(start, s[NOW])
         why = whys[best]
-        index = s[QUEUE_INDEX + best * DEPTH + s[STARTED + best] % DEPTH]
+        index = s[QUEUE_INDEX + best * DEPTH + (s[STARTED + best] & (DEPTH - 1))]
         if best == SYS and program[index, SYNC]:
             if go < 0:
                 s[BEFORE_SYNC] = start
@@ -261,7 +265,7 @@ def _advance(
 
 
 @njit(cache=True)
-def _snapshot(state: Any, orders: Any, order_first: Any, into: Any) -> int:
+def _snapshot(state: Any, orders: Any, order_first: Any, depth: int, into: Any) -> int:
     """Write what the future depends on, relative to now and to the place in the program; numbers written."""
     n = 0
     for core in range(state.shape[0]):
@@ -280,22 +284,25 @@ def _snapshot(state: Any, orders: Any, order_first: Any, into: Any) -> int:
             into[n + 2] = s[PUSHED + c] - s[STARTED + c]
             n += 3
             for item in range(s[STARTED + c], s[PUSHED + c]):
-                into[n] = s[QUEUE_INDEX + c * DEPTH + item % DEPTH]
-                into[n + 1] = s[QUEUE_TIME + c * DEPTH + item % DEPTH] - now
+                into[n] = s[QUEUE_INDEX + c * DEPTH + (item & (DEPTH - 1))]
+                into[n + 1] = s[QUEUE_TIME + c * DEPTH + (item & (DEPTH - 1))] - now
                 n += 2
-            for back in range(DEPTH):
+            for back in range(depth):
                 item = s[STARTED + c] - 1 - back
-                into[n] = max(s[START_TIME + c * DEPTH + item % DEPTH] - now, -NEVER) if item >= 0 else -NEVER
+                into[n] = max(s[START_TIME + c * DEPTH + (item & (DEPTH - 1))] - now, -NEVER) if item >= 0 else -NEVER
                 n += 1
         for channel in range(CHANNEL, PUT):
             into[n] = max(s[channel] - now, -(1 << 24))
             n += 1
         for pair in range(N * N):
-            into[n] = s[PUT + pair] - s[TAKEN + pair]
-            n += 1
+            if s[PUT + pair] == s[TAKEN + pair]:
+                continue
+            into[n] = pair
+            into[n + 1] = s[PUT + pair] - s[TAKEN + pair]
+            n += 2
             for item in range(s[TAKEN + pair], s[PUT + pair]):
-                into[n] = max(s[TOKEN_TIME + pair * RING + item % RING] - now, 0)
-                into[n + 1] = s[TOKEN_LIMIT + pair * RING + item % RING]
+                into[n] = max(s[TOKEN_TIME + pair * RING + (item & (RING - 1))] - now, 0)
+                into[n + 1] = s[TOKEN_LIMIT + pair * RING + (item & (RING - 1))]
                 n += 2
     return n
 
@@ -345,8 +352,8 @@ def run(
     cores = state.shape[0]
     go = np.int64(-1)
     taken = 0
-    room_for = 96 if repeat else 0
-    width = cores * (5 + N * (3 + 3 * DEPTH) + PUT - CHANNEL + N * N * (1 + 2 * 32))
+    room_for = SNAPSHOTS if repeat else 0
+    width = cores * (5 + N * (3 + 3 * depth) + PUT - CHANNEL + 4 * TOKENS)
     snapshots = np.zeros((room_for, width), np.int64)
     sizes = np.zeros(room_for, np.int64)
     places = np.zeros((room_for, cores), np.int64)
@@ -380,11 +387,13 @@ def run(
             last_position = state[0, POS]
             tokens = 0
             for core in range(cores):
+                held = 0
                 for pair in range(N * N):
-                    tokens = max(tokens, state[core, PUT + pair] - state[core, TAKEN + pair])
-            if tokens > 32:
+                    held += state[core, PUT + pair] - state[core, TAKEN + pair]
+                tokens = max(tokens, held)
+            if tokens > TOKENS:
                 continue
-            sizes[taken] = _snapshot(state, orders, order_first, snapshots[taken])
+            sizes[taken] = _snapshot(state, orders, order_first, depth, snapshots[taken])
             nows[taken] = state[0, NOW]
             for core in range(cores):
                 places[taken, core] = state[core, POS]
@@ -409,3 +418,5 @@ def run(
                     last_position = state[0, POS]
                 break
             taken += 1
+            if taken == room_for:
+                taken = 0

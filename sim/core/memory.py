@@ -59,15 +59,15 @@ class ChannelTiming(msgspec.Struct, frozen=True, kw_only=True):
         stripe = self.channels.dram.stripe_bytes
         before = np.concatenate([[-1], (start + size)[:-1]])
         goes_on = before == start
-        offset = start % stripe // _GRAIN * _GRAIN
-        lead = np.where(goes_on, -1, -(-(before % stripe) // _GRAIN) * _GRAIN)
+        offset = start % stripe // _GRAIN
+        lead = np.where(goes_on, -1, -(-(before % stripe) // _GRAIN))
         if write:
             lead = np.zeros_like(lead)
-        keys, inverse = np.unique(np.stack([size, offset, lead]), axis=1, return_inverse=True)
+        keys, inverse = np.unique((size << 24) | (offset << 12) | (lead + 1), return_inverse=True)
         times = np.array([
-            _added_ns(self.channels.standard, self.channels.request_bytes, self.channels.outstanding, one, at, behind,
-                      write)
-            for one, at, behind in keys.T.tolist()
+            _added_ns(self.channels.standard, self.channels.request_bytes, self.channels.outstanding, key >> 24,
+                      (key >> 12 & 0xFFF) * _GRAIN, ((key & 0xFFF) - 1) * _GRAIN, write)
+            for key in keys.tolist()
         ])  # fmt: skip
         factor = refresh_factor(self.channels.standard) if self.refresh else 1.0
         found[real] = np.maximum(port, self._cycles(1.0) * factor * times[inverse.reshape(-1)]) / self.speed

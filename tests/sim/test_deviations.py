@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mixflight.arch.accelerator import accelerator_named, accelerators
@@ -118,3 +119,39 @@ def test_d9_floats_as_int8_take_the_time_of_int8_and_the_bytes_of_fp16():
     assert ratio == pytest.approx(1.99, abs=0.01)
     assert "1.99 times" in TEXT
     assert "within 0.5 %" in TEXT
+
+
+def test_d10_a_stream_of_loads_takes_what_the_whole_stream_takes():
+    from mixflight.arch.accelerator import core_machines
+    from mixflight.sim.core.memory import ChannelTiming
+    from mixflight.sim.dram import stream_time
+
+    machine = core_machines()["flightllm-u280"]
+    timing = ChannelTiming(channels=machine.hbm, clock_mhz=machine.clock_mhz)
+    for size in (4096, 65536, 1 << 20):
+        count = (8 << 20) // size
+        apart = timing.occupancy(np.full(count, size), np.arange(count) * size, write=False).sum()
+        whole = stream_time(machine.hbm.dram, bytes=count * size, request_bytes=512, outstanding=16)
+        assert apart + timing.latency_cycles == pytest.approx(whole * machine.clock_mhz / 1e3, rel=0.002)
+    assert "within 0.2 %" in TEXT
+
+
+def test_d12_and_d13_effects_of_the_corrected_u280():
+    from mixflight.arch.accelerator import core_machines
+    from mixflight.sim.core.scenario import Cores, Effects
+    from mixflight.workload import load_workload
+
+    workload = load_workload("llama2-7b", "flightllm")
+
+    def rate(**effects: bool) -> float:
+        machine = core_machines()["flightllm-u280"]
+        cores = Cores(machine, workload.model, workload.recipe, max_context=2048, effects=Effects(**effects))
+        return machine.clock_mhz * 1e6 / cores.step(640).cycles
+
+    base = rate()
+    assert base == pytest.approx(93, abs=1)
+    assert base / rate(rows=False) == pytest.approx(1 - 0.08, abs=0.01)
+    assert rate(on_chip=False) / base == pytest.approx(1 - 0.04, abs=0.005)
+    for effect in ("fill", "ports", "exchange"):
+        assert rate(**{effect: False}) / base == pytest.approx(1, abs=0.001)
+    assert "93 token/s" in TEXT
