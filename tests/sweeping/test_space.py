@@ -104,3 +104,9 @@ def test_comparisons_know_their_doubt():
     assert comparison.may_hold({"power_w": 2.05, "limit": 3}, bands)
     assert not comparison.surely_holds({"power_w": 1.95, "limit": 3}, bands)
     assert comparison.surely_holds({"power_w": 1.95, "limit": 3.2}, bands)
+
+
+@pytest.mark.parametrize("name", studies())
+def test_the_page_says_what_the_studies_found(name):
+    page = (studies()[name].resolve().parents[2] / "docs" / "sweeps.md").read_text()
+    assert space_named(name).finding in page
