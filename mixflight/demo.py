@@ -18,6 +18,7 @@ import msgspec
 import numpy as np
 
 import mixflight
+from mixflight.arch.accelerator import array_named
 from mixflight.arch.errors import InputError
 from mixflight.machines import Machine, run
 from mixflight.reports import document as doc
@@ -107,7 +108,7 @@ def _run(folder: Path, staging: Path, pool: ThreadPoolExecutor, step: Step, fetc
     checks = _checks(path, chosen)
     verification = _verify(chosen, checks, build, real=path is not None)
     step("synthesising and writing the page")
-    accelerators = [machine.accelerator for machine in machines]
+    accelerators = [array_named(name) for name in EVIDENCE]
     prices, technologies = doc.prices_of(accelerators)
     document = doc.Document(
         version=doc.VERSION, mixflight=mixflight.__version__,

@@ -222,7 +222,8 @@ def _dot(element: Any, data: Operands) -> Stream:
 def _joined(values: Array, parts: int, bits: int) -> Array:
     """``parts`` neighbours as one word, the first one lowest."""
     places = np.arange(parts) * bits
-    return ((values.reshape(-1, parts) & ((1 << bits) - 1)) << places).sum(axis=1)
+    joined: Array = ((values.reshape(-1, parts) & ((1 << bits) - 1)) << places).sum(axis=1)
+    return joined
 
 
 def _float_codes(element: Any, data: Operands) -> Stream:
