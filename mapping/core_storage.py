@@ -27,7 +27,7 @@ class Storage(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes of instructions of lengths 1 ... ``max_context``, both stages, all cores.
 
     ``unshared``, ``bucketed``, ``shared`` (by equal cores), ``merged`` (transfers): in the published encoding.
-    ``compact``: distinct compact texts with their constants.
+    ``compact``: distinct compact texts with their constants. ``files_of``: by stage, whose files each core uses.
     """
 
     max_context: int
@@ -36,6 +36,7 @@ class Storage(msgspec.Struct, frozen=True, kw_only=True):
     shared: int
     merged: int
     compact: int
+    files_of: dict[str, tuple[int, ...]]
 
 
 def storage_of(
@@ -44,23 +45,32 @@ def storage_of(
 ) -> Storage:  # fmt: skip
     """The accounting of both stages."""
     unshared = bucketed = shared = merged = compact = 0
+    files_of: dict[str, tuple[int, ...]] = {}
     for stage, (network, texts) in (("decode", decode), ("prefill", prefill)):
-        bucket = DECODE_BUCKET if stage == "decode" else PREFILL_BUCKET
         lengths = np.arange(1, max_context + 1)
-        files = np.arange(bucket, max_context + bucket, bucket).clip(max=max_context)
-        seen: set[tuple[int, ...]] = set()
-        for text in texts:
+        files = bucket_lengths(stage, max_context)
+        seen: dict[tuple[int, ...], int] = {}
+        owners = []
+        for core, text in enumerate(texts):
             plain, wide = _bytes_by_length(stage, text, network, machine, max_context)
             unshared += int(plain[lengths].sum())
             bucketed += int(plain[files].sum())
             compact += INSTRUCTION_BYTES * len(text.text.stream) + WORD_BYTES * len(text.text.constants)
             key = tuple(plain[files].tolist())
             if key not in seen:
-                seen.add(key)
+                seen[key] = core
                 shared += int(plain[files].sum())
                 merged += int(wide[files].sum())
+            owners.append(seen[key])
+        files_of[stage] = tuple(owners)
     return Storage(max_context=max_context, unshared=unshared, bucketed=bucketed, shared=shared, merged=merged,
-                   compact=compact)  # fmt: skip
+                   compact=compact, files_of=files_of)  # fmt: skip
+
+
+def bucket_lengths(stage: str, max_context: int) -> NDArray[np.int64]:
+    """The lengths that have a file."""
+    bucket = DECODE_BUCKET if stage == "decode" else PREFILL_BUCKET
+    return np.arange(bucket, max_context + bucket, bucket).clip(max=max_context)
 
 
 def _bytes_by_length(

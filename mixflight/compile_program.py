@@ -1,7 +1,7 @@
 """What ``mixflight compile`` writes: programs for all lengths, a memory image, a manifest and a register map."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,11 @@ from mixflight.arch.errors import InputError
 from mixflight.arch.isa import to_bytes
 from mixflight.files import whole_file
 from mixflight.mapping.core_assembler import Register
-from mixflight.mapping.core_compile import CoreCompiler, CoreText
+from mixflight.mapping.core_compile import CoreCompiler, CoreText, prefill_registers, registers_of
 from mixflight.mapping.core_image import core_image
 from mixflight.mapping.core_network import Network, network_of
-from mixflight.mapping.core_storage import Storage, storage_of
+from mixflight.mapping.core_published import published_words
+from mixflight.mapping.core_storage import Storage, bucket_lengths, storage_of
 from mixflight.mapping.core_tiles import slot_bytes
 from mixflight.workload import load_workload, model_file
 from mixflight.workloads.model import models
@@ -29,6 +30,8 @@ from mixflight.workloads.trace import decode_traces, prefill_trace
 ENCODINGS = ("compact", "published")
 DEFAULT_CONTEXT = 2048
 STAGES = ("decode", "prefill")
+PUBLISHED_LIMIT_BYTES = 256 << 20
+"""More bytes of files in the published encoding are written on request only."""
 
 
 class Compiled(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,10 +84,17 @@ class _Folder:
 
     def put(self, name: str, data: bytes, **about: object) -> None:
         """Write a file and keep its record."""
-        with whole_file(self.folder / name) as part:
-            part.write_bytes(data)
-        digest = hashlib.sha256(data).hexdigest()
-        self.files.append({"path": name, "bytes": len(data), "sha256": digest, **about})
+        self.put_parts(name, (data,), **about)
+
+    def put_parts(self, name: str, parts: Iterable[bytes], **about: object) -> None:
+        """The same of a file that comes in parts."""
+        digest, size = hashlib.sha256(), 0
+        with whole_file(self.folder / name) as path, path.open("wb") as file:
+            for data in parts:
+                file.write(data)
+                digest.update(data)
+                size += len(data)
+        self.files.append({"path": name, "bytes": size, "sha256": digest.hexdigest(), **about})
         self.advance()
 
     def manifest(self, compiled: Compiled, *, with_image: bool) -> None:
@@ -109,6 +119,32 @@ def write(compiled: Compiled, model: str, folder: Path, advance: Callable[[], No
     into.put("registers.h", header(compiled).encode(), what="register map")
     into.manifest(compiled, with_image=tensors is not None)
     return into.files
+
+
+def write_published(compiled: Compiled, folder: Path, advance: Callable[[], None]) -> list[Record]:
+    """Write a file in the published encoding for each bucket of lengths, stage and distinct core; the manifest last."""
+    into = _Folder(folder, advance)
+    for stage, registers, field in (("decode", registers_of, "context"), ("prefill", prefill_registers, "tokens")):
+        for core, text in enumerate(compiled.texts[stage]):
+            if compiled.storage.files_of[stage][core] != core:
+                continue
+            for length in bucket_lengths(stage, compiled.max_context).tolist():
+                network = msgspec.structs.replace(compiled.networks[stage], **{field: length})
+                values = registers(text, network, compiled.machine)
+                pieces = text.sequencer.expand({int(Register[name]): value for name, value in values.items()})
+                words = (run.astype("<u4").tobytes() for run in published_words(pieces))
+                into.put_parts(f"core{core}.{stage}.{length}.published.bin", words, what="published program",
+                               core=core, stage=stage, length=length)  # fmt: skip
+    into.manifest(compiled, with_image=False)
+    return into.files
+
+
+def check_size(compiled: Compiled, limit: int, *, agreed: bool) -> None:
+    """An InputError if files in the published encoding would take more than ``limit`` bytes and no one agreed to it."""
+    need = compiled.storage.merged
+    if need > limit and not agreed:
+        raise InputError(f"files in the published encoding must take at most {limit:,} bytes, not {need:,}; --yes "
+                         "writes them, --count-only counts, a smaller --max-context makes fewer")  # fmt: skip
 
 
 def write_manifest(compiled: Compiled, model: str, folder: Path, advance: Callable[[], None]) -> list[Record]:

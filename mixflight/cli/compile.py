@@ -1,5 +1,6 @@
 """``mixflight compile``: programs of FlightLLM cores for all lengths, and the memory image that they run on."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -22,7 +23,7 @@ def register(app: typer.Typer) -> None:
         ] = None,
         recipe: RecipeOption = None,
         encoding: Annotated[
-            str, typer.Option("--encoding", help="compact (one text for all lengths) or published (to count).")
+            str, typer.Option("--encoding", help="compact: one text for all lengths; published: a file a bucket.")
         ] = "compact",
         max_context: Annotated[
             int | None, typer.Option("--max-context", min=1, help="Longest context; without it 2048.", metavar="C")
@@ -30,27 +31,45 @@ def register(app: typer.Typer) -> None:
         count_only: Annotated[
             bool, typer.Option("--count-only", help="Write the manifest only, no program and no memory image.")
         ] = False,
+        yes: Annotated[
+            bool, typer.Option("--yes", help="Write files in the published encoding however many bytes they take.")
+        ] = False,
         json: JsonOption = False,
     ) -> None:  # fmt: skip
         """Instructions for every length, memory image, manifest and register map of FlightLLM cores.
 
         Example: mixflight compile --arch flightllm-u280 --model smollm2 -o build/prog
         """
-        from mixflight.compile_program import ENCODINGS, compile_model, write, write_manifest
+        from mixflight.compile_program import (
+            ENCODINGS,
+            PUBLISHED_LIMIT_BYTES,
+            check_size,
+            compile_model,
+            write,
+            write_manifest,
+            write_published,
+        )  # fmt: skip
 
         if encoding not in ENCODINGS:
             raise InputError(f"encoding must be one of {', '.join(ENCODINGS)}, not {encoding!r}")
-        if encoding == "published" and not count_only:
-            raise InputError("encoding published must come with --count-only: its files for all lengths take gigabytes")
         if output is None and not count_only:
             raise InputError("compile must have an output folder (-o DIR), or --count-only")
         compiled = compile_model(arch, model, recipe, max_context)
+        if encoding == "published" and not count_only:
+            check_size(compiled, PUBLISHED_LIMIT_BYTES, agreed=yes)
+            sys.stderr.write(f"{compiled.storage.merged:,} bytes in the published encoding\n")
         files = []
         with progress() as bar:
             task = bar.add_task("files", total=None)
             if output is not None:
-                writer = write_manifest if count_only else write
-                files = writer(compiled, model, output, lambda: bar.advance(task))
+
+                def advance() -> None:
+                    bar.advance(task)
+
+                if encoding == "published" and not count_only:
+                    files = write_published(compiled, output, advance)
+                else:
+                    files = (write_manifest if count_only else write)(compiled, model, output, advance)
         storage = compiled.storage
         document = {
             "machine": compiled.machine.name, "model": compiled.model, "recipe": compiled.recipe, "encoding": encoding,
