@@ -58,6 +58,24 @@ def node_scaling(source: str, source_v: float, target: str, target_v: float) -> 
     return Scaling(area=new.area / old.area, delay=delay, energy=energy, source=_table().source)
 
 
+def node_scaling_between(source: str, source_v: float, *, above: str, below: str, share: float,
+                         target_v: float) -> Scaling:
+    """Factors to a node that the table lacks: ``share`` of the way from node ``above`` to ``below``, geometrically.
+
+    The way is that of the logarithm of the feature size: 28 nm is log(32 / 28) / log(32 / 16) = 0.193 of it from 32 to
+    16 nm.
+    """
+    if not 0 <= share <= 1:
+        raise InputError(f"a node between two must be a share in 0..1 of the way, not {share}")
+    first, last = (node_scaling(source, source_v, name, target_v) for name in (above, below))
+
+    def between(one: float, other: float) -> float:
+        return one ** (1 - share) * other ** share
+
+    return Scaling(area=between(first.area, last.area), delay=between(first.delay, last.delay),
+                   energy=between(first.energy, last.energy), source=first.source)
+
+
 def _at(polynomial: tuple[float, ...], volts: float) -> float:
     value = 0.0
     for coefficient in polynomial:

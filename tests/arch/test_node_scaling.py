@@ -1,7 +1,7 @@
 import pytest
 
 from mixflight.arch.errors import InputError
-from mixflight.arch.node_scaling import node_scaling
+from mixflight.arch.node_scaling import node_scaling, node_scaling_between
 
 
 def test_factors_worked_out_by_hand():
@@ -20,8 +20,17 @@ def test_there_and_back_is_nothing_and_a_smaller_node_takes_less():
         assert getattr(there, name) < getattr(node_scaling("180", 1.8, "45-hp", 0.9), name) < 1
 
 
+def test_a_node_between_two_is_their_geometric_mean_half_way():
+    first, last = node_scaling("180", 1.8, "32-hp", 0.9), node_scaling("180", 1.8, "16-hp", 0.9)
+    found = node_scaling_between("180", 1.8, above="32-hp", below="16-hp", share=0.5, target_v=0.9)
+    for name in ("area", "delay", "energy"):
+        assert getattr(found, name) ** 2 == pytest.approx(getattr(first, name) * getattr(last, name))
+    with pytest.raises(InputError, match=r"share in 0\.\.1 of the way, not 1\.5"):
+        node_scaling_between("180", 1.8, above="32-hp", below="16-hp", share=1.5, target_v=0.9)
+
+
 @pytest.mark.parametrize(("arguments", "message"), [
-    (("180", 1.8, "28", 0.9), "must be one of 180, 45-hp, 32-hp, not '28'"),
+    (("180", 1.8, "28", 0.9), "must be one of 180, 45-hp, 32-hp, 16-hp, 7-hp, not '28'"),
     (("180", 0.5, "45-hp", 0.9), "must hold at the supplies"),
 ])
 def test_what_the_table_does_not_have_is_refused(arguments, message):
