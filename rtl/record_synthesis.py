@@ -48,6 +48,13 @@ PRESETS: Mapping[str, Preset] = {
     "mixpe-array-lut": Preset(top="mixpe-array", dsp=False),
     "mixpe-array-split-lut": Preset(top="mixpe-array", given={"split": 4}, dsp=False),
     "mul4x8-array-lut": Preset(top="mixpe-array", given={"pe": "multiply"}, dsp=False),
+    "centred-array-int4-lut": Preset(top="mixpe-array", given={"pe": "centred", "zero": "int4"}, dsp=False),
+    "int8-array-lut": Preset(top="mixpe-array", given={"pe": "int8"}, dsp=False),
+    "dequantise-array-lut": Preset(top="mixpe-array", given={"pe": "dequantise"}, dsp=False),
+    "aligned-array-lut": Preset(top="mixpe-array", given={"pe": "aligned"}, dsp=False),
+    "float-array-lut": Preset(top="mixpe-array", given={"pe": "float"}, dsp=False),
+    "fp16-array-lut": Preset(top="mixpe-array", given={"pe": "fp16"}, dsp=False),
+    "stationary-array-lut": Preset(top="mixpe-array", given={"dataflow": "weight-stationary"}, dsp=False),
 }
 """Name → what is synthesised. The ``-lut`` rows keep multipliers in LUTs, so that PEs can be compared in one unit."""
 
