@@ -5,6 +5,7 @@
     verify_stationary   a weight-stationary array: the same
     verify_pe       a processing element: its operands alone, then random groups with gaps
     verify_function a function unit: every significand, or a million points and the edges, then stalls
+    verify_widen    the widening unit: every width, padding, stalls
 
 All return a :class:`Row`. A failed check is a line of the row, not an exception.
 """
@@ -24,6 +25,7 @@ from mixflight.rtl.harness import Build, Result, build_model, run_jobs
 from mixflight.rtl.primitive_models import models_for
 from mixflight.rtl.sfu_functions import FunctionUnit
 from mixflight.rtl.weight_stationary_array import WeightStationaryArray
+from mixflight.rtl.widen import Widen
 from mixflight.sim.array_timing import array_cycles
 from mixflight.sim.golden.array import lane_values
 from mixflight.verify_csd import check_chain
@@ -31,9 +33,11 @@ from mixflight.verify_pe import build_element, check_element
 from mixflight.verify_sfu import build_function, check_function
 from mixflight.verify_stationary import check_stationary
 from mixflight.verify_tiles import GROUP, PROMPT, REAL_TENSORS, Tile, digits_tile, random_tile, real_tiles
+from mixflight.verify_widen import check_widen
 
 __all__ = ["PROMPT", "REAL_TENSORS", "Check", "Row", "Tile", "array_checks", "compare", "plan", "random_tile",
-           "real_source", "real_tiles", "verify_array", "verify_function", "verify_pe", "verify_top"]
+           "real_source", "real_tiles", "verify_array", "verify_function", "verify_pe", "verify_top",
+           "verify_widen"]
 
 Mutate = Callable[[str], str]
 """Changes the emitted text: how the tests make sure that wrong hardware is found."""
@@ -133,6 +137,8 @@ def verify_top(chosen: ChosenTop, *, model: Path | None = None, seed: int = 0, m
         return verify_chain(chosen, seed=seed, mutate=mutate)
     if isinstance(chosen.component, FunctionUnit):
         return verify_function(chosen, seed=seed, mutate=mutate)
+    if isinstance(chosen.component, Widen):
+        return verify_widen(chosen, seed=seed, mutate=mutate)
     if not hasattr(chosen.component, "lanes"):
         return verify_pe(chosen, seed=seed, mutate=mutate)
     array = chosen.component
@@ -290,6 +296,15 @@ def verify_function(chosen: ChosenTop, *, seed: int = 0, mutate: Mutate | None =
     return Row(top=chosen.top, configuration=dict(chosen.parameters), tests=outcome.tests, failures=outcome.failures,
                cycles_rtl=outcome.cycles_rtl, cycles_sim=outcome.cycles_sim, real_tiles=0, values=outcome.values,
                messages=outcome.messages, build_s=round(driver.seconds, 2), run_s=round(outcome.run_s, 2))
+
+
+def verify_widen(chosen: ChosenTop, *, seed: int = 0, mutate: Mutate | None = None) -> Row:
+    """Run the widening unit over runs of every width, with padding and stalls."""
+    build = _build(chosen, mutate)
+    outcome = check_widen(chosen.component, build, seed=seed)
+    return Row(top=chosen.top, configuration=dict(chosen.parameters), tests=outcome.tests, failures=outcome.failures,
+               cycles_rtl=outcome.cycles_rtl, cycles_sim=outcome.cycles_sim, real_tiles=0, values=outcome.values,
+               messages=outcome.messages, build_s=round(build.seconds, 2), run_s=round(outcome.run_s, 2))
 
 
 def _build(chosen: ChosenTop, mutate: Mutate | None) -> Build:

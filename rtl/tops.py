@@ -18,6 +18,7 @@ from mixflight.rtl.pe_shift_add import ShiftAddPE
 from mixflight.rtl.sfu_functions import ExpUnit, ReciprocalUnit, RsqrtUnit
 from mixflight.rtl.systolic_array import SystolicArray
 from mixflight.rtl.weight_stationary_array import WeightStationaryArray
+from mixflight.rtl.widen import Widen
 
 
 def balanced_lanes(*, rows: int, cols: int, group: int) -> int:
@@ -90,5 +91,6 @@ TOPS = {
     "sfu-exp": ExpUnit,
     "sfu-reciprocal": ReciprocalUnit,
     "sfu-rsqrt": RsqrtUnit,
+    "widen": Widen,
 }
 """Top name -> what builds the component from keyword parameters, each with a default."""

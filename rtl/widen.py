@@ -33,9 +33,10 @@ class Widen(wiring.Component):
     """Quanta that the queue holds: a word is taken while it fits whatever is done with the rest."""
 
     def __init__(self, *, lanes: int = 16, beats_max: int = 1 << 16):
-        for name, value in (("lanes", lanes), ("beats_max", beats_max)):
-            if value < 1:
-                raise InputError(f"{name} must be at least 1, not {value}, in a widening unit")
+        if lanes < 2 or lanes % 2:
+            raise InputError(f"lanes must be even, so that a word is whole bytes, not {lanes}, in a widening unit")
+        if beats_max < 1:
+            raise InputError(f"beats_max must be at least 1, not {beats_max}, in a widening unit")
         self.lanes, self.beats_max = lanes, beats_max
         run = data.StructLayout({"bits": 4, "signed": 1, "beats": range(beats_max + 1)})
         word = data.StructLayout({"data": PORT_QUANTA * lanes, "last": 1})
