@@ -225,12 +225,14 @@ class Sequencer:
         values = np.empty((len(sources), _WIDTH), np.int64)
         for (first, last, before, count), end in zip(distinct, ends, strict=True):
             self._run(first, last, before, constants, sources[end - count : end], values[end - count : end])
-        kinds = np.where(sources < 0, CLASS_INDEX["SYS"], self.text.kinds[sources]).astype(np.uint8)
+        kinds, cuts_at, local, sorted_values = _by_class(
+            sources, values, ends, self.text.kinds, self.local, CLASS_INDEX["SYS"], len(CLASSES)
+        )
         tables, cuts = {}, {}
         for index, kind in enumerate(CLASSES):
-            at = np.flatnonzero(kinds == index)
-            tables[kind] = self._table(kind, index, sources[at], values[at])
-            cuts[kind] = [0, *np.searchsorted(at, ends).tolist()]
+            first, last = int(cuts_at[index, 0]), int(cuts_at[index, -1])
+            tables[kind] = self._table(kind, index, local[first:last], sorted_values[first:last])
+            cuts[kind] = (cuts_at[index] - first).tolist()
         starts = [0, *ends.tolist()]
         return tuple(
             Piece(
@@ -243,10 +245,9 @@ class Sequencer:
             for number in range(len(distinct))
         )
 
-    def _table(self, kind: str, index: int, sources: Ints, values: Ints) -> dict[str, Ints]:
-        local = self.local[sources]
+    def _table(self, kind: str, index: int, local: Ints, values: Ints) -> dict[str, Ints]:
         if kind == "SYS":
-            return self._sys_table(index, sources, values, np.where(sources < 0, -1, local))
+            return self._sys_table(index, values, local)
         found = {name: column[local] for name, column in self.statics[index].items()}
         for first, items in ((0, OPERANDS[kind][0]), (_SIZES, OPERANDS[kind][1])):
             for column, (name, *_) in enumerate(items, first):
@@ -257,8 +258,8 @@ class Sequencer:
             found |= {f"{name}_address": slot * self.slot_bytes[buffer] for name, buffer in streamed.items()}
         return {name: found[name] for name in COLUMNS[kind]}
 
-    def _sys_table(self, index: int, sources: Ints, values: Ints, local: Ints) -> dict[str, Ints]:
-        control = sources < 0
+    def _sys_table(self, index: int, values: Ints, local: Ints) -> dict[str, Ints]:
+        control = local < 0
         found: dict[str, Any] = {}
         for name in COLUMNS["SYS"]:
             if name == "bytes":
@@ -267,7 +268,7 @@ class Sequencer:
                 found[name] = np.where(control, values[:, 0], 0)
             else:
                 column = self.statics[index][name]
-                plain = column[np.maximum(local, 0)] if len(column) else np.zeros(len(sources), np.int64)
+                plain = column[np.maximum(local, 0)] if len(column) else np.zeros(len(local), np.int64)
                 found[name] = np.where(control, CONTROL if name == "operation" else 0, plain)
         return found
 
@@ -278,6 +279,39 @@ def _registers(given: Mapping[int, int]) -> Ints:
     for number, value in given.items():
         registers[number] = value
     return registers
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]
+def _by_class(
+    sources: NDArray[Any], values: NDArray[Any], ends: NDArray[Any], kinds_of: NDArray[Any], local_of: NDArray[Any],
+    control: int, classes: int,
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:  # fmt: skip
+    """(Class of each row; where each class and piece begins among rows sorted by class; row of the text's table, -1
+    for control; values), the last two sorted by class."""
+    rows = len(sources)
+    kinds = np.empty(rows, np.uint8)
+    cuts = np.zeros((classes, len(ends) + 1), np.int64)
+    piece = 0
+    for row in range(rows):
+        while row >= ends[piece]:
+            piece += 1
+        kinds[row] = control if sources[row] < 0 else kinds_of[sources[row]]
+        cuts[kinds[row], piece + 1] += 1
+    at = 0
+    for kind in range(classes):
+        for number in range(len(ends) + 1):
+            at += cuts[kind, number]
+            cuts[kind, number] = at
+    next_of = cuts[:, 0].copy()
+    local = np.empty(rows, np.int64)
+    found = np.empty_like(values)
+    for row in range(rows):
+        to = next_of[kinds[row]]
+        next_of[kinds[row]] = to + 1
+        local[to] = -1 if sources[row] < 0 else local_of[sources[row]]
+        for column in range(values.shape[1]):
+            found[to, column] = values[row, column]
+    return kinds, cuts, local, found
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
