@@ -4,7 +4,8 @@ from typing import Any
 
 import msgspec
 
-from mixflight.arch.accelerator import Accelerator, array_named
+from mixflight.arch.accelerator import Accelerator, accelerator_named
+from mixflight.arch.core import CoreMachine
 from mixflight.arch.strict_toml import convert
 from mixflight.sweeping.fields import FREE, numbers, symbol, with_value
 from mixflight.sweeping.space import Assignment, Lengths, Space
@@ -12,6 +13,9 @@ from mixflight.workload import OWN_FORMAT_OF_PRESETS, Workload, load_workload
 from mixflight.workloads.recipe import Recipe
 
 _STRINGS = ("arch", "model", "recipe", "float_operands")
+
+
+_Base = tuple[type[Accelerator | CoreMachine], dict[str, Any], dict[str, int | float]]
 
 
 class WorkloadKey(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,7 +31,7 @@ class WorkloadKey(msgspec.Struct, frozen=True, kw_only=True):
 class Design(msgspec.Struct, frozen=True, kw_only=True):
     """A point made whole; ``derived`` are the values of its derived fields."""
 
-    accelerator: Accelerator
+    accelerator: Accelerator | CoreMachine
     workload: WorkloadKey
     derived: dict[str, int | float]
     symbols: dict[str, int | float]
@@ -39,14 +43,14 @@ class Designer:
     def __init__(self, space: Space) -> None:
         self.space = space
         self.formulas = space.formulas()
-        self.bases: dict[str, tuple[dict[str, Any], dict[str, int | float]]] = {}
+        self.bases: dict[str, _Base] = {}
         self.workloads: dict[WorkloadKey, Workload] = {}
 
     def design(self, values: Assignment) -> Design:
         """The design of ``values``; one that cannot be is an InputError."""
         space = self.space
         whole = {name: str(values.get(name, getattr(space, name))) for name in _STRINGS}
-        base, known = self._base(whole["arch"])
+        kind, base, known = self._base(whole["arch"])
         table, symbols = dict(base), dict(known)
         lengths = msgspec.structs.asdict(space.scenario)
         changes = []
@@ -64,7 +68,7 @@ class Designer:
                 symbols[symbol(path)] = value
         derived = self._derive(table, lengths, symbols)
         return Design(
-            accelerator=convert(table, Accelerator, "the point"),
+            accelerator=convert(table, kind, "the point"),
             workload=WorkloadKey(
                 model=whole["model"], recipe=whole["recipe"], changes=tuple(changes),
                 lengths=convert(lengths, Lengths, "the point's scenario"), float_operands=whole["float_operands"],
@@ -72,12 +76,13 @@ class Designer:
             derived=derived, symbols=symbols,
         )  # fmt: skip
 
-    def _base(self, arch: str) -> tuple[dict[str, Any], dict[str, int | float]]:
-        """The preset as tables, and its numbers and the scenario's by symbol."""
+    def _base(self, arch: str) -> "_Base":
+        """The preset's kind, it as tables, and its numbers and the scenario's by symbol."""
         if arch not in self.bases:
-            table: dict[str, Any] = msgspec.to_builtins(array_named(arch))
+            found = accelerator_named(arch)
+            table: dict[str, Any] = msgspec.to_builtins(found)
             lengths = {"scenario": msgspec.structs.asdict(self.space.scenario)}
-            self.bases[arch] = table, dict(numbers({**table, **lengths}))
+            self.bases[arch] = type(found), table, dict(numbers({**table, **lengths}))
         return self.bases[arch]
 
     def _derive(

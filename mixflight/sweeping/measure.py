@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from mixflight.arch.core import CoreMachine
 from mixflight.arch.errors import InputError
 from mixflight.sim.table_engine import (
     Counted,
@@ -111,7 +112,10 @@ class Evaluator:
         return row
 
     def _phases(self, design: Design, tier: Tier) -> Row:
-        tables, machine = self._tables(design.workload), design.accelerator
+        machine = design.accelerator
+        if isinstance(machine, CoreMachine):
+            return self._core_phases(machine, design.workload)
+        tables = self._tables(design.workload)
         part = slice_of(machine)
         phases = []
         for name in ("prefill", "decode" if tier == "engine" else "decode_sampled"):
@@ -124,6 +128,17 @@ class Evaluator:
             phases.append(phase_result(machine, self.counts.get(key, count), table.tokens))
         first, second = phases
         return {**phase_quantities(first, second), "prefill_bound_by": first.bound_by, "bound_by": second.bound_by}
+
+    def _core_phases(self, machine: CoreMachine, key: WorkloadKey) -> Row:
+        """Cores have no tier but the engine; ``Space.check`` saw to that."""
+        from mixflight.sim.core.simulate import simulate_cores
+
+        workload, lengths = self.designer.workload(key), key.lengths
+        found = simulate_cores(
+            machine, workload.model, workload.recipe, key.recipe, lengths.prefill, lengths.decode, lengths.batch
+        )
+        phases = phase_quantities(found.prefill, found.decode)
+        return {**phases, "prefill_bound_by": found.prefill.bound_by, "bound_by": found.decode.bound_by}
 
     def _tables(self, key: WorkloadKey) -> Tables:
         def build() -> Tables:

@@ -6,7 +6,9 @@ from typing import Literal
 import msgspec
 
 from mixflight.arch.accelerator import Accelerator
+from mixflight.arch.core import CoreMachine
 from mixflight.sim.mixpe_corrected.array_area import array_area, reference_area
+from mixflight.sim.simulate import Phase
 from mixflight.sim.table_engine import PhaseResult
 
 Kind = Literal["time", "speed", "energy", "efficiency", "power", "bytes"]
@@ -15,6 +17,9 @@ EXACT = {
     "area_um2": "PEs and dequantisation lanes in OSU 0.18 um cells; none for weight-stationary arrays",
     "area_over_int8": "the same over that of the 32 x 32 INT8 array with a lane for 128 PEs",
     "pes": "processing elements",
+    "dsp": "DSP blocks of a machine of cores",
+    "uram": "URAM blocks of a machine of cores",
+    "bram36": "BRAM36 blocks of a machine of cores",
     "peak_gmacs_per_s": "10^9 MACs a second of all PEs",
     "sram_kib": "buffers together",
     "weight_bytes": "weights that a decoded token needs, as stored",
@@ -49,8 +54,11 @@ class Slack(msgspec.Struct, frozen=True, kw_only=True):
 CERTAIN = 0.005
 
 
-def exact_quantities(accelerator: Accelerator) -> dict[str, float | None]:
+def exact_quantities(accelerator: Accelerator | CoreMachine) -> dict[str, float | None]:
     """Of the machine alone."""
+    if isinstance(accelerator, CoreMachine):
+        blocks = {name: float(getattr(accelerator, name)) for name in ("dsp", "uram", "bram36")}
+        return {**blocks, "peak_gmacs_per_s": accelerator.peak_macs_per_s / 1e9}
     area, buffers = array_area(accelerator.array), accelerator.buffers
     return {
         "area_um2": area,
@@ -61,7 +69,7 @@ def exact_quantities(accelerator: Accelerator) -> dict[str, float | None]:
     }
 
 
-def phase_quantities(prefill: PhaseResult, decode: PhaseResult) -> dict[str, float]:
+def phase_quantities(prefill: PhaseResult | Phase, decode: PhaseResult | Phase) -> dict[str, float]:
     """The estimated ones, of the two phases."""
     return {
         "prefill_time_ms": prefill.time_ms, "decode_time_ms": decode.time_ms,

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from mixflight.arch.core import CoreMachine
 from mixflight.arch.errors import InputError
 from mixflight.files import whole_file
 from mixflight.sim.table_engine import Tier
@@ -24,6 +25,8 @@ from mixflight.sweeping.workers import Job, Workers
 
 PART: dict[Tier, int] = {"closed-form": 512, "engine": 16}
 """Points of a part: what a crash can lose of each worker's work."""
+CORE_PART = 1
+"""The same of machines of cores, whose points take seconds."""
 ROUNDS = 4
 WIDER = 1.25
 """By how much more than the largest disagreement seen the next screening allows for."""
@@ -81,9 +84,14 @@ class _Sweep:
     def __init__(self, store: Store, space: Space, workers: Workers, on_progress: OnProgress) -> None:
         self.store, self.space, self.workers, self.on_progress = store, space, workers, on_progress
         self.text = space.digest_text()
+        self.cores = isinstance(space.base_machine(), CoreMachine)
         self.excluded: Counter[str] = Counter()
         self.errors: Counter[str] = Counter()
         self.looked_at = self.evaluated = self.computed = 0
+
+    def part(self, tier: Tier) -> int:
+        """Points of a part."""
+        return CORE_PART if self.cores else PART[tier]
 
     def measured(self, jobs: Sequence[Job], progress: Progress) -> Iterator[Chunk]:
         """Chunks of all jobs: those of parts that are there are read, the others are measured and kept."""
@@ -123,7 +131,7 @@ class _Sweep:
     def _chosen(self, tier: Tier) -> Iterator[tuple[Chunk, Progress]]:
         indices = points(self.space)
         progress = Progress(stage=tier, total=len(indices))
-        for chunk in self.measured(jobs_of(tier, indices, tier), progress):
+        for chunk in self.measured(jobs_of(tier, indices, tier, self.part(tier)), progress):
             yield chunk, progress
         self.looked_at = len(indices)
 
@@ -134,7 +142,7 @@ class _Sweep:
 
         def measure(indices: Sequence[int]) -> list[Row]:
             nonlocal parts
-            jobs = jobs_of(tier, indices, tier, parts)
+            jobs = jobs_of(tier, indices, tier, self.part(tier), parts)
             parts += len(jobs)
             new = list(self.measured(jobs, progress))
             chunks.extend(new)
@@ -149,14 +157,13 @@ class _Sweep:
     def engine(self, indices: Sequence[int], round_: int) -> list[Row]:
         """Measure ``indices`` by the engine, in order of the points."""
         progress = Progress(stage="engine", total=len(indices), front=len(indices))
-        jobs = jobs_of("engine", indices, f"engine-{round_}")
+        jobs = jobs_of("engine", indices, f"engine-{round_}", self.part("engine"))
         rows = [row for chunk in self.measured(jobs, progress) for row in chunk.rows]
         return sorted(rows, key=lambda row: int(row["index"]))
 
 
-def jobs_of(tier: Tier, indices: Sequence[int], stage: str, first: int = 0) -> list[Job]:
-    """Parts of ``indices``, numbered from ``first`` on."""
-    size = PART[tier]
+def jobs_of(tier: Tier, indices: Sequence[int], stage: str, size: int, first: int = 0) -> list[Job]:
+    """Parts of ``indices`` of ``size`` points, numbered from ``first`` on."""
     return [
         (f"{stage}-{first + place:06d}", tier, indices[start : start + size])
         for place, start in enumerate(range(0, len(indices), size))

@@ -230,3 +230,19 @@ def test_the_table_is_for_people_and_fits_a_terminal(tmp_path):
     assert done.stderr == ""
     assert "96 points measured, 0 left out by constraints, 0 failed" in done.stdout
     assert "engine against closed form, at most: time" in done.stdout
+
+
+def test_machines_of_cores_go_through_the_engine_alone(tmp_path):
+    text = TOML.replace('arch = "mixpe-w4a8"', 'arch = "flightllm-u280"\nfidelity = "engine"').split("[axes]")[0]
+    text += '[axes]\ncores = [1, 2, 5]\n"memory_unit.index_coding" = ["four_bit", "bitmap"]\n'
+    (tmp_path / "space.toml").write_text(text)
+    found = document("sweep", tmp_path / "space.toml", "-o", tmp_path / "out", "--jobs", 1)
+    assert (found["evaluated"], found["failed"]) == (6, 2)
+    assert all("5 cores" in error or "fit its device" in error for error in found["errors"])
+    one = document("simulate", "--arch", "flightllm-u280", "--model", "smollm2-135m", "--recipe", "w4a8g32",
+                   "--prefill", 24, "--decode", 6)  # fmt: skip
+    rows = list(stored_rows(tmp_path / "out", "engine"))
+    assert len(rows) == 6 and one["decode"]["time_ms"] > 0
+    assert {row["dsp"] for row in rows if row["cores"] == 2} == {4230.0}
+    (tmp_path / "space.toml").write_text(text.replace('fidelity = "engine"', ""))
+    assert "must have fidelity engine" in refusal("sweep", tmp_path / "space.toml", "-o", tmp_path / "no")
