@@ -145,3 +145,16 @@ def test_the_split_array_is_as_fast_as_said(smollm2_path):
     assert "bound by DRAM" in README
     whole, blocks = counts_named("mixpe-array-lut"), counts_named("mixpe-array-split-lut")
     assert f"{blocks.lut / whole.lut - 1:.1%} more LUTs".replace("%", " %") in README
+
+
+def test_flightllms_figures_are_what_the_engine_gives():
+    from mixflight import flightllm_corrected as study
+
+    u280 = study.Machine(study.U280)
+    rate = u280.rate_at(study.CONTEXT)
+    ideal = study.Machine(study.U280, study.EFFECTS["row-timing-and-refresh"]).rate_at(study.CONTEXT)
+    assert f"decodes {rate:.1f} tokens/s" in TEXT
+    assert f"rows and refresh cost {100 * (ideal / rate - 1):.1f} %" in TEXT
+    assert f"still be {study.serial_rate(u280):.1f} tokens/s" in TEXT
+    share = 100 * 55 * study.PAPER_BYTES / 1e9 / u280.machine.hbm.peak_gb_s
+    assert f"55 move {share:.0f} % of the HBM's peak" in TEXT
