@@ -5,6 +5,7 @@ the figures themselves.
 """
 
 import functools
+import math
 from pathlib import Path
 
 import msgspec
@@ -70,7 +71,7 @@ def node_scaling_between(source: str, source_v: float, *, above: str, below: str
     first, last = (node_scaling(source, source_v, name, target_v) for name in (above, below))
 
     def between(one: float, other: float) -> float:
-        return one ** (1 - share) * other ** share
+        return math.exp((1 - share) * math.log(one) + share * math.log(other))
 
     return Scaling(area=between(first.area, last.area), delay=between(first.delay, last.delay),
                    energy=between(first.energy, last.energy), source=first.source)
