@@ -19,7 +19,7 @@ ARCH_PES: Mapping[PeKind, str] = {
 """PE kinds of accelerator presets → the array's own names."""
 
 MOST_PES = 4096
-"""Of an array that is emitted: 2,048 take 20 to 30 s of a processor to write, 4,096 twice that."""
+"""Of an array that is emitted: 2,048 take 20 to 30 s of a processor to write."""
 
 
 @dataclass(frozen=True, kw_only=True)
