@@ -7,7 +7,7 @@ import msgspec
 from mixflight.arch.accelerator import Accelerator, accelerator_named
 from mixflight.arch.core import CoreMachine
 from mixflight.arch.errors import InputError
-from mixflight.sim.core.simulate import simulate_cores
+from mixflight.sim.core.simulate import path_named, simulate_cores
 from mixflight.sim.simulate import FloatOperands, Simulation, simulate
 from mixflight.workload import load_workload
 
@@ -31,19 +31,19 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
 
 def run(
     machine: Machine, model: str, prefill: int, decode: int, batch: int = 1, mode: str = "corrected",
-    float_operands: str = "refuse",
+    float_operands: str = "refuse", path: str = "auto",
 ) -> Simulation:  # fmt: skip
-    """Simulate ``model`` on ``machine``; ``float_operands`` (refuse or int8): what integer arrays do with floats."""
+    """Simulate ``model`` on ``machine``; ``float_operands`` (refuse or int8): what integer machines do with floats;
+    ``path`` (auto, fused, general) of cores."""
     if mode not in MODES:
         raise InputError(f"mode must be {' or '.join(MODES)} for {machine.accelerator.name}, not {mode!r}")
     workload = load_workload(model, machine.recipe)
     operands = float_operands_named(float_operands)
     if isinstance(machine.accelerator, CoreMachine):
-        if operands != "refuse":
-            raise InputError(f"--float-operands must be refuse for the cores of {machine.accelerator.name}")
         return simulate_cores(
-            machine.accelerator, workload.model, workload.recipe, workload.recipe.name, prefill, decode, batch
-        )
+            machine.accelerator, workload.model, workload.recipe, workload.recipe.name, prefill, decode, batch,
+            float_operands=operands, path=path_named(path),
+        )  # fmt: skip
     return simulate(
         machine.accelerator, workload.model, workload.recipe, workload.recipe.name, prefill, decode, batch,
         operands,

@@ -7,9 +7,9 @@ import msgspec
 from mixflight.arch.core import CoreMachine
 from mixflight.arch.errors import InputError
 from mixflight.machines import Machine, run
-from mixflight.sim.simulate import Phase
+from mixflight.sim.simulate import Phase, Simulation
 from mixflight.workloads.quantities import FITTING
-from mixflight.workloads.recipe import Recipe, recipes
+from mixflight.workloads.recipe import Recipe, Scenario, recipes
 
 ARCHS = ("mixpe-w4a8", "flightllm-u280")
 
@@ -24,7 +24,8 @@ class PhaseRun(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RecipeRun(msgspec.Struct, frozen=True, kw_only=True):
-    """One recipe on one machine; ``refused`` says why there are no numbers. ``float_operands`` ran as INT8."""
+    """One recipe on one machine; ``refused`` says why there are no numbers. ``float_operands`` ran as INT8; ``path``:
+    whether cores ran fused layers or any operators (general)."""
 
     id: str
     recipe: str
@@ -36,6 +37,7 @@ class RecipeRun(msgspec.Struct, frozen=True, kw_only=True):
     decode: PhaseRun | None = None
     float_operands: tuple[str, ...] = ()
     refused: str = ""
+    path: str = ""
 
 
 def presets_of_methods() -> list[Recipe]:
@@ -52,14 +54,23 @@ def run_recipe(recipe: Recipe, arch: str) -> RecipeRun:
     )  # fmt: skip
     try:
         machine = Machine.parse(arch, recipe.name)
-        # Cores are compiled for the formats of a recipe: what they cannot multiply they refuse.
-        floats = "refuse" if isinstance(machine.accelerator, CoreMachine) else "int8"
-        found = run(machine, scenario.model, scenario.prefill, scenario.decode, float_operands=floats)
+        found = _run(machine, scenario)
     except InputError as error:
         return msgspec.structs.replace(about, refused=str(error))
     return msgspec.structs.replace(
-        about, prefill=_phase(found.prefill), decode=_phase(found.decode), float_operands=found.int8_operands
-    )
+        about, prefill=_phase(found.prefill), decode=_phase(found.decode), float_operands=found.int8_operands,
+        path=found.path,
+    )  # fmt: skip
+
+
+def _run(machine: Machine, scenario: Scenario) -> Simulation:
+    """Fused layers on cores where they stand for the trace and fit the buffers, else operator by operator."""
+    try:
+        return run(machine, scenario.model, scenario.prefill, scenario.decode, float_operands="int8")
+    except InputError:
+        if not isinstance(machine.accelerator, CoreMachine):
+            raise
+    return run(machine, scenario.model, scenario.prefill, scenario.decode, float_operands="int8", path="general")
 
 
 def run_recipes(wanted: Sequence[Recipe], archs: Sequence[str]) -> list[RecipeRun]:

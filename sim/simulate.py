@@ -56,7 +56,7 @@ class Phase(msgspec.Struct, frozen=True, kw_only=True):
 
 class Simulation(msgspec.Struct, frozen=True, kw_only=True):
     """Prefill and decode of one scenario on one machine. ``mode`` says under which rules, ``int8_operands`` which
-    operators ran on INT8 in place of the floats of the recipe."""
+    operators ran on INT8 in place of the floats of the recipe, ``path`` how cores ran it: fused or general."""
 
     accelerator: str
     model: str
@@ -66,6 +66,7 @@ class Simulation(msgspec.Struct, frozen=True, kw_only=True):
     prefill: Phase
     decode: Phase
     int8_operands: tuple[str, ...] = ()
+    path: str = ""
 
 
 class Engine:

@@ -111,6 +111,11 @@ class Measured:
         return total, weights
 
 
+def resident_bytes(m: Measured) -> float:
+    """Bytes of weights as stored, head included, and of the caches after the prefill; towers and drafts left out."""
+    return _memory(m)
+
+
 def _stored(codec: Codec | Format, n: int, k: int) -> Stored:
     if isinstance(codec, Format):
         return Stored(codes=float(n * codec.row_bits(k)))

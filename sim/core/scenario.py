@@ -91,7 +91,7 @@ class Cores:
         spent, used = _padded(done.spent[core], operators), _padded(done.used[core], operators)
         return Run(
             names=program.names, kinds=program.kinds, cycles=done.total, instructions=done.instructions,
-            instruction_bytes=program.instruction_bytes, spent=spent, load=_load(spent, used), busy=done.shares,
+            instruction_bytes=program.instruction_bytes, spent=spent, load=load_of(spent, used), busy=done.shares,
             counts=counts,
         )  # fmt: skip
 
@@ -157,7 +157,7 @@ def limits(load: Floats) -> tuple[str, str]:
 _ENGINE = [LIMIT[name] for name in ("compute", "array edge", "lanes", "widening")]
 
 
-def _load(spent: Floats, used: Floats) -> Floats:
+def load_of(spent: Floats, used: Floats) -> Floats:
     """How long each resource was busy for each operator, or waited for; the matrix engine under its main limit."""
     load = spent.copy()
     for limit, kinds in (("dram", ("LD", "ST")), ("sfu", ("MISC",))):

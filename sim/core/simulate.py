@@ -1,31 +1,118 @@
-"""Prefill and decode of a scenario on FlightLLM cores, in the terms in which arrays are simulated."""
+"""Prefill and decode of a scenario on FlightLLM cores, in the terms in which arrays are simulated.
+
+A trace of a plain decoder runs *fused* (``mapping.core_compile``), any other one *general*, operator by operator
+(``mapping.core_general``). A decoder is plain where its steps follow each other token by token, no operator runs with a
+probability, and operators read what their formats and the context say.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, get_args
 
 import numpy as np
 
 from mixflight.arch.core import CoreMachine
+from mixflight.arch.errors import InputError
 from mixflight.arch.prices import PriceTable, machine_prices
+from mixflight.mapping.core_network import network_of
 from mixflight.sim.activity import Activity
+from mixflight.sim.core.general import GeneralCores
 from mixflight.sim.core.over_time import counts_over_time
 from mixflight.sim.core.scenario import Cores, Effects, Run, limits
 from mixflight.sim.cost import energy_by_component, total_energy
-from mixflight.sim.simulate import OperatorShare, Phase, Simulation
+from mixflight.sim.simulate import FloatOperands, OperatorShare, Phase, Simulation
+from mixflight.workloads.integer_operands import IntegerOperands
 from mixflight.workloads.model import Model
-from mixflight.workloads.trace import Formats, decode_traces, prefill_trace
+from mixflight.workloads.operators import Operator
+from mixflight.workloads.quantities import Measured, resident_bytes
+from mixflight.workloads.recipe import Recipe
+from mixflight.workloads.trace import Formats, Trace, decode_traces, prefill_trace
+
+Path = Literal["auto", "fused", "general"]
+
+
+def path_named(text: str) -> Path:
+    """The value of a ``path``."""
+    for known in get_args(Path):
+        if text == known:
+            return known  # type: ignore[no-any-return]
+    raise InputError(f"path must be one of {', '.join(get_args(Path))}, not {text!r}")
 
 
 def simulate_cores(
     machine: CoreMachine, model: Model, formats: Formats, formats_name: str, prefill: int, decode: int, batch: int = 1,
-    effects: Effects | None = None,
+    effects: Effects | None = None, float_operands: FloatOperands = "refuse", path: Path = "auto",
 ) -> Simulation:  # fmt: skip
-    """Prefill of ``prefill`` tokens, then ``decode`` steps at contexts prefill + 1 ... prefill + decode."""
-    cores = Cores(machine, model, formats, max_context=prefill + decode, batch=batch, effects=effects)
+    """Prefill of ``prefill`` tokens, then ``decode`` steps at contexts prefill + 1 ... prefill + decode.
+
+    ``path``: fused or general; auto takes fused for plain decoders. ``float_operands`` int8 runs general where there
+    are floats.
+    """
     first = prefill_trace(model, formats, prefill, batch, decode)
-    steps = sum(trace.macs for trace in decode_traces(model, formats, prefill, decode, batch))
+    steps = list(decode_traces(model, formats, prefill, decode, batch))
+    operands = IntegerOperands()
+    if float_operands == "int8":
+        first, steps = operands.of(first), [operands.of(trace) for trace in steps]
+    cores = Cores(machine, model, formats, max_context=prefill + decode, batch=batch, effects=effects)
+    if path == "auto":
+        path = "general" if operands.changed or not is_plain(first, steps, prefill) else "fused"
+    if path == "fused":
+        runs = cores.run(first), cores.decode(prefill, decode)
+    else:
+        _check_memory(machine, model, formats, prefill, decode, batch)
+        general = GeneralCores(cores.machine, cores.units)
+        runs = general.run([first], [1.0]), general.decode(steps)
     return Simulation(
         accelerator=machine.name, model=model.name, formats=formats_name, mode="corrected", batch=batch,
-        prefill=phase_of(cores.machine, cores.run(first), batch * prefill, first.macs),
-        decode=phase_of(cores.machine, cores.decode(prefill, decode), batch * decode, steps),
+        prefill=phase_of(cores.machine, runs[0], batch * prefill, first.macs),
+        decode=phase_of(cores.machine, runs[1], batch * decode, sum(trace.macs for trace in steps)),
+        int8_operands=operands.changed, path=path,
     )  # fmt: skip
+
+
+def is_plain(first: Trace, steps: Sequence[Trace], prefill: int) -> bool:
+    """Whether the fused layers stand for exactly what these traces say."""
+    contexts = [trace.context for trace in steps]
+    if contexts != list(range(prefill + 1, prefill + len(steps) + 1)):
+        return False
+    for trace in (first, *steps[:1], *steps[-1:]):
+        if trace.phase == "decode" and (trace.tokens != 1 or trace.kept != 1):
+            return False
+        if not all(_as_stated(operator, trace) for operator in trace.operators):
+            return False
+        try:
+            network_of(trace)
+        except InputError:
+            return False
+    return True
+
+
+def _as_stated(operator: Operator, trace: Trace) -> bool:
+    """Whether an operator is certain, sees the whole context, and reads rows of its format."""
+    weight = operator.weight
+    if operator.probability != 1 or (trace.phase == "decode" and operator.kind != "linear" and operator.density != 1):
+        return False
+    if operator.kind in ("qk", "av") and weight is not None:
+        tokens, length = (operator.n, operator.k) if operator.kind == "qk" else (operator.k, operator.n)
+        bits = operator.count * tokens * weight.row_bits(length)
+        return tokens == trace.context and abs(bits - 8 * operator.kv_read_bytes) <= 8 * operator.count * tokens
+    if operator.kind == "linear" and weight is not None and not operator.keep_m:
+        return operator.density == 1 and operator.weight_bytes == -(-operator.n * weight.row_bits(operator.k) // 8)
+    return True
+
+
+def _check_memory(
+    machine: CoreMachine, model: Model, formats: Formats, prefill: int, decode: int, batch: int
+) -> None:  # fmt: skip
+    """Weights and caches must fit the channels that cores own."""
+    if not isinstance(formats, Recipe):
+        return
+    need = round(resident_bytes(Measured(formats, model, prefill, decode, batch)))
+    room = machine.cores * machine.hbm.channels_per_core * machine.hbm.capacity_bytes // machine.hbm.channels
+    if need > room:
+        raise InputError(
+            f"{model.name} must fit the memory of {machine.name}: {need:,} of {room:,} bytes in the channels of its "
+            "cores"
+        )
 
 
 def phase_of(machine: CoreMachine, run: Run, tokens: int, macs: int) -> Phase:
