@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """Processing elements that add several products a step: registers, control and accumulator serve all of them."""
 
 from amaranth import *
