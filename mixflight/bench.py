@@ -93,7 +93,7 @@ def recipe_figures() -> list[Figure]:
 
     presets = presets_of_methods()
     started = time.perf_counter()
-    runs = run_recipes(presets, ARCHS)
+    runs = run_recipes(presets, ARCHS, jobs=2)
     seconds = time.perf_counter() - started
     done = sum(not item.refused for item in runs)
     return [

@@ -1,5 +1,7 @@
 """``mixflight recipes --simulate``: every preset in its scenario on each machine."""
 
+import os
+
 import msgspec
 import typer
 
@@ -11,7 +13,7 @@ from mixflight.workloads.recipe import recipe_named
 def simulate_recipes(names: list[str], archs: list[str], json: bool) -> None:
     """Simulate the presets ``names`` (none: all of methods) on ``archs``; exit status 1 if a machine refuses one."""
     wanted = [recipe_named(name) for name in names] or presets_of_methods()
-    rows = run_recipes(wanted, archs or ARCHS)
+    rows = run_recipes(wanted, archs or ARCHS, jobs=os.cpu_count() or 1)
     if json:
         print_json({"rows": [msgspec.to_builtins(row) for row in rows]})
     else:
@@ -29,6 +31,10 @@ def _print(rows: list[RecipeRun]) -> None:
              for row in rows if row.arch == arch and not row.refused],
         )  # fmt: skip
         for row in rows:
+            if row.arch == arch and row.layers < row.model_layers:
+                typer.echo(f"{row.recipe}: {row.layers} of the {row.model_layers} layers of {row.model} fit the memory")
+            if row.arch == arch and row.width < 1:
+                typer.echo(f"{row.recipe}: {row.model} in {row.width:g} of its width fits the memory")
             if row.arch == arch and row.refused:
                 typer.echo(f"{row.recipe} refused: {row.refused}")
     typer.echo("P prefill, D decode, GB off-chip; INT8: operators that ran on INT8 in place of the recipe's floats")

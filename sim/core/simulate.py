@@ -100,14 +100,23 @@ def _as_stated(operator: Operator, trace: Trace) -> bool:
     return True
 
 
+def room_bytes(machine: CoreMachine) -> int:
+    """Bytes of the channels that the cores of ``machine`` own."""
+    return machine.cores * machine.hbm.channels_per_core * machine.hbm.capacity_bytes // machine.hbm.channels
+
+
+def need_bytes(model: Model, recipe: Recipe, prefill: int, decode: int, batch: int = 1) -> int:
+    """Bytes of weights and caches of a scenario, as stored."""
+    return round(resident_bytes(Measured(recipe, model, prefill, decode, batch)))
+
+
 def _check_memory(
     machine: CoreMachine, model: Model, formats: Formats, prefill: int, decode: int, batch: int
 ) -> None:  # fmt: skip
     """Weights and caches must fit the channels that cores own."""
     if not isinstance(formats, Recipe):
         return
-    need = round(resident_bytes(Measured(formats, model, prefill, decode, batch)))
-    room = machine.cores * machine.hbm.channels_per_core * machine.hbm.capacity_bytes // machine.hbm.channels
+    need, room = need_bytes(model, formats, prefill, decode, batch), room_bytes(machine)
     if need > room:
         raise InputError(
             f"{model.name} must fit the memory of {machine.name}: {need:,} of {room:,} bytes in the channels of its "

@@ -48,6 +48,16 @@ def test_simulate_has_both_phases_and_says_what_ran_as_int8():
     assert "head" in by_name["flatquant"]["float_operands"]
 
 
+def test_simulate_on_cores_takes_what_of_the_model_fits_and_says_so():
+    found = document("recipes", "--simulate", "--arch", "flightllm-u280", "--only", "gear", "--only", "feather")
+    deep, narrow = found["rows"]
+    assert 1 <= deep["layers"] < deep["model_layers"]
+    assert (narrow["layers"], narrow["width"]) == (narrow["model_layers"], 0.5)
+    for row in (deep, narrow):
+        assert row["refused"] == ""
+        assert min(row[phase]["energy_mj"] for phase in ("prefill", "decode")) > 0
+
+
 def test_simulate_shows_what_a_machine_refuses():
     done = mixflight("recipes", "--simulate", "--arch", "tpu", "--only", "flatquant")
     assert done.returncode == 1
