@@ -11,6 +11,7 @@ from mixflight.rtl.bench_csd_chain import Slab, chain_job, chain_values
 from mixflight.rtl.harness import Build, Result, run_jobs
 from mixflight.sim.csd_timing import chain_cycles
 from mixflight.sim.golden.csd_chain import chain_sums, kept_weights
+from mixflight.verify_outcome import StreamOutcome
 
 CORNERS = (-128, -127, -1, 0, 1, 127)
 
@@ -31,16 +32,9 @@ class ChainCheck:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ChainOutcome:
-    """What was compared, what was wrong, and how busy the DSPs were while steps were taken without stalls."""
+class ChainOutcome(StreamOutcome):
+    """Beside the rest, how busy the DSPs were while steps were taken without stalls."""
 
-    tests: int
-    failures: int
-    messages: tuple[str, ...]
-    cycles_rtl: int
-    cycles_sim: int
-    values: int
-    run_s: float
     lanes_busy: Mapping[str, float]
     """Check → products that count, of all that the DSPs' lanes could do between the first step and the last."""
 

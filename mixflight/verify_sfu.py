@@ -1,6 +1,5 @@
 """Function units against golden: every significand, or a million points and the edges; stalls; cycles as computed."""
 
-import dataclasses
 import time
 from collections.abc import Iterator
 
@@ -12,6 +11,7 @@ from mixflight.rtl.pe_driver import Driver, build_driver, drive
 from mixflight.rtl.sfu_functions import FunctionUnit
 from mixflight.sim.golden import functions as golden
 from mixflight.sim.sfu_timing import function_cycles
+from mixflight.verify_outcome import StreamOutcome
 
 Bits = NDArray[np.uint32]
 
@@ -25,19 +25,6 @@ STALLED_CYCLES = 4000
 
 _INPUTS = ("x__payload", "x__valid", "y__ready")
 _OUTPUTS = ("y__payload", "y__valid", "x__ready")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class FunctionOutcome:
-    """What was compared, what was wrong, and the cycles of the runs without stalls."""
-
-    tests: int
-    failures: int
-    messages: tuple[str, ...]
-    cycles_rtl: int
-    cycles_sim: int
-    values: int
-    run_s: float
 
 
 def build_function(text: str, *, top: str) -> Driver:
@@ -98,7 +85,7 @@ def _edges(function: str) -> Bits:
     return inside
 
 
-def check_function(unit: FunctionUnit, driver: Driver, *, seed: int = 0, sample: int = 1) -> FunctionOutcome:
+def check_function(unit: FunctionUnit, driver: Driver, *, seed: int = 0, sample: int = 1) -> StreamOutcome:
     """Run a built unit over its operands without stalls, then over random ones with each of ``STALLS``."""
     random = np.random.default_rng(seed)
     start = time.perf_counter()
@@ -116,7 +103,7 @@ def check_function(unit: FunctionUnit, driver: Driver, *, seed: int = 0, sample:
         found, compared = _stalled(unit.function, driver, random, *stall)
         messages += [f"stalls {stall}: {message}" for message in found]
         tests, failures, values = tests + 1, failures + bool(found), values + compared
-    return FunctionOutcome(tests=tests, failures=failures, messages=tuple(messages[:20]), cycles_rtl=cycles_rtl,
+    return StreamOutcome(tests=tests, failures=failures, messages=tuple(messages[:20]), cycles_rtl=cycles_rtl,
                            cycles_sim=cycles_sim, values=values, run_s=time.perf_counter() - start)
 
 

@@ -13,6 +13,7 @@ from mixflight.rtl.harness import Build, Job, Result, run_jobs
 from mixflight.rtl.widen import Widen
 from mixflight.sim.golden.widen import widened
 from mixflight.sim.widen_timing import widen_cycles
+from mixflight.verify_outcome import StreamOutcome
 
 STALLS: tuple[Mapping[str, float], ...] = (
     {}, {"run": 0.5, "word": 0.3, "out": 0.3}, {"word": 0.8}, {"out": 0.8}, {"run": 0.9})
@@ -29,19 +30,6 @@ class Run:
     signed: bool
     beats: int
     octets: NDArray[np.uint8]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class WidenOutcome:
-    """What was compared, what was wrong, and the cycles of single runs without stalls."""
-
-    tests: int
-    failures: int
-    messages: tuple[str, ...]
-    cycles_rtl: int
-    cycles_sim: int
-    values: int
-    run_s: float
 
 
 def random_run(unit: Widen, random: np.random.Generator, *, bits: int, beats: int, padding: int = 0) -> Run:
@@ -65,7 +53,7 @@ def widen_job(unit: Widen, runs: Sequence[Run], *, stall: Mapping[str, float], s
                seed=seed)
 
 
-def check_widen(unit: Widen, build: Build, *, seed: int = 0) -> WidenOutcome:
+def check_widen(unit: Widen, build: Build, *, seed: int = 0) -> StreamOutcome:
     """Run a built unit over single runs of every width and length, then over many by turns with each stall."""
     random = np.random.default_rng(seed)
     cases: list[tuple[str, list[Run], Mapping[str, float]]] = [
@@ -93,7 +81,7 @@ def check_widen(unit: Widen, build: Build, *, seed: int = 0) -> WidenOutcome:
         failures += bool(found)
         messages += [f"{name}: {message}" for message in found]
         values += unit.lanes * sum(run.beats for run in runs)
-    return WidenOutcome(tests=len(cases), failures=failures, messages=tuple(messages[:20]), cycles_rtl=cycles_rtl,
+    return StreamOutcome(tests=len(cases), failures=failures, messages=tuple(messages[:20]), cycles_rtl=cycles_rtl,
                         cycles_sim=cycles_sim, values=values, run_s=sum(result.seconds for result in results))
 
 

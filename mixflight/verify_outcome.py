@@ -1,0 +1,16 @@
+"""What a verification of a stream component against golden found."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StreamOutcome:
+    """What was compared, what was wrong (the first messages), and the cycles of the runs without stalls."""
+
+    tests: int
+    failures: int
+    messages: tuple[str, ...]
+    cycles_rtl: int
+    cycles_sim: int
+    values: int
+    run_s: float
