@@ -1,32 +1,14 @@
 """The presets of cache methods (K1 ... K19) and of the first methods on tokens (T1 ... T17): all rows are there, their
 checks hold, and their traces contain what the methods do beside a format or a number of tokens."""
 
-import functools
 
 import pytest
+from method_presets import preset, traces
 
-from mixflight.workloads.model import model_named
-from mixflight.workloads.recipe import recipes
 from mixflight.workloads.recipe_checks import rows_of
-from mixflight.workloads.trace import decode_traces, prefill_trace
 
 IDS = [f"K{i}" for i in range(1, 20)] + [f"T{i}" for i in range(1, 18)]
 FAMILY = {"K": "cache", "T": "tokens"}
-
-
-@functools.cache
-def preset(row):
-    (found,) = [recipe for recipe in recipes().values() if recipe.id == row]
-    return found
-
-
-@functools.cache
-def traces(row):
-    recipe = preset(row)
-    scenario = recipe.scenario
-    model = model_named(scenario.model)
-    steps = list(decode_traces(model, recipe, scenario.prefill, 2))
-    return prefill_trace(model, recipe, scenario.prefill, 1, scenario.decode), steps
 
 
 @pytest.mark.parametrize("row", IDS)
@@ -35,7 +17,7 @@ def test_a_row_says_where_it_is_from_and_its_checks_hold(row):
     assert recipe.family == FAMILY[row[0]]
     assert all((recipe.source, recipe.confidence, recipe.note, recipe.scenario))
     assert [(found.quantity, found.ours) for found in rows_of(recipe) if found.status == "fail"] == []
-    prefill, steps = traces(row)
+    prefill, steps = traces(row, 2)
     assert prefill.macs > 0
     assert all(step.macs > 0 for step in steps)
 
@@ -77,7 +59,7 @@ CONTAINS = {
 
 @pytest.mark.parametrize("row", CONTAINS)
 def test_a_trace_contains_the_operators_of_the_method(row):
-    prefill, steps = traces(row)
+    prefill, steps = traces(row, 2)
     first, later = CONTAINS[row]
     assert first <= {op.name for op in prefill.operators}
     assert later <= {op.name for step in steps for op in step.operators}
@@ -89,37 +71,37 @@ def _formats(trace, name="qk"):
 
 def test_caches_of_several_formats_are_computed_part_by_part():
     for row in ("K2", "K4", "K9", "K10"):  # pivots, layers, salient tokens
-        prefill, steps = traces(row)
+        prefill, steps = traces(row, 2)
         assert len(_formats(prefill)) > 1, row
         assert len(_formats(steps[0])) > 1, row
-    low_rank = {(op.n, op.k) for op in traces("K7")[1][0].operators if op.name == "qk"}
+    low_rank = {(op.n, op.k) for op in traces("K7", 2)[1][0].operators if op.name == "qk"}
     assert {(4, 128), (1024, 4), (1024, 128)} <= low_rank  # the factors of 64-token blocks beside codes and outliers
 
 
 def test_heads_and_layers_have_budgets_of_their_own():
-    duo = [op for op in traces("K14")[1][0].operators if op.name == "qk"]
+    duo = [op for op in traces("K14", 2)[1][0].operators if op.name == "qk"]
     assert {op.n for op in duo} == {320, 16385}
     assert len({op.count for op in duo if op.n == 320}) > 10  # streaming heads of a layer
-    assert len({op.n for op in traces("K11")[1][0].operators if op.name == "qk"}) > 20
-    assert {op.n for op in traces("K13")[1][0].operators if op.name == "qk"} == {2048, 4096}
+    assert len({op.n for op in traces("K11", 2)[1][0].operators if op.name == "qk"}) > 20
+    assert {op.n for op in traces("K13", 2)[1][0].operators if op.name == "qk"} == {2048, 4096}
 
 
 def test_loaded_keys_are_not_computed():
-    prefill, _ = traces("K16")
+    prefill, _ = traces("K16", 2)
     assert {op.m for op in prefill.operators if op.name == "q"} == {128}
     assert {op.n for op in prefill.operators if op.name == "qk" and op.m == 128} == {3968, 128}
 
 
 def test_what_a_predictor_costs_against_the_attention_that_it_replaces():
     """A published predictor runs 309 M products a head and step at 16 K tokens; scores and output take 4.2 M."""
-    step = traces("K5")[1][1]
+    step = traces("K5", 2)[1][1]
     predictor = sum(op.macs for op in step.operators if op.name.startswith("predictor"))
     assert predictor / 32 == pytest.approx(309e6, rel=2e-3)
     assert predictor > 70 * 32 * 2 * 128 * 16384
 
 
 def test_pruned_values_save_bytes_and_no_multiplies():
-    recipe, (prefill, _) = preset("K6"), traces("K6")
+    recipe, (prefill, _) = preset("K6"), traces("K6", 2)
     tokens = recipe.scenario.prefill
     assert sum(len(op.layers) * op.macs for op in prefill.operators if op.name == "qk") == (
         32 * 32 * 128 * tokens * (tokens + 1) // 2

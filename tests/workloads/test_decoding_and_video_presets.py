@@ -1,35 +1,19 @@
 """The presets of the later methods on tokens (T18 ... T33) and of decoding (D1 ... D30): all rows are there, their checks
 hold, their traces contain what the methods do, and they run on an integer machine."""
 
-import functools
 
 import pytest
+from method_presets import preset, traces
 
 from mixflight.arch.accelerator import accelerator_named
 from mixflight.sim.simulate import simulate
 from mixflight.workloads.model import model_named
-from mixflight.workloads.recipe import recipe_named, recipes
+from mixflight.workloads.recipe import recipe_named
 from mixflight.workloads.recipe_checks import identical, rows_of
 from mixflight.workloads.trace import decode_traces, prefill_trace
 
 IDS = [f"T{i}" for i in range(18, 34)] + [f"D{i}" for i in range(1, 31)]
 FAMILY = {"T": "tokens", "D": "decoding"}
-
-
-@functools.cache
-def preset(row):
-    (found,) = [recipe for recipe in recipes().values() if recipe.id == row]
-    return found
-
-
-@functools.cache
-def traces(row):
-    recipe = preset(row)
-    scenario = recipe.scenario
-    model = model_named(scenario.model)
-    return prefill_trace(model, recipe, scenario.prefill, 1, scenario.decode), list(
-        decode_traces(model, recipe, scenario.prefill, scenario.decode)
-    )
 
 
 @pytest.mark.parametrize("row", IDS)
