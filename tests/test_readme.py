@@ -158,3 +158,11 @@ def test_flightllms_figures_are_what_the_engine_gives():
     assert f"still be {study.serial_rate(u280):.1f} tokens/s" in TEXT
     share = 100 * 55 * study.PAPER_BYTES / 1e9 / u280.machine.hbm.peak_gb_s
     assert f"55 move {share:.0f} % of the HBM's peak" in TEXT
+
+
+def test_the_instructions_of_all_lengths_are_as_large_as_said():
+    from mixflight import flightllm_corrected as study
+    from mixflight.compile_program import compile_model
+
+    found = compile_model(study.U280, study.MODEL, study.RECIPE, study.LONGEST).storage
+    assert f"all lengths: {found.compact / (1 << 20):.3f} MiB" in TEXT
