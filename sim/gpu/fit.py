@@ -31,7 +31,7 @@ from mixflight.sim.gpu.model import (
 
 START_TIME = TimeCoefficients(
     launch_s=2.5e-6, fill_s=4e-10, attention_start_s=3e-6, split_s=2e-6, memory=0.92, attention=0.93, tensor=0.75,
-    attention_tensor=0.5, half_inner=400.0, half_context=400.0, edge=2.5, int4_bytes=8.0, int4_flops=110.0,
+    attention_tensor=0.5, half_inner=400.0, vector=0.6, edge=2.5, int4_bytes=8.0, int4_flops=110.0,
     int4_edge=1.8,
 )  # fmt: skip
 START_POWER = PowerCoefficients(active=0.1, memory=0.55, tensor=0.6, unpack=0.5, int4=0.4, fp16_factor=1.06)
@@ -86,6 +86,7 @@ def pack_points(points: Sequence[Point]) -> tuple[Packed, Rates]:
     rates = Rates(
         bandwidth=column([gpu.bandwidth_gb_s * 1e9 for gpu in sheets]),
         tensor=column([gpu.tensor_tflop_s * 1e12 for gpu in sheets]),
+        sms=column([float(gpu.sms) for gpu in sheets]),
         issue=column([gpu.sms * gpu.boost_mhz * 1e6 for gpu in sheets]),
         idle_w=column([point.idle_w for point in points]), limit_w=column([point.limit_w for point in points]),
         fp16=column([point.precision == "fp16" for point in points]),

@@ -16,6 +16,7 @@ DENSE, INT4, ATTENTION, PREFILL_ATTENTION, VECTOR = range(len(KINDS))
 
 Precision = Literal["fp16", "bf16", "w4a16"]
 HALF = 2  # bytes of an FP16 or BF16 number
+BLOCK = 128  # queries that one thread block of a prefill's attention takes: FlashAttention-2 (arXiv 2307.08691), cuDNN
 
 
 class Kernel(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,6 +26,8 @@ class Kernel(msgspec.Struct, frozen=True, kw_only=True):
     ``stored``   those of ``moved`` that must come from or go to device memory: weights, cache, embedding rows.
     ``flops``    2 per multiply-add.
     ``inner``    length of a product's sum; ``context`` tokens that attention reads.
+    ``issued``   those that causal attention issues: ``flops`` and the masked part of the blocks on the diagonal.
+    ``longest``  of these, what the thread block of the last queries does, one multiprocessor alone.
     """
 
     kind: KernelKind
@@ -34,6 +37,8 @@ class Kernel(msgspec.Struct, frozen=True, kw_only=True):
     flops: float = 0.0
     inner: int = 0
     context: int = 0
+    issued: float = 0.0
+    longest: float = 0.0
 
 
 def linear(m: int, n: int, k: int, bytes_per_weight: float, count: int = 1, int4: bool = False) -> Kernel:
@@ -95,10 +100,11 @@ def decode_attention(model: Model, batch: int, context: int) -> Kernel:
 def prefill_attention(model: Model, batch: int, tokens: int) -> Kernel:
     """Causal attention of a prompt; keys and values are read once, queries read and results written."""
     cache = batch * tokens * 2.0 * model.kv_heads * model.head_dim * HALF
-    width = model.heads * model.head_dim
+    width, rows = model.heads * model.head_dim, min(BLOCK, tokens)
     return Kernel(
         kind="prefill attention", count=model.layers, stored=0.0, moved=cache + 2.0 * HALF * batch * tokens * width,
         flops=4.0 * batch * (tokens * (tokens + 1) // 2) * width, context=tokens,
+        issued=2.0 * batch * tokens * (tokens + rows) * width, longest=4.0 * rows * tokens * model.head_dim,
     )  # fmt: skip
 
 
@@ -129,6 +135,8 @@ class Packed:
     flops: Floats
     inner: Floats
     context: Floats
+    issued: Floats
+    longest: Floats
 
     def per_pass(self, values: Floats) -> Floats:
         """Sum of ``values``, one a kernel, over each pass with the kernels' counts."""
@@ -146,5 +154,5 @@ def pack(passes: list[list[Kernel]]) -> Packed:
     return Packed(
         passes=len(passes), owner=owner, kind=np.array([KINDS.index(kernel.kind) for kernel in flat]),
         count=column("count"), moved=column("moved"), flops=column("flops"), inner=column("inner"),
-        context=column("context"),
+        context=column("context"), issued=column("issued"), longest=column("longest"),
     )  # fmt: skip

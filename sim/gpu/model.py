@@ -4,20 +4,25 @@ Every rate is a fitted share (at most 1) of the data sheet's, so no kernel is fa
 or its operations over the tensor cores' rate.
 
 Time of one run of a kernel, with M = moved bytes, F = flops, k = inner length, B = bandwidth, T = tensor rate,
-I = SMs x clock, and sum_p(a, b, ...) = (a^p + b^p + ...)^(1/p), a maximum with a soft edge:
+S = SMs, I = S x clock, and sum_p(a, b, ...) = (a^p + b^p + ...)^(1/p), a maximum with a soft edge:
 
     dense              launch + fill k + sum_p(M / (memory B), F (1 + half_inner / k) / (tensor T))
     int4               launch + sum_q(M / (memory B), M / (int4_bytes I), F / (int4_flops I))
     attention          launch + attention_start + split [context > 128] + M / (attention B)
-    prefill attention  launch + attention_start + sum_p(M / (memory B), F w / (attention_tensor T)),
-                       w = 1 + half_context / context
-    vector             launch + M / (memory B)
+    prefill attention  launch + attention_start + sum_p(M / (memory B), (G + S L) / (attention_tensor T))
+    vector             launch + M / (vector B)
 
 ``launch`` stands for what lies between two dependent kernels of a CUDA graph. ``fill k`` is the occupancy term of small
 products: a tile's sum is serial, and few tiles do not hide its start. ``half_inner / k`` is that of large ones: a short
-sum does not keep the tensor cores busy; ``half_context / context`` is the same for the rows of causal attention.
-``split``: attention over more than 128 tokens is cut along the context and put together by a second kernel. The int4
-kernel is bound by its instructions (unpacking), not by memory: its rates follow SMs x clock.
+sum does not keep the tensor cores busy.
+
+Causal attention has blocks of 128 queries: G is F with the masked half of the blocks on the diagonal, L the work of the
+block of the last queries, which has all keys to read on one SM alone. Blocks of unlike length end at most L after the
+mean of all SMs (Graham's bound of list scheduling); that is most of a short prompt's time and little of a long one's.
+``split``: attention of a decode over more than 128 tokens is cut along the context and put together by a second kernel.
+
+Vector kernels read and write in turns, products and attention hardly write: their shares of the bandwidth differ. The
+int4 kernel is bound by its instructions (unpacking), not by memory: its rates follow SMs x clock.
 
 Power from utilisation: with u_mem = sum M / (B t), u_tensor = sum F / (T t), u_unpack and u_int4 the shares of t that
 the int4 kernel's bytes and operations take at its own rates, over all kernels of the pass,
@@ -51,7 +56,7 @@ class TimeCoefficients(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     tensor: float
     attention_tensor: float
     half_inner: float
-    half_context: float
+    vector: float
     edge: float
     int4_bytes: float
     int4_flops: float
@@ -69,15 +74,16 @@ class PowerCoefficients(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     fp16_factor: float
 
 
-SHARES = ("memory", "attention", "tensor", "attention_tensor")  # of the time formulas: below 1
+SHARES = ("memory", "attention", "tensor", "attention_tensor", "vector")  # of the time formulas: below 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rates:
-    """What the formulas take from data sheets, one element a pass: B/s, 1/s, SM cycles/s, W."""
+    """What the formulas take from data sheets, one element a pass: B/s, 1/s, SMs, SM cycles/s, W."""
 
     bandwidth: Floats
     tensor: Floats
+    sms: Floats
     issue: Floats
     idle_w: Floats
     limit_w: Floats
@@ -89,8 +95,8 @@ def rates_of(gpu: Gpu, idle_share: float, fp16: bool, passes: int = 1) -> Rates:
     idle = gpu.idle_power_w if gpu.idle_power_w is not None else idle_share * gpu.power_limit_w
     return Rates(
         bandwidth=np.full(passes, gpu.bandwidth_gb_s * 1e9), tensor=np.full(passes, gpu.tensor_tflop_s * 1e12),
-        issue=np.full(passes, gpu.sms * gpu.boost_mhz * 1e6), idle_w=np.full(passes, idle),
-        limit_w=np.full(passes, gpu.power_limit_w), fp16=np.full(passes, float(fp16)),
+        sms=np.full(passes, float(gpu.sms)), issue=np.full(passes, gpu.sms * gpu.boost_mhz * 1e6),
+        idle_w=np.full(passes, idle), limit_w=np.full(passes, gpu.power_limit_w), fp16=np.full(passes, float(fp16)),
     )  # fmt: skip
 
 
@@ -110,14 +116,12 @@ def kernel_terms(kernels: Packed, rates: Rates, c: TimeCoefficients) -> Terms:
     """Time of one run of each kernel by the formulas of this module."""
     owner, kind = kernels.owner, kernels.kind
     is_int4, is_attention, is_prefill = kind == INT4, kind == ATTENTION, kind == PREFILL_ATTENTION
-    share = np.where(is_attention, c.attention, c.memory)
+    share = np.where(is_attention, c.attention, np.where(kind == VECTOR, c.vector, c.memory))
     memory = kernels.moved / (share * rates.bandwidth[owner])
     inner = np.maximum(kernels.inner, 1)
-    context = np.maximum(kernels.context, 1)
-    slope = np.where(
-        is_prefill, (1 + c.half_context / context) / c.attention_tensor, (1 + c.half_inner / inner) / c.tensor
-    )
-    tensor = np.where((kind == DENSE) | is_prefill, kernels.flops * slope / rates.tensor[owner], 0.0)
+    products = np.where(kind == DENSE, kernels.flops * (1 + c.half_inner / inner) / c.tensor, 0.0)
+    causal = (kernels.issued + rates.sms[owner] * kernels.longest) / c.attention_tensor
+    tensor = (products + np.where(is_prefill, causal, 0.0)) / rates.tensor[owner]
     unpack = np.where(is_int4, kernels.moved / (c.int4_bytes * rates.issue[owner]), 0.0)
     int4 = np.where(is_int4, kernels.flops / (c.int4_flops * rates.issue[owner]), 0.0)
     edge = np.where(is_int4, c.int4_edge, c.edge)

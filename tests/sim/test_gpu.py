@@ -121,9 +121,9 @@ def test_errors_are_the_documented_ones(rows):
             assert float(a) == pytest.approx(float(b), abs=0.11), line
 
 
-def test_the_goal_is_met_where_it_is_said_to_be(rows):
+def test_every_held_back_slice_meets_the_goal(rows):
     missed = {row.name for row in rows if row.kind != "published" and not row.within_goal}
-    assert missed == {"prefill context 8192"}
+    assert not missed
     for row in rows:
         assert 0 <= row.median_time <= row.max_time
         assert row.mape_time <= row.max_time
@@ -145,6 +145,32 @@ def test_least_squares_against_a_closed_form():
     x = np.linspace(0, 1, 20)
     found = least_squares(lambda c: c[0] + c[1] * x - (3 - 2 * x), np.zeros(2))
     assert found == pytest.approx([3, -2], abs=1e-6)
+
+
+def test_causal_attention_counts_its_blocks():
+    """The masked half of diagonal blocks and the longest block, counted key by key."""
+    heads, width = LLAMA.heads, LLAMA.head_dim
+    for batch, tokens in ((1, 128), (3, 512), (1, 100)):
+        kernel = prefill_kernels(LLAMA, Storage(), batch, tokens)[-1]
+        rows = min(128, tokens)
+        keys = [rows * (block + 1) for block in range(tokens // rows)]
+        assert kernel.issued == 4 * batch * heads * width * rows * sum(keys)
+        assert kernel.longest == 4 * width * rows * max(keys)
+        assert kernel.flops < kernel.issued
+
+
+def test_a_prompt_too_short_to_fill_the_gpu_is_bound_by_its_longest_block():
+    """Two sequences of short attention take hardly longer than one, of long attention twice as long."""
+    known, sheet = committed(), gpus()["h100"]
+    small = model_named("smollm2-135m")
+
+    def growth(tokens):
+        passes = [[prefill_kernels(small, Storage(), batch, tokens)[-1]] for batch in (1, 2)]
+        one, two = kernel_terms(pack(passes), rates_of(sheet, 0.1, fp16=False, passes=2), known.fit.time).tensor
+        return two / one
+
+    assert growth(256) < 1.2
+    assert growth(65536) > 1.9
 
 
 # --- scenarios ----------------------------------------------------------------------------------------------
