@@ -2,12 +2,12 @@
 
 from amaranth import *
 
-from mixflight.arch.array_pipeline import LANE_ZEROS, SELECT_TO_PRODUCT, row_sum_bits, scaled_bits, sum_bits
+from mixflight.arch.array_pipeline import LANE_ZEROS, row_sum_bits, scaled_bits, sum_bits
 from mixflight.arch.errors import InputError
 from mixflight.arch.formats import ZERO_BITS
 from mixflight.rtl.accumulating_lane import AccumulatingLane
 from mixflight.rtl.delay import delayed
-from mixflight.rtl.fp32 import Fp32Round, fp16_integer
+from mixflight.rtl.scaled_product import scaled_product
 
 
 class DequantLane(AccumulatingLane):
@@ -82,35 +82,5 @@ class DequantLane(AccumulatingLane):
 
     def _scaled(self, m, scale, scale_a, integer, magnitude_bits, name):
         """f32(f32(scale * scale_a) * integer), given the FP16 scales and, a step later, the integer."""
-        registers = 1 + 3 + Fp32Round.LATENCY
-        if registers != SELECT_TO_PRODUCT:
-            raise AssertionError(f"a product has {registers} registers, timing counts {SELECT_TO_PRODUCT}")
-        sign, significand, exponent = fp16_integer(m, scale, f"{name}_scale")
-        sign_a, significand_a, exponent_a = fp16_integer(m, scale_a, f"{name}_scale_a")
-
-        def register(value, shape, suffix):
-            result = Signal(shape, name=f"{name}_{suffix}", reset_less=True)
-            with m.If(self.en):
-                m.d.sync += result.eq(value)
-            return result
-
-        scales = register(significand * significand_a, 22, "scales")
-        scales_sign = register(sign ^ sign_a, 1, "scales_sign")
-        # significand * 2**(exponent - 25), twice: bit 0 of the product weighs 2**(exponents - 50).
-        exponents = register(exponent + exponent_a + (127 - 50 - self.aligned_bits), 8, "exponents")
-
-        wide = Signal(signed(magnitude_bits + 1), name=f"{name}_wide")
-        m.d.comb += wide.eq(integer)
-        magnitude = register(Mux(wide[-1], -wide, wide), magnitude_bits, "magnitude")
-        scales_2 = register(scales, 22, "scales_2")
-        sign_2 = register(scales_sign ^ wide[-1], 1, "sign_2")
-        exponents_2 = register(exponents, 8, "exponents_2")
-
-        m.submodules[f"round_{name}"] = rounding = Fp32Round(magnitude_bits=22 + magnitude_bits)
-        m.d.comb += [
-            rounding.en.eq(self.en),
-            rounding.magnitude.eq(register(scales_2 * magnitude, 22 + magnitude_bits, "product")),
-            rounding.sign.eq(register(sign_2, 1, "sign_3")),
-            rounding.exponent.eq(register(exponents_2, 8, "exponents_3")),
-        ]
-        return rounding.value
+        return scaled_product(m, self.en, scale, scale_a, integer, magnitude_bits=magnitude_bits, name=name,
+                              aligned_bits=self.aligned_bits)
