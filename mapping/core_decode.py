@@ -193,9 +193,12 @@ class DecodeText:
 
     def _size(self, linear: Linear, size: int, codes: bool) -> dict[str, int]:
         """Fields of the bytes of a transfer of codes (or scales, indices)."""
-        if codes and linear.name in self.columns:
-            return {"bytes": size // linear.weight.bits, "bytes_register": R.BITS, "times": 1}
-        return {"bytes": size}
+        if not codes:
+            return {"bytes": size}
+        if linear.name in self.columns:
+            return {"bytes": size // linear.weight.bits, "bytes_register": R.BITS, "times": 1,
+                    "signed": linear.weight.signed}  # fmt: skip
+        return {"bytes": size, "code_bits": linear.weight.bits, "signed": linear.weight.signed}
 
     def _bits(self, linear: Linear) -> dict[str, int]:
         """Fields of the bits of a code."""
@@ -242,11 +245,11 @@ class DecodeText:
                 if turned and net.head_norm_bytes:
                     self.asm.operator(f"{name}_norm", "norm")
                     self._fetch(net.head_norm_bytes)
-                    self._with_parameters("norm", vectors, head, a=out, out=out, tile=True, wait=behind)
+                    self._with_parameters("norm", vectors, head, a=out, out=out, tile=True, wait=behind, parts=1)
                     behind = []
                 if turned and net.rope:
                     self.asm.operator(f"rope_{name}", "rope")
-                    self._misc("rope", vectors, head, a=out, out=out, tile=True, wait=behind)
+                    self._misc("rope", vectors, head, a=out, out=out, tile=True, wait=behind, parts=1)
                     behind = []
                 if behind:
                     self.asm.add("MISC", wait=behind)
@@ -257,7 +260,7 @@ class DecodeText:
                 self._append()
         self.asm.operator("query_quantise", "quantise")
         vectors = self.batch_heads * net.queries
-        self._misc("quantise", vectors, head, a=self.q_out, out=self.query_codes, act=net.query,
+        self._misc("quantise", vectors, head, a=self.q_out, out=self.query_codes, act=net.query, parts=1,
                    static=net.static_query, release=["MV"])  # fmt: skip
         self.asm.add("MV", wait=["MISC"])
 
@@ -266,7 +269,7 @@ class DecodeText:
         net, asm, cache = self.network, self.asm, self.cache
         asm.operator("kv_append", "kv_append")
         self._misc("kv_append", 2 * self.batch_heads, net.head_dim, a=self.k_out, b=self.v_out, out=self.cells,
-                   target="act", release=["ST"])  # fmt: skip
+                   target="act", parts=1, release=["ST"])  # fmt: skip
         asm.add("ST", wait=["MISC"])
         asm.set(R.A, source=R.KEYS)
         asm.set(R.B)
@@ -322,14 +325,14 @@ class DecodeText:
         asm.set(R.B, cache.scale_at, source=R.C)
         asm.set(R.TILE, source=R.SCORE)
         with asm.loop(0, R.FULL_TILES):
-            self._cached(R.A, each * cache.key_bytes, wait=["MV"])
+            self._cached("keys", R.A, each * cache.key_bytes, wait=["MV"])
             asm.add("LD", release=["MV"], buffer="scale", slotted=1, wide=1, advance=1, base_register=R.B,
                     buffer_register=R.SLOT, bytes=each * cache.scale_bytes)  # fmt: skip
             self._mv(net.key, net.queries, columns=self.tile, k=net.head_dim, in_line=self.query_codes,
                      in_register=R.HEAD, out_line=self.scores, out_register=R.TILE, wait=["LD"],
                      release=["LD"])  # fmt: skip
             asm.set(R.TILE, self.tile * FP32 // LINE_BYTES, source=R.TILE)
-        self._cached(R.A, 0, R.TAIL_KEYS, wait=["MV"])
+        self._cached("keys", R.A, 0, R.TAIL_KEYS, wait=["MV"])
         asm.add("LD", release=["MV"], buffer="scale", slotted=1, wide=1, base_register=R.B,
                 buffer_register=R.SLOT, bytes_register=R.TAIL_SCALES)  # fmt: skip
         self._mv(net.key, net.queries, columns_register=R.TAIL_COLUMNS, k=net.head_dim, in_line=self.query_codes,
@@ -348,7 +351,7 @@ class DecodeText:
         asm.add("LD", wait=["MISC"], release=["MISC"], buffer="global", wide=1, base_register=R.C,
                 offset=cache.scale_at, bytes_register=R.CONTEXT_SCALES, buffer_line=self.parameters,
                 buffer_register=R.PARAMETER)  # fmt: skip
-        self._with_parameters("quantise", net.queries, 0, a=self.scores, a_register=R.SCORE,
+        self._with_parameters("probability_quantise", net.queries, 0, a=self.scores, a_register=R.SCORE,
                               elements_register=R.CONTEXT, out=self.probabilities, out_register=R.PROBABILITY,
                               target="act", static=net.static_query, release=["MV"])  # fmt: skip
 
@@ -363,21 +366,24 @@ class DecodeText:
         into: dict[str, Any] = {"in_line": self.probabilities, "in_register": R.TILE, "transpose": 1}
         asm.set(R.A, at, source=R.C, other=R.TAIL_AT)
         asm.set(R.TILE, source=R.PROBABILITY, other=R.TAIL_LINES)
-        self._cached(R.A, 0, R.TAIL_VALUES, wait=["MV"], release=["MV"])
+        self._cached("values", R.A, 0, R.TAIL_VALUES, wait=["MV"], release=["MV"])
         self._mv(net.value, net.queries, k_register=R.TAIL_BLOCKS, wait=["LD", "MISC"], release=["LD"], **into, **out)
         asm.set(R.A, at, source=R.C)
         asm.set(R.TILE, source=R.PROBABILITY)
         with asm.loop(0, R.FULL_TILES):
-            self._cached(R.A, self.tile // self.channels * cache.value_bytes, wait=["MV"], release=["MV"])
+            size = self.tile // self.channels * cache.value_bytes
+            self._cached("values", R.A, size, wait=["MV"], release=["MV"])
             self._mv(net.value, net.queries, k=self.tile, accumulate=1, wait=["LD"], release=["LD"], **into, **out)
             asm.set(R.TILE, self.tile // LINE_BYTES, source=R.TILE)
 
     def _cached(
-        self, base: int, size: int, register: int = 0, *, wait: Sequence[str], release: Sequence[str] = ()
+        self, what: str, base: int, size: int, register: int = 0, *, wait: Sequence[str], release: Sequence[str] = ()
     ) -> None:  # fmt: skip
-        """A tile of the cache to the slot that is next."""
+        """A tile of the cache (``keys`` or ``values``) to the slot that is next."""
+        item = self.network.key if what == "keys" else self.network.value
         self.asm.add("LD", wait=wait, release=release, buffer="weight", slotted=1, wide=1, advance=1,
-                     base_register=base, buffer_register=R.SLOT, bytes=size, bytes_register=register)  # fmt: skip
+                     base_register=base, buffer_register=R.SLOT, bytes=size, bytes_register=register,
+                     code_bits=item.bits, signed=item.signed, layout=what)  # fmt: skip
 
     # -- linears ---------------------------------------------------------------------------------------------------
 

@@ -694,7 +694,7 @@ class PrefillText(DecodeText):
         asm.operator("softmax", "softmax")
         self._misc("softmax", self.channels, 0, out=self.group_rows, out_register=R.PARAMETER, wait=behind, **at)
         asm.operator("probability_quantise", "quantise")
-        self._misc("quantise", self.channels, 0, b=self.value_scales, out=out, target="weight",
+        self._misc("probability_quantise", self.channels, 0, b=self.value_scales, out=out, target="weight",
                    static=net.static_query, release=["LD"], **at)  # fmt: skip
 
     def _value_tile(

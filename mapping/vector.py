@@ -32,6 +32,7 @@ WORK: dict[str, Work] = {
     "rope": Work(1, 2, 1, 1, 1, 1),
     "quantise": Work(2, 1, 2, 0, 1, 0),
     "quantise:static": Work(1, 1, 1, 0, 1, 0),
+    "probability_quantise": Work(2, 1, 2, 0, 1, 0),
     "kv_append": Work(2, 1, 2, 0, 1, 0),
     "softmax": Work(3, 3, 3, 1, 1, 1),
     "residual": Work(1, 0, 1, 0, 2, 1),
