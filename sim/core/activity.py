@@ -16,6 +16,7 @@ from mixflight.arch.isa import Ints
 from mixflight.mapping.core_program import BUFFERS, MEMORIES, OPERATIONS, SYS_OPERATIONS, Pieces
 from mixflight.mapping.core_tiles import index_bits
 from mixflight.mapping.vector import WORK
+from mixflight.sim.core.distinct import distinct
 from mixflight.sim.core.units import Floats, misc_steps
 
 Counts = dict[tuple[str, str], Floats]
@@ -35,10 +36,12 @@ def program_counts(machine: CoreMachine, streams: Sequence[Pieces], core_of: Seq
             tables = [piece.tables[kind] for piece in stream.pieces]
             weight = np.repeat(uses, [len(table["wait"]) for table in tables])
             if len(weight):
-                columns = _COLUMNS[kind]
-                table = {name: np.concatenate([item[name] for item in tables]) for name in ("operator", *columns)}
+                columns = [np.concatenate([item[name] for item in tables]) for name in ("operator", *_COLUMNS[kind])]
+                first, which = distinct(tuple(columns))
+                times_run = np.bincount(which, weight, len(first))
+                table = dict(zip(("operator", *_COLUMNS[kind]), (item[first] for item in columns), strict=True))
                 for key, values in _of_class(machine, kind, table).items():
-                    counted = np.bincount(table["operator"], values * weight, operators)
+                    counted = np.bincount(table["operator"], values * times_run, operators)
                     found[key] = found.get(key, np.zeros(operators)) + counted
     return found
 

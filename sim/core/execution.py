@@ -1,16 +1,19 @@
 """Runs a compiled program on its machine: total time, busy time of each unit, and what each operator waited for."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 import numpy as np
+from numba import njit
 
 from mixflight.arch.core import CoreMachine
 from mixflight.arch.errors import InputError
 from mixflight.arch.isa import CLASSES, Ints
 from mixflight.mapping.core_program import Piece, Pieces
 from mixflight.sim.core import kernel
-from mixflight.sim.core.units import FIELDS, LIMITS, TICKS, Floats, Units
+from mixflight.sim.core.row import TICKS
+from mixflight.sim.core.units import LIMITS, Floats, Units
 
 SLICES = ("class", "operator", "start", "busy until", "end")
 
@@ -22,12 +25,14 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True):
                   over the core's own)
     ``spent``     (core, operator, limit): the time each operator owned, by the limit that set it; sums to a core's end
     ``used``      (core, operator, class): occupancies by operator
+    ``executed``  instructions that were executed one by one, sequenced ones not counted; the others came again
     ``start_up``  cycles before the first dispatch: the text's way into the instruction buffer
     ``slices``    of each core where asked for: rows of ``SLICES`` in order of execution
     """
 
     total: float
     instructions: int
+    executed: int
     busy: Floats
     spent: Floats
     used: Floats
@@ -41,10 +46,10 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Compiled(msgspec.Struct, frozen=True, kw_only=True):
-    """Streams of cores, timed: the ``program`` of all distinct pieces (rows of ``units.FIELDS``), where each begins and
-    how long it is, and the order of each core."""
+    """Streams of cores, timed: the ``program`` of all distinct pieces (``sim.core.row``), where each begins and how
+    long it is, and the order of each core."""
 
-    program: Ints
+    program: Any
     firsts: Ints
     counts: Ints
     orders: tuple[Ints, ...]
@@ -63,7 +68,7 @@ def compile_streams(units: Units, streams: Sequence[Pieces], core_of: Sequence[i
     return Compiled(
         program=program, firsts=np.cumsum(counts) - counts, counts=counts,
         orders=tuple(orders[index] for index in core_of),
-        operators=1 + int(program[:, FIELDS.index("operator")].max(initial=0)),
+        operators=1 + int(program["operator"].max(initial=0)),
     )  # fmt: skip
 
 
@@ -82,9 +87,10 @@ def execute(
         raise InputError(f"a program must be for the {machine.cores} cores of {machine.name}, not {found}")
     issue, start_up = fetch(machine, units, text_bytes)
     cores = len(compiled.orders)
-    state = kernel.new_state(cores)
-    state[:, kernel.DISPATCHED_AT] = round(start_up * TICKS)
-    state[:, kernel.FRONT] = round(start_up * TICKS)
+    state = kernel.new_state(
+        cores, own=machine.hbm.channels_per_core, room=_room(units), depth=machine.controller.queue_depth, issue=issue,
+        begin=round(start_up * TICKS),
+    )  # fmt: skip
     spent = np.zeros((cores, compiled.operators, len(LIMITS)), np.int64)
     sizes = [int(compiled.counts[order].sum()) for order in compiled.orders]
     trace = np.zeros((cores, max(sizes) if with_slices else 0, len(SLICES)), np.int64)
@@ -92,8 +98,7 @@ def execute(
     order_first = np.concatenate([[0], np.cumsum([len(order) for order in compiled.orders])])
     reason, core = kernel.run(
         state, np.concatenate(compiled.orders), order_first, compiled.firsts, compiled.counts,
-        compiled.program, spent, _room(units), machine.controller.queue_depth,
-        issue, trace, traced, repeat and not with_slices,
+        compiled.program, spent, trace, traced, repeat and not with_slices,
     )  # fmt: skip
     if reason != kernel.FINISHED:
         _refuse(state[core], reason, int(core))
@@ -105,7 +110,8 @@ def execute(
             spent[index, owner // 16, owner % 16] += left
     used = _used(compiled, machine)
     return Execution(
-        total=float(last.max(initial=0)) / TICKS, instructions=sum(sizes), busy=used.sum(axis=1), used=used,
+        total=float(last.max(initial=0)) / TICKS, instructions=sum(sizes),
+        executed=int(state[:, kernel.STARTED : kernel.STARTED + kernel.N].sum()), busy=used.sum(axis=1), used=used,
         spent=spent / TICKS, start_up=start_up,
         slices=tuple(trace[i, : traced[i]].astype(np.float64) / [1, 1, TICKS, TICKS, TICKS] for i in range(cores))
         if with_slices else (),
@@ -134,21 +140,25 @@ def _room(units: Units) -> Ints:
 
 def _used(compiled: Compiled, machine: CoreMachine) -> Floats:
     """Occupancies by core, operator and class; a transfer on one of eight channels counts an eighth."""
-    columns = {name: compiled.program[:, index] for index, name in enumerate(FIELDS)}
-    pieces = np.repeat(np.arange(len(compiled.counts)), compiled.counts)
-    kinds = len(CLASSES)
-    weight = columns["occupancy"].astype(np.float64) / TICKS
-    moves = (columns["kind"] >= 0) & (columns["kind"] <= 1)
+    uses = np.stack([np.bincount(order, minlength=len(compiled.counts)) for order in compiled.orders])
     own = machine.hbm.channels_per_core
-    weight = np.where(moves, weight * np.minimum(columns["channels"], own) / own, weight)
-    found = np.zeros((len(compiled.orders), compiled.operators, len(CLASSES)))
-    real = columns["kind"] >= 0
-    for core, order in enumerate(compiled.orders):
-        uses = np.bincount(order, minlength=len(compiled.counts))[pieces]
-        found[core] = np.bincount(
-            (columns["operator"] * kinds + columns["kind"])[real], (weight * uses)[real], compiled.operators * kinds
-        ).reshape(compiled.operators, kinds)
-    return found
+    found = np.zeros((len(compiled.orders), compiled.operators, len(CLASSES)), np.int64)
+    _add_up(compiled.program, compiled.firsts, compiled.counts, uses, own, found)
+    found[:, :, kernel.MM :] *= own
+    return found / (own * TICKS)
+
+
+@njit(cache=True)
+def _add_up(program: Any, firsts: Any, counts: Any, uses: Any, own: int, found: Any) -> None:
+    """Occupancies in ticks, each as often as a core runs its piece; those of LD and ST times channels."""
+    for piece in range(len(firsts)):
+        for index in range(firsts[piece], firsts[piece] + counts[piece]):
+            row = program[index]
+            if row.kind < 0:
+                continue
+            busy = row.occupancy * min(row.channels, own) if row.kind <= kernel.ST else row.occupancy
+            for core in range(len(uses)):
+                found[core, row.operator, row.kind] += busy * uses[core, piece]
 
 
 def _refuse(state: Ints, reason: int, core: int) -> None:

@@ -11,6 +11,10 @@ full queue. SYS barriers and exchanges of all cores start together, when the las
 Time is also *accounted*: how far MM, MV, MISC and SYS have kept their units busy is the front; whoever moves it owns
 the time it moves by. Time before an instruction's start goes to what it waited for, as far as that was done with its
 unit, and to latency behind that; its occupancy goes to its own limit.
+
+All compiled functions are in this file: numba's cache notices a changed callee only where the caller's file changed.
+Those of the loop do not count references to their arrays (``_nrt=False``: they allocate nothing); counting took four
+fifths of the time.
 """
 
 from typing import Any
@@ -21,120 +25,192 @@ from numba import njit
 from mixflight.arch.core import DEEPEST_QUEUE
 from mixflight.arch.isa import CLASSES
 from mixflight.mapping.core_program import BUFFERS
-from mixflight.sim.core.units import CHANNELS, FIELDS, LIMIT, TICKS
+from mixflight.sim.core.row import ALL_OWN, CHANNELS, NO_CHANNEL, ONE_OWN, PAIR_BITS, TICKS
+from mixflight.sim.core.units import LIMIT
 
 N = len(CLASSES)
 LD, ST, MM, MV, MISC, SYS = range(N)
 RING = 256
 DEPTH = DEEPEST_QUEUE  # a power of two
-SNAPSHOTS = 24
-"""States kept to recognise one that comes again."""
-TOKENS = 64
-"""Most tokens of a core in a state that is kept."""
+TOKENS = 256
+"""Most tokens of a core in a state that is looked at."""
+SEEN = 1 << 12
+"""Places of the table of states seen, a power of two."""
+STRIDE = 256
+"""Instructions between two states that are looked at, at least: a look costs as much as some of them."""
 
-# Layout of a core's row of the state.
-POS, AT, DISPATCHED_AT, NOW, FRONT, LAST_END, LAST_OP, BEFORE_SYNC = range(8)
-FREE = 8
+# Layout of a core's row of the state: the dispatcher, the queues and their heads, units and channels, tokens.
+POS, NEXT, LAST, DISPATCHED_AT, STALLED, SLOTS, ISSUE = range(7)
+NOW, FRONT, LAST_END, LAST_OP, BEFORE_SYNC, OWN, WIDE, MOST = range(ISSUE + 1, ISSUE + 9)
+FREE = MOST + 1
 IN_ORDER_END = FREE + N
 PUSHED = IN_ORDER_END + N
 STARTED = PUSHED + N
-CHANNEL = STARTED + N
+TIME = STARTED + N
+WHY = TIME + N
+READY = WHY + N
+READY_WHY = READY + N
+MISSING = READY_WHY + N
+CHANNEL = MISSING + N
 PORT = CHANNEL + CHANNELS
-PUT = PORT + len(BUFFERS)
+ROOM = PORT + len(BUFFERS)
+PUT = ROOM + len(BUFFERS)
 TAKEN = PUT + N * N
 QUEUE_INDEX = TAKEN + N * N
 QUEUE_TIME = QUEUE_INDEX + N * DEPTH
-START_TIME = QUEUE_TIME + N * DEPTH
-TOKEN_TIME = START_TIME + N * DEPTH
+TOKEN_TIME = QUEUE_TIME + N * DEPTH
 TOKEN_LIMIT = TOKEN_TIME + N * N * RING
 SIZE = TOKEN_LIMIT + N * N * RING
-
-(KIND, WAIT, RELEASE, OPERATOR, OCCUPANCY, LATENCY, LIMITED, FIRST, WIDTH, INTO, INTO_TIME, SYNC) = range(len(FIELDS))
 
 AT_SYNC, FINISHED, STUCK, OVERFLOW, CROSSED, ALONE = range(6)
 NEVER = 1 << 60
 
 _DRAM, _ISSUE, _LATENCY, _PORT = LIMIT["dram"], LIMIT["issue"], LIMIT["latency"], LIMIT["port"]
+_loop = njit(cache=True, _nrt=False)
 _OWN = -1
+_COMPLETE, _EMPTY = 0, -1
+_PAIR = (1 << PAIR_BITS) - 1
 
 
-def new_state(cores: int) -> Any:
-    """Rows of ``cores`` cores, nothing done."""
+def new_state(cores: int, *, own: int, room: Any, depth: int, issue: int, begin: int) -> Any:
+    """Rows of ``cores`` cores that do nothing before ``begin``.
+
+    ``own`` channels of a core, from 0 on; ``room`` by which each buffer's port may lag; ``depth`` of the queues;
+    ``issue`` between two dispatches.
+    """
     state = np.zeros((cores, SIZE), np.int64)
     state[:, LAST_OP] = -1
+    state[:, POS] = -1
+    for field, value in ((OWN, own), (SLOTS, depth), (ISSUE, issue), (DISPATCHED_AT, begin), (FRONT, begin)):
+        state[:, field] = value
+    state[:, ROOM : ROOM + len(BUFFERS)] = room
     return state
 
 
-@njit(cache=True)
-def _dispatch(s: Any, program: Any, order: Any, first: Any, count: Any, depth: int, issue: int) -> int:
-    """Hand out instructions until a queue is full or the program at its end; mask of queues that were empty."""
-    woken = 0
-    while s[POS] < len(order):
-        piece = order[s[POS]]
-        if s[AT] >= count[piece]:
+@_loop
+def _dispatch(s: Any, program: Any, order: Any, first: Any, count: Any) -> Any:
+    """Hand out instructions until a queue is full (the class is then STALLED) or the program at its end; mask of queues
+    that were empty. An entry's time becomes its start when it starts, which frees its place in the queue."""
+    woken = np.int64(0)
+    at, last, now = s[NEXT], s[LAST], s[DISPATCHED_AT]
+    s[STALLED] = N
+    while True:
+        if at == last:
+            if s[POS] + 1 >= len(order):
+                s[POS] = len(order)
+                break
             s[POS] += 1
-            s[AT] = 0
+            piece = order[s[POS]]
+            at = first[piece]
+            last = at + count[piece]
             continue
-        index = first[piece] + s[AT]
-        c = program[index, KIND]
+        row = program[at]
+        c = np.int64(row.kind)
         if c < 0:
-            s[DISPATCHED_AT] += program[index, OCCUPANCY]
-            s[AT] += 1
+            now += row.occupancy
+            at += 1
             continue
         pushed = s[PUSHED + c]
-        if pushed - s[STARTED + c] >= depth:
+        waiting = pushed - s[STARTED + c]
+        if waiting >= s[SLOTS]:
+            s[STALLED] = c
             break
+        now += s[ISSUE]
+        if pushed >= s[SLOTS]:
+            now = max(now, s[QUEUE_TIME + c * DEPTH + ((pushed - s[SLOTS]) & (DEPTH - 1))])
         slot = c * DEPTH + (pushed & (DEPTH - 1))
-        time = s[DISPATCHED_AT] + issue
-        if pushed >= depth:
-            time = max(time, s[START_TIME + c * DEPTH + ((pushed - depth) & (DEPTH - 1))])
-        s[DISPATCHED_AT] = time
-        s[QUEUE_INDEX + slot] = index
-        s[QUEUE_TIME + slot] = time
-        if pushed == s[STARTED + c]:
+        s[QUEUE_INDEX + slot] = at
+        s[QUEUE_TIME + slot] = now
+        if waiting == 0:
             woken |= 1 << c
         s[PUSHED + c] = pushed + 1
-        s[AT] += 1
+        at += 1
+    s[NEXT], s[LAST], s[DISPATCHED_AT] = at, last, now
     return woken
 
 
-@njit(cache=True)
-def _candidate(s: Any, c: int, program: Any, room: Any) -> Any:
-    """(Start of the head of queue ``c``, or NEVER; what it waited for last: a limit or _OWN)."""
+@_loop
+def _channels_free(s: Any, row: Any) -> Any:
+    """When the channels of a transfer are free. What all own channels did together is noted once, in WIDE."""
+    if row.use == ALL_OWN:
+        return max(s[WIDE], s[MOST])
+    if row.use == ONE_OWN:
+        return max(s[WIDE], s[CHANNEL + row.first])
+    free = np.int64(0)
+    for channel in range(row.first, row.first + row.channels):
+        free = max(free, s[CHANNEL + channel])
+        if channel < s[OWN]:
+            free = max(free, s[WIDE])
+    return free
+
+
+@_loop
+def _keep_channels(s: Any, row: Any, busy: int) -> None:
+    """Keep the channels of a transfer until ``busy``; MOST is the latest of single own channels."""
+    if row.use == ALL_OWN:
+        s[WIDE] = busy
+        return
+    for channel in range(row.first, row.first + row.channels):
+        s[CHANNEL + channel] = busy
+        if channel < s[OWN]:
+            s[MOST] = max(s[MOST], busy)
+
+
+@_loop
+def _with_channels(s: Any, c: int, row: Any) -> None:
+    """TIME and WHY of the head of ``c``, LD or ST, from its READY, its channels and its buffer's port."""
+    start, why = s[READY + c], s[READY_WHY + c]
+    if row.use != NO_CHANNEL:
+        free = _channels_free(s, row)
+        if free > start:
+            start, why = free, np.int64(_DRAM)
+    if row.port >= 0:
+        free = s[PORT + row.port] - s[ROOM + row.port]
+        if free > start:
+            start, why = free, np.int64(_PORT)
+    s[TIME + c] = start
+    s[WHY + c] = why
+
+
+@_loop
+def _head(s: Any, c: int, program: Any) -> None:
+    """TIME at which the head of queue ``c`` can start, or NEVER, and WHY: what it waited for last, a limit or _OWN.
+
+    MISSING is the pair a token of which the head lacks.
+    """
     started = s[STARTED + c]
     if s[PUSHED + c] == started:
-        return NEVER, _OWN
+        s[TIME + c] = NEVER
+        s[MISSING + c] = _EMPTY
+        return
     slot = c * DEPTH + (started & (DEPTH - 1))
-    index = s[QUEUE_INDEX + slot]
-    start, why = s[FREE + c], _OWN
+    row = program[s[QUEUE_INDEX + slot]]
+    start, why = s[FREE + c], np.int64(_OWN)
     if s[QUEUE_TIME + slot] > start:
-        start, why = s[QUEUE_TIME + slot], _ISSUE
-    mask = program[index, WAIT]
-    if mask:
-        for p in range(N - 1):
-            if mask >> (N - 2 - p) & 1:
-                other = p if p < c else p + 1
-                pair = other * N + c
-                taken = s[TAKEN + pair]
-                if taken == s[PUT + pair]:
-                    return NEVER, _OWN
-                time = s[TOKEN_TIME + pair * RING + (taken & (RING - 1))]
-                if time > start:
-                    start, why = time, s[TOKEN_LIMIT + pair * RING + (taken & (RING - 1))]
+        start, why = s[QUEUE_TIME + slot], np.int64(_ISSUE)
+    waits = row.waits
+    while waits:
+        pair = (waits & _PAIR) - 1
+        taken = s[TAKEN + pair]
+        if taken == s[PUT + pair]:
+            s[TIME + c] = NEVER
+            s[MISSING + c] = pair + 1
+            return
+        token = pair * RING + (taken & (RING - 1))
+        if s[TOKEN_TIME + token] > start:
+            start, why = s[TOKEN_TIME + token], s[TOKEN_LIMIT + token]
+        waits >>= PAIR_BITS
+    s[MISSING + c] = _COMPLETE
+    s[READY + c] = start
+    s[READY_WHY + c] = why
     if c <= ST:
-        first = program[index, FIRST]
-        for channel in range(first, first + program[index, WIDTH]):
-            if s[CHANNEL + channel] > start:
-                start, why = s[CHANNEL + channel], _DRAM
-        port = program[index, INTO]
-        if port >= 0:
-            time = s[PORT + port] - room[port]
-            if time > start:
-                start, why = time, _PORT
-    return start, why
+        _with_channels(s, c, row)
+    else:
+        s[TIME + c] = start
+        s[WHY + c] = why
 
 
-@njit(cache=True)
+@_loop
 def _account(s: Any, spent: Any, operator: int, limit: int, why: int, start: int, busy: int) -> None:
     """Give the time by which the front moves to its owners. ``why`` is a limit, and above four bits the latency that
     the wait ended with."""
@@ -154,30 +230,47 @@ def _account(s: Any, spent: Any, operator: int, limit: int, why: int, start: int
     s[FRONT] = busy
 
 
-@njit(cache=True)
-def _start(s: Any, c: int, start: int, why: int, program: Any, spent: Any) -> Any:
-    """Start the head of queue ``c``; (end, mask of classes that got a token, whether a ring is full)."""
+@_loop
+def _give(s: Any, row: Any, end: int, program: Any) -> bool:
+    """Release the tokens of an instruction at ``end``; heads that lacked them are looked at again. Whether all of them
+    have room."""
+    fits = True
+    limit = row.limit + 16 * row.latency
+    releases = row.releases
+    while releases:
+        pair = (releases & _PAIR) - 1
+        put = s[PUT + pair]
+        if put - s[TAKEN + pair] >= RING:
+            fits = False
+        token = pair * RING + (put & (RING - 1))
+        s[TOKEN_TIME + token] = end
+        s[TOKEN_LIMIT + token] = limit
+        s[PUT + pair] = put + 1
+        if s[MISSING + pair % N] == pair + 1:
+            _head(s, pair % N, program)
+        releases >>= PAIR_BITS
+    return fits
+
+
+@_loop
+def _start(s: Any, c: int, program: Any, spent: Any) -> Any:
+    """Start the head of queue ``c`` at its TIME; (its end, whether its tokens have room)."""
+    start = s[TIME + c]
     started = s[STARTED + c]
     slot = c * DEPTH + (started & (DEPTH - 1))
-    index = s[QUEUE_INDEX + slot]
-    s[START_TIME + slot] = start
+    row = program[s[QUEUE_INDEX + slot]]
+    s[QUEUE_TIME + slot] = start
     s[STARTED + c] = started + 1
     s[NOW] = start
-    busy = start + program[index, OCCUPANCY]
-    latency = program[index, LATENCY]
-    end = busy + latency
-    own = program[index, LIMITED]
-    operator = program[index, OPERATOR]
-    first = program[index, FIRST]
-    port = program[index, INTO]
-    if c <= ST and program[index, WIDTH] > 0:
-        for channel in range(first, first + program[index, WIDTH]):
-            s[CHANNEL + channel] = busy
+    busy = start + row.occupancy
+    end = busy + row.latency
+    if c <= ST and row.channels > 0:
+        _keep_channels(s, row, busy)
         s[FREE + c] = start + TICKS
-        if port >= 0:
-            done = max(start, s[PORT + port]) + program[index, INTO_TIME]
-            s[PORT + port] = done
-            end = max(end, done + latency)
+        if row.port >= 0:
+            done = max(start, s[PORT + row.port]) + row.port_time
+            s[PORT + row.port] = done
+            end = max(end, done + row.latency)
     else:
         s[FREE + c] = busy
         if c in (MM, MV):
@@ -186,133 +279,175 @@ def _start(s: Any, c: int, start: int, why: int, program: Any, spent: Any) -> An
     s[IN_ORDER_END + c] = end
     if end >= s[LAST_END]:
         s[LAST_END] = end
-        s[LAST_OP] = operator * 16 + (own if c <= ST else _LATENCY)
+        s[LAST_OP] = row.operator * 16 + (row.limit if c <= ST else _LATENCY)
     if c > ST:
-        _account(s, spent, operator, own, why, start, busy)
-    mask = program[index, WAIT]
-    if mask:
-        for p in range(N - 1):
-            if mask >> (N - 2 - p) & 1:
-                s[TAKEN + (p if p < c else p + 1) * N + c] += 1
-    woken, full = 0, False
-    grant = program[index, RELEASE]
-    if grant:
-        for p in range(N - 1):
-            if grant >> (N - 2 - p) & 1:
-                other = p if p < c else p + 1
-                pair = c * N + other
-                put = s[PUT + pair]
-                if put - s[TAKEN + pair] >= RING:
-                    full = True
-                s[TOKEN_TIME + pair * RING + (put & (RING - 1))] = end
-                s[TOKEN_LIMIT + pair * RING + (put & (RING - 1))] = own + 16 * latency
-                s[PUT + pair] = put + 1
-                woken |= 1 << other
-    return end, woken, full
+        _account(s, spent, row.operator, row.limit, s[WHY + c], start, busy)
+    waits = row.waits
+    while waits:
+        s[TAKEN + (waits & _PAIR) - 1] += 1
+        waits >>= PAIR_BITS
+    return end, _give(s, row, end, program)
 
 
-@njit(cache=True)
+@_loop
+def _next_heads(s: Any, c: int, program: Any) -> None:
+    """Look at the heads again that the start of one of class ``c`` changes, but for those it gave tokens."""
+    _head(s, c, program)
+    if c <= ST:
+        other = LD + ST - c
+        if s[MISSING + other] == _COMPLETE:
+            row = program[s[QUEUE_INDEX + other * DEPTH + (s[STARTED + other] & (DEPTH - 1))]]
+            _with_channels(s, other, row)
+    elif c <= MV and s[MISSING + MM + MV - c] == _COMPLETE:
+        _head(s, MM + MV - c, program)
+
+
+@_loop
+def _note(trace: Any, traced: Any, core: int, c: int, row: Any, start: int, end: int) -> None:
+    if traced[core] < trace.shape[1]:
+        slice_ = trace[core, traced[core]]
+        slice_[0], slice_[1], slice_[2], slice_[4] = c, row.operator, start, end
+        slice_[3] = start + row.occupancy
+        traced[core] += 1
+
+
+@_loop
 def _advance(
-    s: Any, cores: int, program: Any, order: Any, piece_first: Any, piece_count: Any, spent: Any, room: Any, depth: int,
-    issue: int, trace: Any, traced: Any, core: int, go: int,
+    s: Any, cores: int, program: Any, order: Any, piece_first: Any, piece_count: Any, spent: Any, trace: Any,
+    traced: Any, core: int, go: int, stride: int,
 ) -> int:  # fmt: skip
-    """Run a core until it can do nothing before its next barrier or exchange. With ``go`` >= 0 that one starts then."""
-    times = np.full(N, NEVER, np.int64)
-    whys = np.full(N, _OWN, np.int64)
-    dirty = (1 << N) - 1
-    position = s[POS]
+    """Run a core until it can do nothing before its next barrier or exchange. With ``go`` >= 0 that one starts then.
+    A core alone also stops where a piece begins, ``stride`` instructions or more after it was called."""
+    _dispatch(s, program, order, piece_first, piece_count)
+    for c in range(N):
+        _head(s, c, program)
+    if go >= 0 and s[TIME + SYS] < go:
+        s[TIME + SYS] = go
+        s[WHY + SYS] = _OWN
+    position, left = s[POS], stride
     while True:
-        dirty |= _dispatch(s, program, order, piece_first, piece_count, depth, issue)
-        for c in range(N):
-            if dirty >> c & 1:
-                times[c], whys[c] = _candidate(s, c, program, room)
-        dirty = 0
-        if go >= 0 and times[SYS] < go:
-            times[SYS], whys[SYS] = go, _OWN
-        best = 0
+        best, start = 0, s[TIME]
         for c in range(1, N):
-            if times[c] < times[best]:
-                best = c
-        start = times[best]
+            if s[TIME + c] < start:
+                best, start = c, s[TIME + c]
         if start >= NEVER:
             for c in range(N):
                 if s[PUSHED + c] > s[STARTED + c]:
                     return STUCK
             return FINISHED if s[POS] >= len(order) else STUCK
-        start = max(start, s[NOW])
-        why = whys[best]
-        index = s[QUEUE_INDEX + best * DEPTH + (s[STARTED + best] & (DEPTH - 1))]
-        if best == SYS and program[index, SYNC]:
+        row = program[s[QUEUE_INDEX + best * DEPTH + (s[STARTED + best] & (DEPTH - 1))]]
+        if best == SYS and row.sync:
             if go < 0:
                 s[BEFORE_SYNC] = start
                 return AT_SYNC
             go = -1
-        end, woken, full = _start(s, best, start, why, program, spent)
-        if full:
+        end, fits = _start(s, best, program, spent)
+        if not fits:
             return OVERFLOW
-        if traced[core] < trace.shape[1]:
-            row = trace[core, traced[core]]
-            row[0], row[1], row[2], row[4] = best, program[index, OPERATOR], start, end
-            row[3] = start + program[index, OCCUPANCY]
-            traced[core] += 1
-        dirty = 1 << best | woken
-        if best <= ST:
-            dirty |= 1 << LD | 1 << ST
-        elif best <= MV:
-            dirty |= 1 << MM | 1 << MV
-        if cores == 1 and s[POS] != position:
+        if trace.shape[1]:
+            _note(trace, traced, core, best, row, start, end)
+        _next_heads(s, best, program)
+        if s[STALLED] == best:
+            woken = _dispatch(s, program, order, piece_first, piece_count)
+            if woken:
+                for c in range(N):
+                    if woken >> c & 1:
+                        _head(s, c, program)
+        left -= 1
+        if cores == 1 and left <= 0 and s[POS] != position:
             return CROSSED
 
 
+@_loop
+def _round(
+    state: Any, program: Any, orders: Any, order_first: Any, piece_first: Any, piece_count: Any, spent: Any, trace: Any,
+    traced: Any, go: int, stride: int,
+) -> Any:  # fmt: skip
+    """All cores to their next barrier; (how it ended, the core it is about, when the barrier starts or -1)."""
+    at_sync, finished, ended = 0, 0, 0
+    latest = np.int64(0)
+    for core in range(state.shape[0]):
+        order = orders[order_first[core] : order_first[core + 1]]
+        done = _advance(
+            state[core], state.shape[0], program, order, piece_first, piece_count, spent[core], trace, traced, core, go,
+            stride,
+        )  # fmt: skip
+        if done in (STUCK, OVERFLOW):
+            return done, core, go
+        if done == AT_SYNC:
+            at_sync += 1
+            latest = max(latest, state[core, BEFORE_SYNC])
+        elif done == FINISHED:
+            finished += 1
+            ended = core
+    if finished == state.shape[0]:
+        return FINISHED, 0, go
+    if at_sync and finished:
+        return ALONE, ended, go
+    return CROSSED, 0, latest if at_sync else np.int64(-1)
+
+
 @njit(cache=True)
-def _snapshot(state: Any, orders: Any, order_first: Any, depth: int, into: Any) -> int:
-    """Write what the future depends on, relative to now and to the place in the program; numbers written."""
+def _snapshot(state: Any, into: Any) -> int:
+    """Write what the future depends on but for FRONT, relative to now; numbers written, or 0 where tokens are too many.
+
+    What lies before now does not matter any more, only that it does: nothing starts before now. That holds for starts
+    too, as the dispatcher has stopped at a queue that frees a place now or later.
+    """
     n = 0
     for core in range(state.shape[0]):
         s = state[core]
         now = s[NOW]
-        at_end = order_first[core] + s[POS] >= order_first[core + 1]
-        into[n] = -1 if at_end else orders[order_first[core] + s[POS]]
-        into[n + 1] = s[AT]
-        into[n + 2] = now - state[0, NOW]
-        into[n + 3] = s[DISPATCHED_AT] - now
-        into[n + 4] = s[FRONT] - now
+        into[n] = s[NEXT]
+        into[n + 1] = now - state[0, NOW]
+        into[n + 2] = max(s[DISPATCHED_AT] + s[ISSUE] - now, -1)
+        into[n + 3] = max(s[WIDE] - now, -1)
+        into[n + 4] = max(s[MOST] - now, -1)
         n += 5
+        for channel in range(CHANNEL, ROOM):
+            into[n] = max(s[channel] - now, -1)
+            n += 1
         for c in range(N):
-            into[n] = max(s[FREE + c] - now, 0)
-            into[n + 1] = max(s[IN_ORDER_END + c] - now, 0)
+            into[n] = max(s[FREE + c] - now, -1)
+            into[n + 1] = max(s[IN_ORDER_END + c] - now, -1)
             into[n + 2] = s[PUSHED + c] - s[STARTED + c]
             n += 3
             for item in range(s[STARTED + c], s[PUSHED + c]):
                 into[n] = s[QUEUE_INDEX + c * DEPTH + (item & (DEPTH - 1))]
-                into[n + 1] = s[QUEUE_TIME + c * DEPTH + (item & (DEPTH - 1))] - now
+                into[n + 1] = max(s[QUEUE_TIME + c * DEPTH + (item & (DEPTH - 1))] - now, -1)
                 n += 2
-            for back in range(depth):
-                item = s[STARTED + c] - 1 - back
-                into[n] = max(s[START_TIME + c * DEPTH + (item & (DEPTH - 1))] - now, -NEVER) if item >= 0 else -NEVER
-                n += 1
-        for channel in range(CHANNEL, PUT):
-            into[n] = max(s[channel] - now, -(1 << 24))
-            n += 1
+        held = 0
         for pair in range(N * N):
             if s[PUT + pair] == s[TAKEN + pair]:
                 continue
             into[n] = pair
             into[n + 1] = s[PUT + pair] - s[TAKEN + pair]
             n += 2
+            held += s[PUT + pair] - s[TAKEN + pair]
+            if held > TOKENS:
+                return 0
             for item in range(s[TAKEN + pair], s[PUT + pair]):
-                into[n] = max(s[TOKEN_TIME + pair * RING + (item & (RING - 1))] - now, 0)
+                into[n] = max(s[TOKEN_TIME + pair * RING + (item & (RING - 1))] - now, -1)
                 into[n + 1] = s[TOKEN_LIMIT + pair * RING + (item & (RING - 1))]
                 n += 2
     return n
 
 
 @njit(cache=True)
-def _periods(state: Any, places: Any, before: int, taken: int, orders: Any, order_first: Any) -> int:
-    """How often the stretch from snapshot ``before`` to ``taken`` comes again, as far as the orders say."""
+def _digest(numbers: Any) -> Any:
+    found = np.int64(1469598103934665603)
+    for number in numbers:
+        found = (found ^ number) * np.int64(1099511628211)
+        found ^= found >> 29
+    return found
+
+
+@njit(cache=True)
+def _times(state: Any, places: Any, orders: Any, order_first: Any) -> int:
+    """How often the stretch from ``places`` to the cores' own comes again, as far as the orders say."""
     times = 1 << 30
     for core in range(state.shape[0]):
-        old, here = places[before, core], places[taken, core]
+        old, here = places[core], state[core, POS]
         period = here - old
         if period == 0:
             return 0
@@ -327,96 +462,79 @@ def _periods(state: Any, places: Any, before: int, taken: int, orders: Any, orde
 
 
 @njit(cache=True)
-def _shift(state: Any, ticks: int, times: int, places: Any, before: int, taken: int) -> None:
-    """Move all cores ``times`` periods on."""
+def _shift(state: Any, ticks: int, times: int, places: Any, fronts: Any) -> None:
+    """Move all cores ``times`` periods on; a front that did not move stays."""
     for core in range(state.shape[0]):
         s = state[core]
-        s[POS] += times * (places[taken, core] - places[before, core])
-        for item in (DISPATCHED_AT, NOW, FRONT, LAST_END, BEFORE_SYNC):
+        s[POS] += times * (s[POS] - places[core])
+        for item in (DISPATCHED_AT, NOW, LAST_END, BEFORE_SYNC, WIDE, MOST):
             s[item] += ticks
+        if s[FRONT] != fronts[core]:
+            s[FRONT] += ticks
         s[FREE : FREE + 2 * N] += ticks
-        s[CHANNEL:PUT] += ticks
+        s[CHANNEL:ROOM] += ticks
         s[QUEUE_TIME:TOKEN_LIMIT] += ticks
 
 
 @njit(cache=True)
-def run(
-    state: Any, orders: Any, order_first: Any, piece_first: Any, piece_count: Any, program: Any, spent: Any, room: Any,
-    depth: int, issue: int, trace: Any, traced: Any, repeat: bool,
-) -> Any:  # fmt: skip
-    """Run all cores to their ends; (how it ended, the core that did not, instructions executed one by one).
+def _same(state: Any, here: Any, size: int, kept: Any, kept_size: int, fronts: Any, ticks: int) -> bool:
+    """Whether the state is the kept one, ``ticks`` later; a front that did not move says nothing."""
+    if size != kept_size:
+        return False
+    for core in range(state.shape[0]):
+        if state[core, FRONT] != fronts[core] and state[core, FRONT] != fronts[core] + ticks:
+            return False
+    return np.array_equal(here[:size], kept[:size])
 
-    With ``repeat``, when the state at a barrier (or, on one core, at a piece's end) was there before and the order of
-    pieces goes on as it did then, whole periods are skipped. The snapshots are complete, so the result is the same.
+
+@njit(cache=True)
+def run(
+    state: Any, orders: Any, order_first: Any, piece_first: Any, piece_count: Any, program: Any, spent: Any, trace: Any,
+    traced: Any, repeat: bool,
+) -> Any:  # fmt: skip
+    """Run all cores to their ends; (how it ended, the core that did not).
+
+    With ``repeat``, states at barriers (on one core, where a piece begins) are looked at, ``STRIDE`` instructions apart
+    or more. One whose digest was there before is kept; when it comes again, number for number, and the order of pieces
+    goes on as it did from it, whole periods are skipped. The states are complete, so the result is the same.
     """
     cores = state.shape[0]
-    go = np.int64(-1)
-    taken = 0
-    room_for = SNAPSHOTS if repeat else 0
-    width = cores * (5 + N * (3 + 3 * depth) + PUT - CHANNEL + 4 * TOKENS)
-    snapshots = np.zeros((room_for, width), np.int64)
-    sizes = np.zeros(room_for, np.int64)
-    places = np.zeros((room_for, cores), np.int64)
-    nows = np.zeros(room_for, np.int64)
-    totals = np.zeros((room_for, cores, spent.shape[1], spent.shape[2]), np.int64)
-    counts = np.zeros((room_for, cores), np.int64)
-    last_position = np.int64(-1)
+    stride = STRIDE if repeat else 1 << 60
+    width = cores * (5 + ROOM - CHANNEL + N * (3 + 2 * DEPTH) + 2 * N * N + 2 * TOKENS) if repeat else 0
+    here, kept = np.zeros(width, np.int64), np.zeros(width, np.int64)
+    seen = np.zeros((SEEN if repeat else 0, 2), np.int64)
+    places, fronts = np.zeros(cores, np.int64), np.zeros(cores, np.int64)
+    before = np.zeros_like(spent) if repeat else spent[:0]
+    kept_size, kept_digest, kept_at, deadline = 0, np.int64(0), np.int64(0), 0
+    go, looks, started, position = np.int64(-1), 0, np.int64(0), np.int64(-1)
     while True:
-        at_sync, finished, ended = 0, 0, 0
-        latest = np.int64(0)
-        for core in range(cores):
-            order = orders[order_first[core] : order_first[core + 1]]
-            done = _advance(
-                state[core], cores, program, order, piece_first, piece_count, spent[core], room, depth, issue, trace,
-                traced, core, go,
-            )  # fmt: skip
-            if done in (STUCK, OVERFLOW):
-                return done, core
-            if done == AT_SYNC:
-                at_sync += 1
-                latest = max(latest, state[core, BEFORE_SYNC])
-            elif done == FINISHED:
-                finished += 1
-                ended = core
-        if finished == cores:
-            return FINISHED, 0
-        if at_sync and finished:
-            return ALONE, ended
-        go = latest if at_sync else np.int64(-1)
-        if taken < room_for and state[0, POS] != last_position:
-            last_position = state[0, POS]
-            tokens = 0
-            for core in range(cores):
-                held = 0
-                for pair in range(N * N):
-                    held += state[core, PUT + pair] - state[core, TAKEN + pair]
-                tokens = max(tokens, held)
-            if tokens > TOKENS:
-                continue
-            sizes[taken] = _snapshot(state, orders, order_first, depth, snapshots[taken])
-            nows[taken] = state[0, NOW]
-            for core in range(cores):
-                places[taken, core] = state[core, POS]
-                for pair in range(spent.shape[1]):
-                    totals[taken, core, pair, :] = spent[core, pair, :]
-                for c in range(N):
-                    counts[taken, core] += state[core, STARTED + c]
-            for before in range(taken - 1, -1, -1):
-                if sizes[before] != sizes[taken] or not np.array_equal(
-                    snapshots[before, : sizes[before]], snapshots[taken, : sizes[taken]]
-                ):
-                    continue
-                times = _periods(state, places, before, taken, orders, order_first)
-                if times > 0:
-                    ticks = times * (nows[taken] - nows[before])
-                    _shift(state, ticks, times, places, before, taken)
-                    for core in range(cores):
-                        spent[core] += times * (spent[core] - totals[before, core])
-                    if go >= 0:
-                        go += ticks
-                    taken = -1
-                    last_position = state[0, POS]
-                break
-            taken += 1
-            if taken == room_for:
-                taken = 0
+        done, core, go = _round(
+            state, program, orders, order_first, piece_first, piece_count, spent, trace, traced, go, stride
+        )
+        if done != CROSSED:
+            return done, core
+        if not repeat or state[0, STARTED : STARTED + N].sum() < started + STRIDE or state[0, POS] == position:
+            continue
+        started, position = state[0, STARTED : STARTED + N].sum(), state[0, POS]
+        looks += 1
+        size = _snapshot(state, here)
+        digest = _digest(here[:size])
+        ticks = state[0, NOW] - kept_at
+        if kept_size and digest == kept_digest and _same(state, here, size, kept, kept_size, fronts, ticks):
+            times = _times(state, places, orders, order_first)
+            if times > 0:
+                _shift(state, times * ticks, times, places, fronts)
+                spent += times * (spent - before)
+                if go >= 0:
+                    go += times * ticks
+                position = state[0, POS]
+            kept_size = 0
+            continue
+        place = digest & (SEEN - 1)
+        if size and (not kept_size or looks > deadline) and seen[place, 0] == digest and seen[place, 1]:
+            kept[:size] = here[:size]
+            kept_size, kept_digest, kept_at = size, digest, state[0, NOW]
+            places[:], fronts[:] = state[:, POS], state[:, FRONT]
+            before[:] = spent
+            deadline = looks + 2 * (looks - seen[place, 1])
+        seen[place, 0], seen[place, 1] = digest, looks

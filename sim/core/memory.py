@@ -48,30 +48,36 @@ class ChannelTiming(msgspec.Struct, frozen=True, kw_only=True):
         of each channel."""
         found = np.zeros(len(bytes))
         real = np.flatnonzero(bytes > 0)
-        if not len(real):
-            return found
-        size, start = bytes[real], address[real]
-        port = size / self.channels.port_bytes_per_cycle
+        size = bytes[real]
+        found[real] = self.added(size, *self.places(size, address[real], write=write), write=write)
+        return found
+
+    def places(self, bytes: Ints, address: Ints, *, write: bool) -> tuple[Ints, Ints]:
+        """What the time of each of a sequence of transfers depends on beside its bytes: where in the rows it begins,
+        and where the one before ended (-1: right there), both in grains of 512 bytes."""
+        if not self.rows:
+            return np.zeros_like(bytes), np.zeros_like(bytes)
+        stripe = self.channels.dram.stripe_bytes
+        offset = address % stripe // _GRAIN
+        if write:
+            return offset, np.zeros_like(offset)
+        before = np.empty_like(address)
+        before[:1] = -1
+        np.add(address[:-1], bytes[:-1], out=before[1:])
+        return offset, np.where(before == address, -1, -(-(before % stripe) // _GRAIN))
+
+    def added(self, bytes: Ints, offset: Ints, lead: Ints, *, write: bool) -> np.ndarray:
+        """Cycles that transfers add at their ``places``."""
+        port = bytes / self.channels.port_bytes_per_cycle
         if not self.rows:
             peak = self.channels.dram.peak_gb_s * 1e3 / self.clock_mhz
-            found[real] = np.maximum(port, size / peak) / self.speed
-            return found
-        stripe = self.channels.dram.stripe_bytes
-        before = np.concatenate([[-1], (start + size)[:-1]])
-        goes_on = before == start
-        offset = start % stripe // _GRAIN
-        lead = np.where(goes_on, -1, -(-(before % stripe) // _GRAIN))
-        if write:
-            lead = np.zeros_like(lead)
-        keys, inverse = np.unique((size << 24) | (offset << 12) | (lead + 1), return_inverse=True)
+            return np.maximum(port, bytes / peak) / self.speed
         times = np.array([
-            _added_ns(self.channels.standard, self.channels.request_bytes, self.channels.outstanding, key >> 24,
-                      (key >> 12 & 0xFFF) * _GRAIN, ((key & 0xFFF) - 1) * _GRAIN, write)
-            for key in keys.tolist()
+            _added_ns(self.channels.standard, self.channels.request_bytes, self.channels.outstanding, *key, write)
+            for key in zip(bytes.tolist(), (offset * _GRAIN).tolist(), (lead * _GRAIN).tolist(), strict=True)
         ])  # fmt: skip
         factor = refresh_factor(self.channels.standard) if self.refresh else 1.0
-        found[real] = np.maximum(port, self._cycles(1.0) * factor * times[inverse.reshape(-1)]) / self.speed
-        return found
+        return np.maximum(port, self._cycles(1.0) * factor * times) / self.speed
 
     def _cycles(self, nanoseconds: float) -> float:
         return nanoseconds * self.clock_mhz / 1e3

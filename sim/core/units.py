@@ -24,7 +24,7 @@ An instruction of no bytes, columns or vectors takes a cycle.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +37,9 @@ from mixflight.arch.formats import Zero
 from mixflight.arch.isa import CLASS_INDEX, CLASSES, Ints
 from mixflight.mapping.core_program import BUFFERS, CONTROL, MEMORIES, SYS_OPERATIONS, Piece
 from mixflight.sim.array_timing import drain
+from mixflight.sim.core.distinct import distinct
 from mixflight.sim.core.memory import ChannelTiming
+from mixflight.sim.core.row import ROW, SHARED_DDR, TICKS, channel_use, pairs_of, place_rows, rows_of
 
 Floats = NDArray[np.float64]
 
@@ -49,29 +51,24 @@ Limit = Literal[
 ]
 LIMIT = {name: index for index, name in enumerate(LIMITS)}
 
-TICKS = 16
-"""Times in the event loop are whole sixteenths of a cycle, so that equal states are equal."""
-
 ZEROS: tuple[Zero, ...] = ("none", "int4", "f16-min")
 """``zero`` of a matrix instruction as the array's pipeline names it."""
-
-SHARED_DDR = 32
-"""First channel number of DDR in the event loop; HBM has at most so many."""
-CHANNELS = SHARED_DDR + 8
 
 _BLOCK = 16
 _EXCHANGE, _DONE = SYS_OPERATIONS.index("exchange"), SYS_OPERATIONS.index("done")
 
 
-FIELDS = (
-    "kind", "wait", "release", "operator", "occupancy", "latency", "limit", "first", "channels", "port", "port_time",
-    "sync",
-)  # fmt: skip
-"""Columns of a program for the event loop, one row an instruction in program order; times in ticks.
-
-``kind`` is -1 for control. A transfer keeps ``channels`` channels from ``first`` on for its ``occupancy``, and the
-buffer it fills, ``port`` (-1: none), for ``port_time``. ``sync`` marks what all cores start together.
-"""
+_TOKENS = ("wait", "release", "operator")
+_MATRIX = ("rows", "columns", "k", "keep_n", "weight_bits", "group", "zero", "last")
+_TIMED = {
+    "LD": ("target", "memory", "channel", "channels", "bytes", "address"),
+    "ST": ("memory", "channel", "channels", "bytes", "address"),
+    "MM": _MATRIX,
+    "MV": _MATRIX,
+    "MISC": ("vectors", "elements", "passes", "causal"),
+    "SYS": ("operation", "bytes", "controls"),
+}
+"""Columns of each class on which its times depend; transfers also on the address of the one before."""
 
 
 class Units:
@@ -98,30 +95,40 @@ class Units:
                  "global": buffers.vector}  # fmt: skip
         self.port_bytes = np.array([sizes[name].bytes_per_cycle for name in BUFFERS], np.float64)
 
-    def program(self, pieces: Sequence[Piece]) -> Ints:
-        """Rows of ``FIELDS`` of all ``pieces``, one after the other."""
+    def program(self, pieces: Sequence[Piece]) -> Any:
+        """Rows (``mixflight.sim.core.row``) of all ``pieces``, one after the other."""
         kinds = np.concatenate([piece.kinds for piece in pieces]) if pieces else np.zeros(0, np.uint8)
-        rows = np.zeros((len(kinds), len(FIELDS)), np.int64)
-        field = {name: rows[:, index] for index, name in enumerate(FIELDS)}
-        field["port"] -= 1
-        field["kind"][:] = kinds
-        for kind in CLASSES:
-            at = np.flatnonzero(kinds == CLASS_INDEX[kind])
+        rows = np.empty(len(kinds), ROW)
+        for index, kind in enumerate(CLASSES):
+            at = np.flatnonzero(kinds == index)
             if not len(at):
                 continue
             table = {
                 name: np.concatenate([piece.tables[kind][name] for piece in pieces])
-                for name in pieces[0].tables[kind]
-                if name == "address" or not name.endswith("_address")
+                for name in (*_TOKENS, *_TIMED[kind])
             }
-            for name, values in self.of_class(kind, table).items():
-                field[name][at] = values
-            for name in ("wait", "release", "operator"):
-                field[name][at] = table[name]
-        control = field["sync"] == _CONTROL_MARK
-        field["kind"][control] = -1
-        field["sync"][control] = 0
+            timed, which = self._distinct(kind, table)
+            waits, releases = pairs_of(index)
+            place_rows(
+                rows, at, timed, which, waits[table["wait"]], releases[table["release"]], table["operator"]
+            )  # fmt: skip
         return rows
+
+    def _distinct(self, kind: str, table: dict[str, Ints]) -> tuple[Any, Ints]:
+        """(Rows of the distinct instructions of a class, but for tokens and operator; the number of each one's)."""
+        keys = tuple(table[name] for name in _TIMED[kind] if name != "address")
+        if kind in ("LD", "ST"):
+            offset, lead = self._places(table, write=kind == "ST")
+            keys = (*keys, offset, lead)
+        first, which = distinct(keys)
+        some = {name: column[first] for name, column in table.items()}
+        if kind in ("LD", "ST"):
+            some |= {"offset": offset[first], "lead": lead[first]}
+        timed = rows_of(len(first))
+        timed["kind"] = CLASS_INDEX[kind]
+        for name, values in self.of_class(kind, some).items():
+            timed[name] = values
+        return timed, which
 
     def of_class(self, kind: str, table: Mapping[str, Ints]) -> dict[str, Ints]:
         """Columns of the instructions of one class, but for tokens and operator."""
@@ -134,13 +141,21 @@ class Units:
             return self._misc(table)
         return self._sys(table)
 
+    def _places(self, table: Mapping[str, Ints], *, write: bool) -> tuple[Ints, Ints]:
+        """``ChannelTiming.places`` of transfers, each among those of its memory."""
+        offset, lead = np.zeros_like(table["bytes"]), np.zeros_like(table["bytes"])
+        for index, timing in enumerate(self.memories):
+            here = np.flatnonzero((table["memory"] == index) & (table["bytes"] > 0))
+            offset[here], lead[here] = timing.places(table["bytes"][here], table["address"][here], write=write)
+        return offset, lead
+
     def _transfers(self, table: Mapping[str, Ints], *, write: bool) -> dict[str, Ints]:
         count = len(table["bytes"])
         occupancy, latency = np.ones(count), np.zeros(count)
         first = table["channel"].copy()
         for index, timing in enumerate(self.memories):
             here = np.flatnonzero((table["memory"] == index) & (table["bytes"] > 0))
-            busy = timing.occupancy(table["bytes"][here], table["address"][here], write=write)
+            busy = timing.added(table["bytes"][here], table["offset"][here], table["lead"][here], write=write)
             across = table["channel"][here] + table["channels"][here] > timing.channels.channels_per_core
             occupancy[here] = busy * np.where(across, timing.channels.cross_channel_factor, 1.0)
             latency[here] = timing.latency_cycles
@@ -148,7 +163,9 @@ class Units:
                 first[here] = SHARED_DDR + table["channel"][here] % timing.channels.channels
         moved = table["bytes"] * table["channels"]
         found = _columns(occupancy, latency, np.full(count, LIMIT["dram"]))
-        found |= {"first": first, "channels": np.where(table["bytes"] > 0, table["channels"], 0)}
+        channels = np.where(table["bytes"] > 0, table["channels"], 0)
+        use = channel_use(first, channels, self.machine.hbm.channels_per_core)
+        found |= {"first": first, "channels": channels, "use": use}
         if not write:
             port_time = moved / self.port_bytes[table["target"]]
             found |= {"port": np.where(moved > 0, table["target"], -1), "port_time": _ticks(port_time)}
@@ -229,22 +246,24 @@ class Units:
         latency = np.where(table["operation"] == _DONE, 0, latency) * (machine.cores > 1)
         found = _columns(busy, latency.astype(np.float64), np.where(exchange, LIMIT["exchange"], LIMIT["barrier"]))
         control = table["operation"] == CONTROL
-        found["sync"] = np.where(control, _CONTROL_MARK, (table["operation"] != _DONE).astype(np.int64))
+        found["kind"] = np.where(control, -1, CLASS_INDEX["SYS"])
+        found["sync"] = np.where(control, 0, table["operation"] != _DONE)
         spent = _ticks((table["controls"] * machine.controller.loop_cycles).astype(np.float64))
         found["occupancy"] = np.where(control, spent, found["occupancy"])
         return found
 
 
-_CONTROL_MARK = 2
-
-
 def misc_steps(table: Mapping[str, Ints], width: int) -> Ints:
     """Cycles of one pass over all vectors of each instruction; causal vector r of v of n elements has n - v + 1 + r."""
-    plain = table["vectors"] * -(-table["elements"] // width)
-    for at in np.flatnonzero(table["causal"] > 0):
-        count, longest = int(table["vectors"][at]), int(table["elements"][at])
-        plain[at] = (-(-np.arange(longest - count + 1, longest + 1) // width)).sum()
-    return plain
+    count, longest = table["vectors"], table["elements"]
+    plain = count * -(-longest // width)
+    return np.where(table["causal"] > 0, _steps_to(longest, width) - _steps_to(longest - count, width), plain)
+
+
+def _steps_to(longest: Ints, width: int) -> Ints:
+    """Sum of ceil(n / width) for n up to ``longest``."""
+    full, rest = longest // width, longest % width
+    return width * (full * (full + 1) // 2) + rest * (full + 1)
 
 
 def _ticks(cycles: Floats) -> Ints:
