@@ -16,7 +16,9 @@ from mixflight.arch.errors import InputError
 from mixflight.machines import Machine, run, run_gpu
 from mixflight.results import simulation_document
 from mixflight.sim.gpu.phase import GpuPhase
+from mixflight.sim.gpu.scenario import GpuRun
 from mixflight.sim.simulate import Simulation
+from mixflight.workload import load_workload
 
 
 class Refusal(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,9 +59,13 @@ def compare_machines(
 ) -> Comparison:  # fmt: skip
     """Simulate ``ARCH[:RECIPE]`` and ``GPU[:RECIPE]`` at every batch.
 
-    With several batches, what a machine cannot run at one of them is noted (memory that is too small); with one it is
-    an InputError.
+    With several batches, what a machine cannot run at one of them is noted (memory that is too small). It is an
+    InputError with one batch, or where nothing runs at all; so are unknown names.
     """
+    for name in archs:
+        load_workload(model, Machine.parse(name, recipe).recipe)
+    for name in gpus:
+        GpuRun.parse(name, recipe)
     refused: list[Refusal] = []
 
     def of_arch(name: str, batch: int) -> Simulation:
@@ -71,16 +77,19 @@ def compare_machines(
     def every(names: Sequence[str], one: Any) -> tuple[Simulation, ...]:
         found = []
         for name in names:
-            for index, batch in enumerate(batches):
+            for batch in batches:
                 try:
                     found.append(one(name, batch))
                 except InputError as error:
-                    if index == 0:
+                    if len(batches) == 1:
                         raise
                     refused.append(Refusal(name=name, batch=batch, reason=str(error)))
         return tuple(found)
 
-    return Comparison(machines=every(archs, of_arch), gpus=every(gpus, of_gpu), refused=tuple(refused))
+    found = Comparison(machines=every(archs, of_arch), gpus=every(gpus, of_gpu), refused=tuple(refused))
+    if not found.all:
+        raise InputError(refused[0].reason)
+    return found
 
 
 def energy_scope(simulation: Simulation) -> str:

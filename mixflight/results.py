@@ -10,7 +10,8 @@ from mixflight.sim.simulate import Phase, Simulation
 
 def simulation_document(simulation: Simulation) -> dict[str, Any]:
     """The JSON document of ``mixflight simulate``; energies carry their band as ``_low`` and ``_high``,
-    ``float_operands`` are the operators that ran on INT8 in their place, ``path`` how cores ran: fused or general."""
+    ``float_operands`` are the operators that ran on INT8 in their place, ``path`` how cores ran (fused or general), and
+    ``groups`` in how many groups of sequences, one after another."""
     return {
         "arch": simulation.accelerator,
         "model": simulation.model,
@@ -19,7 +20,7 @@ def simulation_document(simulation: Simulation) -> dict[str, Any]:
         "batch": simulation.batch,
         "bound_by": simulation.decode.bound_by,
         "float_operands": list(simulation.int8_operands),
-        **({"path": simulation.path} if simulation.path else {}),
+        **({"path": simulation.path, "groups": simulation.groups} if simulation.path else {}),
         "prefill": _phase_document(simulation.prefill),
         "decode": _phase_document(simulation.decode),
     }

@@ -56,7 +56,8 @@ class Phase(msgspec.Struct, frozen=True, kw_only=True):
 
 class Simulation(msgspec.Struct, frozen=True, kw_only=True):
     """Prefill and decode of one scenario on one machine. ``mode`` says under which rules, ``int8_operands`` which
-    operators ran on INT8 in place of the floats of the recipe, ``path`` how cores ran it: fused or general."""
+    operators ran on INT8 in place of the floats of the recipe, ``path`` how cores ran it (fused or general) and in how
+    many ``groups`` of sequences, one after another."""
 
     accelerator: str
     model: str
@@ -67,6 +68,7 @@ class Simulation(msgspec.Struct, frozen=True, kw_only=True):
     decode: Phase
     int8_operands: tuple[str, ...] = ()
     path: str = ""
+    groups: int = 1
 
 
 class Engine:

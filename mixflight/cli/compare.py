@@ -114,5 +114,8 @@ def _tables(document: dict, results: list) -> None:  # type: ignore[type-arg]
     if len({row["energy_scope"] for row in document["rows"]}) > 1:
         scopes = {f"{row['name']}: {row['energy_scope']}": None for row in document["rows"]}
         print("energy covers different things. " + "; ".join(scopes))
+    for item in results:
+        if item.groups > 1:
+            print(f"{item.accelerator} runs a batch of {item.batch} in {item.groups} groups, one after another")
     for item in document["refused"]:
         print(f"not run: {item.name} at a batch of {item.batch}: {item.reason}")

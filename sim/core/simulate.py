@@ -16,6 +16,7 @@ from mixflight.arch.prices import PriceTable, machine_prices
 from mixflight.mapping.core_network import network_of
 from mixflight.sim.activity import Activity
 from mixflight.sim.core.general import GeneralCores
+from mixflight.sim.core.groups import run_grouped
 from mixflight.sim.core.over_time import counts_over_time
 from mixflight.sim.core.scenario import Cores, Effects, Run, limits
 from mixflight.sim.cost import energy_by_component, total_energy
@@ -44,19 +45,24 @@ def simulate_cores(
 ) -> Simulation:  # fmt: skip
     """Prefill of ``prefill`` tokens, then ``decode`` steps at contexts prefill + 1 ... prefill + decode.
 
-    ``path``: fused or general; auto takes fused for plain decoders. ``float_operands`` int8 runs general where there
-    are floats.
+    ``path``: fused or general; auto takes fused for plain decoders, in groups of sequences (``groups``) where the
+    buffers do not hold the batch. ``float_operands`` int8 runs general where there are floats.
     """
     first = prefill_trace(model, formats, prefill, batch, decode)
     steps = list(decode_traces(model, formats, prefill, decode, batch))
     operands = IntegerOperands()
     if float_operands == "int8":
         first, steps = operands.of(first), [operands.of(trace) for trace in steps]
-    cores = Cores(machine, model, formats, max_context=prefill + decode, batch=batch, effects=effects)
+
+    def cores_of(sequences: int) -> Cores:
+        return Cores(machine, model, formats, max_context=prefill + decode, batch=sequences, effects=effects)
+
+    cores, groups = cores_of(batch), 1
     if path == "auto":
         path = "general" if operands.changed or not is_plain(first, steps, prefill) else "fused"
     if path == "fused":
-        runs = cores.run(first), cores.decode(prefill, decode)
+        grouped = run_grouped(cores_of, batch, prefill, decode)
+        runs, groups = (grouped.prefill, grouped.decode), grouped.groups
     else:
         _check_memory(machine, model, formats, prefill, decode, batch)
         general = GeneralCores(cores.machine, cores.units)
@@ -65,7 +71,7 @@ def simulate_cores(
         accelerator=machine.name, model=model.name, formats=formats_name, mode="corrected", batch=batch,
         prefill=phase_of(cores.machine, runs[0], batch * prefill, first.macs),
         decode=phase_of(cores.machine, runs[1], batch * decode, sum(trace.macs for trace in steps)),
-        int8_operands=operands.changed, path=path,
+        int8_operands=operands.changed, path=path, groups=groups,
     )  # fmt: skip
 
 
@@ -87,7 +93,8 @@ def is_plain(first: Trace, steps: Sequence[Trace], prefill: int) -> bool:
 
 
 def _as_stated(operator: Operator, trace: Trace) -> bool:
-    """Whether an operator is certain, sees the whole context, and reads rows of its format."""
+    """Whether an operator is certain, sees the whole context, and reads rows of its format (to a byte: a recipe's
+    8-bit scale is laid out in 16)."""
     weight = operator.weight
     if operator.probability != 1 or (trace.phase == "decode" and operator.kind != "linear" and operator.density != 1):
         return False
@@ -96,7 +103,8 @@ def _as_stated(operator: Operator, trace: Trace) -> bool:
         bits = operator.count * tokens * weight.row_bits(length)
         return tokens == trace.context and abs(bits - 8 * operator.kv_read_bytes) <= 8 * operator.count * tokens
     if operator.kind == "linear" and weight is not None and not operator.keep_m:
-        return operator.density == 1 and operator.weight_bytes == -(-operator.n * weight.row_bits(operator.k) // 8)
+        bits = operator.n * weight.row_bits(operator.k)
+        return operator.density == 1 and abs(bits - 8 * operator.weight_bytes) <= 8 * operator.n
     return True
 
 
