@@ -96,8 +96,9 @@ def passes(pe: Pe, weight: Format, act: Format, operator: str) -> int:
             return pe.digit_groups(weight)
     elif weight.kind == act.kind == "int" and act.operand_bits <= pe.act_bits:
         return -(-weight.operand_bits // pe.weight_bits)
-    floats = "float" in (weight.kind, act.kind)
-    hint = " (--float-operands int8 converts them)" if floats and pe.arithmetic == "integer" else ""
+    refused = [item for item in (weight, act) if item.kind == "float" and not item.exact_in_f16]
+    floats = "float" in (weight.kind, act.kind) if pe.arithmetic == "integer" else bool(refused)
+    hint = " (--float-operands int8 converts them)" if floats else ""
     raise InputError(
         f"a {pe.kind} PE must get operands it can promote, not {weight.name} weights with {act.name} activations, "
         f"in operator {operator!r}{hint}"

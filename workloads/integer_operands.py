@@ -4,12 +4,13 @@ Recipes with FP16 activations, codebooks of FP16 vectors or FP16 keys and values
 (``arch/numerics.md``). This is the explicit choice to run them all the same: their weights, keys and values are read
 off-chip in the bytes of the recipe and converted to INT8 with a scale a row by the memory unit; activations, queries
 and probabilities are converted by a ``quantise`` operator that is added before the product. Values are then no longer
-those of the recipe, so accuracy figures of it do not hold for the run.
+those of the recipe, so accuracy figures of it do not hold for the run. A machine of FP16 needs the same for what FP16
+cannot hold: BF16, and the F32 in which files keep the routers of experts.
 """
 
 import msgspec
 
-from mixflight.arch.formats import FORMATS
+from mixflight.arch.formats import FORMATS, Format
 from mixflight.workloads.operators import Operator
 from mixflight.workloads.trace import Trace
 
@@ -19,9 +20,11 @@ _NEW_INPUTS = ("embed", "norm", "rope", "softmax", "activation", "residual")
 
 
 class IntegerOperands:
-    """Replaces float operands of traces by INT8 and remembers the operators that it changed."""
+    """Replaces float operands of traces by INT8 and remembers the operators that it changed; with ``fp16_runs`` only
+    those that are not exact in FP16."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, fp16_runs: bool = False) -> None:
+        self._fp16_runs = fp16_runs
         self._changed: dict[str, None] = {}
         self._known: dict[Operator, Operator] = {}
 
@@ -41,7 +44,7 @@ class IntegerOperands:
         for operator in trace.operators:
             if operator.kind in _NEW_INPUTS:
                 converted.clear()
-            if operator.is_matrix and operator.act is not None and operator.act.kind == "float":
+            if operator.is_matrix and operator.act is not None and self._replaces(operator.act):
                 key = operator.count, operator.m, operator.k, operator.layers
                 if key not in converted or "@" in operator.name:
                     found.append(_conversion(operator))
@@ -51,17 +54,17 @@ class IntegerOperands:
 
     def _replaced(self, operator: Operator) -> Operator:
         weight, act = operator.weight, operator.act
-        floats = [item for item in (weight, act) if item is not None and item.kind == "float"]
-        if not operator.is_matrix or not floats:
+        if weight is None or act is None or not (self._replaces(weight) or self._replaces(act)):
             return operator
         if operator not in self._known:
-            assert weight is not None
-            assert act is not None
             self._known[operator] = msgspec.structs.replace(
-                operator, weight=INT8 if weight.kind == "float" else weight, act=INT8 if act.kind == "float" else act
+                operator, weight=INT8 if self._replaces(weight) else weight, act=INT8 if self._replaces(act) else act
             )
         self._changed[operator.name] = None
         return self._known[operator]
+
+    def _replaces(self, item: Format) -> bool:
+        return item.kind == "float" and not (self._fp16_runs and item.exact_in_f16)
 
 
 def _conversion(operator: Operator) -> Operator:

@@ -41,7 +41,7 @@ def register(app: typer.Typer) -> None:
             Path | None, typer.Option("--timeline", help="Trace events for Perfetto.", metavar="F.json")
         ] = None,
         float_operands: Annotated[
-            str, typer.Option("--float-operands", help="refuse, or int8: what integer arrays do with floats.")
+            str, typer.Option("--float-operands", help="refuse, or int8: what a machine does with floats not its own.")
         ] = "refuse",
         attention_mask: Annotated[
             Path | None, typer.Option("--attention-mask", help="Block masks of the prefill (published).", metavar="F")

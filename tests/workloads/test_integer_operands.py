@@ -1,6 +1,7 @@
 import pytest
 
 from mixflight.arch.accelerator import accelerator_named
+from mixflight.arch.errors import InputError
 from mixflight.sim.simulate import simulate
 from mixflight.workloads.integer_operands import INT8, with_integer_operands
 from mixflight.workloads.model import model_named
@@ -52,3 +53,19 @@ def test_products_of_two_results_run_without_bytes_of_weights():
     found = simulate(accelerator_named("mixpe-w4a8"), MODEL, recipe, "gear", 64, 1, float_operands="int8")
     assert {"power_iteration@kv.write", "qk"} <= set(found.int8_operands)
     assert found.prefill.time_ms > found.decode.time_ms > 0
+
+
+def test_a_machine_of_fp16_converts_what_fp16_cannot_hold(tmp_path):
+    """BF16 and F32 become INT8 there, FP16 stays; without the choice the refusal names it."""
+    path = tmp_path / "mixed.toml"
+    path.write_text(
+        'summary = "x"\n[weight]\n"*" = "f16"\n"*.up" = "f32"\n"*.down" = "bf16"\n[act]\n"*" = "f16"\n"*.down" = "bf16"\n'
+        '[kv]\nk = "f16"\nv = "f16"\n'
+    )
+    recipe, machine = recipe_named(str(path)), accelerator_named("fp16")
+    with pytest.raises(InputError, match=r"not f32 weights with f16 activations.*--float-operands int8 converts them"):
+        simulate(machine, MODEL, recipe, "mixed", 32, 1)
+    found = simulate(machine, MODEL, recipe, "mixed", 32, 1, float_operands="int8")
+    assert found.int8_operands == ("up", "down")
+    plain = recipe_named("fp16")
+    assert simulate(machine, MODEL, plain, "fp16", 32, 1, float_operands="int8").int8_operands == ()
