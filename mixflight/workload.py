@@ -11,8 +11,6 @@ from mixflight.workloads.recipe import Recipe, recipe_named
 FETCHED = "smollm2"
 OWN_FORMAT_OF_PRESETS = "fp16"
 AS_STORED = "as-stored"
-# What the trace expands of a family's features; a window shortens the context length instead.
-TRACED_FEATURES = ("qk_norm", "post_norms", "biased", "attention_cap", "logit_cap")
 
 
 class Workload(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,8 +34,7 @@ def load_workload(model: str, recipe: str | None = None) -> Workload:
 
     stored = open_model(path)
     own = recipe_of(AS_STORED, stored.linears) if recipe is None else recipe_named(recipe)
-    features = {name: getattr(stored.features, name) for name in TRACED_FEATURES}
-    return Workload(model=msgspec.structs.replace(stored.model, **features), recipe=own)
+    return Workload(model=stored.model, recipe=own)
 
 
 def model_file(model: str) -> Path:

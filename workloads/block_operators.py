@@ -5,7 +5,7 @@ import math
 import msgspec
 
 from mixflight.arch.formats import FORMATS
-from mixflight.workloads.expansion import F32, Expansion, Pass, weighted
+from mixflight.workloads.expansion import F32, SHARED, Expansion, Pass, weighted
 from mixflight.workloads.inserted_operators import inserted
 from mixflight.workloads.layer_shape import LayerShape
 from mixflight.workloads.operators import Operator
@@ -26,9 +26,9 @@ def _head_norm(e: Expansion, name: str, vectors: int, width: int) -> Operator:
     return e.vector(name, "norm", vectors, width, parameter_bytes=width * F32.bits // 8)
 
 
-def _linear(e: Expansion, name: str, layer: int, shape: LayerShape, rows: int) -> list[Operator]:
+def _linear(e: Expansion, name: str, layer: int, shape: LayerShape, rows: int, inside: str = "") -> list[Operator]:
     n, k = e.linears(shape)[name]
-    return e.linear(name, e.full_name(layer, name), n, k, rows, reads=shape.reads_weights)
+    return e.linear(name, e.full_name(layer, inside + name), n, k, rows, reads=shape.reads_weights)
 
 
 def before_attention(e: Expansion, step: Pass, layer: int, shape: LayerShape) -> list[Operator]:
@@ -79,15 +79,18 @@ def after_attention(e: Expansion, step: Pass, layer: int, shape: LayerShape) -> 
     return found + inserted(e, step, layer, "layer.out", model.hidden)
 
 
-def _dense_ffn(e: Expansion, step: Pass, layer: int, shape: LayerShape, rows: int) -> list[Operator]:
+def _dense_ffn(
+    e: Expansion, step: Pass, layer: int, shape: LayerShape, rows: int, inside: str = ""
+) -> list[Operator]:
+    """One FFN, whose weights have names that begin with ``inside``."""
     found: list[Operator] = []
     for name in ("gate", "up") if e.model.ffn_kind == "gated" else ("up",):
-        found += _linear(e, name, layer, shape, rows)
+        found += _linear(e, name, layer, shape, rows, inside)
     found += inserted(e, step, layer, "ffn.mid", shape.ffn)
     found.append(_activation(e, "ffn_activation", rows, shape.ffn))
     found += inserted(e, step, layer, "down.in", shape.ffn)
-    found += e.quantise("ffn_hidden_quantise", e.full_name(layer, "down"), rows, shape.ffn)
-    return found + _linear(e, "down", layer, shape, rows)
+    found += e.quantise("ffn_hidden_quantise", e.full_name(layer, f"{inside}down"), rows, shape.ffn)
+    return found + _linear(e, "down", layer, shape, rows, inside)
 
 
 def _activation(e: Expansion, name: str, rows: int, width: int, count: int = 1) -> Operator:
@@ -121,8 +124,9 @@ def _mixture(e: Expansion, step: Pass, layer: int, shape: LayerShape, rows: int)
     found = _router(e, layer, shape, rows)
     if shape.shared:
         wide = msgspec.structs.replace(shape, ffn=shape.shared * shape.ffn, experts=0)
-        for operator in _dense_ffn(e, step, layer, wide, rows):
-            found.append(msgspec.structs.replace(operator, name=f"shared.{operator.name}"))
+        for operator in _dense_ffn(e, step, layer, wide, rows, SHARED):
+            found.append(msgspec.structs.replace(operator, name=f"{SHARED}{operator.name}"))
+        found += _shared_gate(e, layer, shape, rows) if e.model.shared_gate else []
     gated, hidden = e.model.ffn_kind == "gated", e.model.hidden
     for count, each, probability in _expected_loads(rows, shape):
         first = len(found)
@@ -138,6 +142,15 @@ def _mixture(e: Expansion, step: Pass, layer: int, shape: LayerShape, rows: int)
             found[first:] = [msgspec.structs.replace(operator, probability=probability) for operator in found[first:]]
     return [*found, Operator(name="expert_sum", kind="elementwise", layers=(), m=max(1, round(rows * shape.active)),
                              n=hidden, multiplies=1, adds=1)]  # fmt: skip
+
+
+def _shared_gate(e: Expansion, layer: int, shape: LayerShape, rows: int) -> list[Operator]:
+    """A number a token between 0 and 1 that the shared experts' output is multiplied with."""
+    full = e.full_name(layer, "shared_gate")
+    found = e.linear("shared_gate", full, 1, e.model.hidden, rows, reads=shape.reads_weights)
+    found.append(Operator(name="shared_sigmoid", kind="elementwise", layers=(), m=rows, n=1, table_reads=1))
+    scale = Operator(name="shared_scale", kind="elementwise", layers=(), m=rows, n=e.model.hidden, multiplies=1)
+    return [*found, scale]
 
 
 def _router(e: Expansion, layer: int, shape: LayerShape, rows: int) -> list[Operator]:

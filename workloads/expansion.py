@@ -19,6 +19,7 @@ from mixflight.workloads.recipe import Recipe
 from mixflight.workloads.token_flow import Counts, counts, generated_share
 
 F32 = FORMATS["f32"]
+SHARED = "shared."  # before the names of the shared experts' weights and operators
 Phase = Literal["prefill", "decode"]
 
 
@@ -157,25 +158,27 @@ class Expansion:
         """Weights that a split by operator gives one of its parts."""
         if self.codecs_from is None or not _any_split(self.codecs_from):
             return {}
-        members: dict[Codec, list[tuple[str, int]]] = {}
+        members: dict[Split, list[tuple[str, int]]] = {}
         for layer, shape in self.graph.layers.items():
             for name, (n, k) in self.linears(shape).items():
                 full = self.full_name(layer, name)
-                codec = widths_apart(self.codecs_from.weight_codec(full))
-                if isinstance(codec, Split) and codec.axis == "operator":
+                if (codec := _by_operator(self.codecs_from.weight_codec(full))) is not None:
                     members.setdefault(codec, []).append((full, n * k))
         found: dict[str, Codec] = {}
         for codec, named in members.items():
-            assert isinstance(codec, Split)
             for (full, _), part in zip(named, assignment(codec, [size for _, size in named]), strict=True):
                 found[full] = codec.parts[part][1]
         return found
 
     def weight(self, full: str) -> Codec | Format:
-        """How the weight ``full`` is stored."""
+        """How the weight ``full`` is stored; a split by operator gives shared experts the part of the routed ones."""
         if full in self._weights:
             return self._weights[full]
-        return self.codecs_from.weight_codec(full) if self.codecs_from else self.formats.weight_format(full)
+        if self.codecs_from is None:
+            return self.formats.weight_format(full)
+        codec = self.codecs_from.weight_codec(full)
+        routed = full.replace(f".{SHARED}", ".")
+        return self._weights[routed] if routed in self._weights and _by_operator(codec) else codec
 
     def act(self, full: str) -> tuple[Format, bool]:
         """Format of its input, and whether the scale of that is known beforehand."""
@@ -260,6 +263,12 @@ def weighted(
 
 def _of_format(item: Format, n: int, k: int) -> Product:
     return Product("", n, k, item, Stored(codes=float(n * item.row_bits(k) // 8 * 8)))
+
+
+def _by_operator(codec: Codec) -> Split | None:
+    """The split that gives whole matrices their parts, if ``codec`` is one."""
+    apart = widths_apart(codec)
+    return apart if isinstance(apart, Split) and apart.axis == "operator" else None
 
 
 def _any_split(recipe: Recipe) -> bool:

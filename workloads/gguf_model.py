@@ -1,77 +1,30 @@
 """Models of several families in GGUF files, to be traced: dimensions from the metadata, each weight by its operator.
 
-    FAMILIES         what each architecture stores, one row each
     stored_model_of  GgufFile to StoredModel, every tensor's shape checked
 
-What is not supported (mixtures of experts, rotation of part of a head, a tensor without a role) is an InputError.
-``llama_gguf`` is the narrower reading of llama files that golden arithmetic computes with.
+What is not supported (rotation of part of a head, a tensor without a role) is an InputError. ``llama_gguf`` is the
+narrower reading of llama files that golden arithmetic computes with.
 """
 
 from collections.abc import Callable
-from typing import Literal
-
-import msgspec
 
 from mixflight.arch.errors import InputError
 from mixflight.workloads.gguf import GgufFile
-from mixflight.workloads.model import Model
-from mixflight.workloads.stored_model import Features, StoredModel, StoredWeight
+from mixflight.workloads.gguf_families import EXPERTS, FAMILIES, ROUTER, SHARED_EXPERTS, SHARED_GATE, Family
+from mixflight.workloads.model import MIXED, Model
+from mixflight.workloads.stored_model import StoredModel, StoredWeight
 from mixflight.workloads.tensor import Tensor
 
 EMBEDDING, POSITIONS, FINAL_NORM, HEAD = "token_embd", "position_embd", "output_norm", "output"
 IGNORED = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")
-
-SEPARATE = {
-    "q": "attn_q", "k": "attn_k", "v": "attn_v", "o": "attn_output",
-    "gate": "ffn_gate", "up": "ffn_up", "down": "ffn_down",
-}  # fmt: skip
-QKV = {"q": "attn_qkv", "k": "attn_qkv", "v": "attn_qkv", "o": "attn_output"}
-
-
-class Family(msgspec.Struct, frozen=True, kw_only=True):
-    """What an architecture stores in a block, and how it computes where families differ.
-
-    ``linears``       role to the tensor's name; roles that share a name lie one after the other in its rows.
-    ``norms``         vectors of the hidden width; ``head_norms`` of the head size.
-    ``biased``        roles whose tensors have a bias.
-    ``window_step``   of every ``window_step`` layers the last one attends to all tokens; 1: every layer has the window.
-    """
-
-    linears: dict[str, str]
-    norms: tuple[str, ...] = ("attn_norm", "ffn_norm")
-    head_norms: tuple[str, ...] = ()
-    biased: tuple[str, ...] = ()
-    norm: Literal["rmsnorm", "layernorm"] = "rmsnorm"
-    activation: Literal["silu", "gelu"] = "silu"
-    rotary: bool = True
-    window_step: int = 1
-
-
-FAMILIES: dict[str, Family] = {
-    "llama": Family(linears=SEPARATE),
-    "qwen2": Family(linears=SEPARATE, biased=("q", "k", "v")),
-    "qwen3": Family(linears=SEPARATE, head_norms=("attn_q_norm", "attn_k_norm")),
-    "gemma2": Family(
-        linears=SEPARATE, norms=("attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm"), activation="gelu",
-        window_step=2,
-    ),
-    "gemma3": Family(
-        linears=SEPARATE, norms=("attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm"),
-        head_norms=("attn_q_norm", "attn_k_norm"), activation="gelu", window_step=6,
-    ),
-    "phi3": Family(linears=QKV | {"gate": "ffn_up", "up": "ffn_up", "down": "ffn_down"}),
-    "gpt2": Family(
-        linears=QKV | {"up": "ffn_up", "down": "ffn_down"}, biased=("q", "k", "v", "o", "up", "down"),
-        norm="layernorm", activation="gelu", rotary=False,
-    ),
-}  # fmt: skip
+Take = Callable[[str, tuple[int, ...]], Tensor]
 
 
 class _Keys:
     """The metadata keys of one architecture."""
 
     def __init__(self, gguf: GgufFile) -> None:
-        self.gguf, self.metadata = gguf, gguf.metadata
+        self.gguf, self.metadata, self.path = gguf, gguf.metadata, gguf.path
         self.architecture = self.metadata.text("general.architecture")
 
     def full(self, key: str) -> str:
@@ -99,36 +52,51 @@ def stored_model_of(gguf: GgufFile) -> StoredModel:
             f"the architecture must be one of {', '.join(FAMILIES)}, not {keys.architecture!r}, in {gguf.path}"
         )
     family = FAMILIES[keys.architecture]
-    if keys.integer("expert_count", 0, low=0):
+    return _weights(gguf, family, _model(keys, family))
+
+
+def _layers(keys: _Keys) -> int:
+    layers, tensors = keys.integer("block_count"), len(keys.gguf.tensors)
+    if layers > tensors:
         raise InputError(
-            f"{keys.full('expert_count')} must be 0 (mixtures of experts are not supported), in {gguf.path}"
+            f"{keys.full('block_count')} must be at most the number of tensors, {tensors}, not {layers}, in {keys.path}"
         )
-    features = _features(keys, family)
-    model = _model(keys, family, features)
-    return _weights(gguf, family, model, features)
+    return layers
 
 
-def _features(keys: _Keys, family: Family) -> Features:
-    window, layers = keys.integer("attention.sliding_window", 0, low=0), keys.integer("block_count", low=1)
+def _global_layers(keys: _Keys, family: Family, layers: int) -> tuple[int, ...]:
+    """The layers that attend to all tokens, in a model of which others have a window."""
     step = keys.integer("attention.sliding_window_pattern", family.window_step)
-    if layers > len(keys.gguf.tensors):
+    return tuple(layer for layer in range(layers) if step > 1 and layer % step == step - 1)
+
+
+def _experts(keys: _Keys, family: Family) -> dict[str, int | bool]:
+    """Fields of a Model that say what experts it has."""
+    count = keys.integer("expert_count", 0, low=0) if family.experts != "must" else keys.integer("expert_count")
+    if family.experts == "never" and count:
+        raise InputError(f"{keys.full('expert_count')} must be 0 in a {keys.architecture}, not {count}, in {keys.path}")
+    if not count:
+        return {}
+    active = keys.integer("expert_used_count")
+    if active > count:
         raise InputError(
-            f"{keys.full('block_count')} must be at most the number of tensors, {len(keys.gguf.tensors)}, "
-            f"not {layers}, in {keys.gguf.path}"
+            f"{keys.full('expert_used_count')} must be at most the {count} experts, not {active}, in {keys.path}"
         )
-    within = tuple(layer for layer in range(layers) if step == 1 or layer % step < step - 1)
-    return Features(
-        qk_norm=bool(family.head_norms),
-        post_norms="post_attention_norm" in family.norms,
-        biased=family.biased,
-        window=window,
-        window_layers=within if window else (),
-        attention_cap=keys.number("attn_logit_softcapping", 0.0),
-        logit_cap=keys.number("final_logit_softcapping", 0.0),
-    )
+    # A llama's experts have the width of its FFN, and llama.cpp reads the other two so where a file names no width.
+    whole = keys.integer("feed_forward_length")
+    width = keys.integer("expert_feed_forward_length", whole if family.experts == "may" else max(1, whole // active))
+    shared = keys.integer("expert_shared_feed_forward_length", whole) if family.shared else 0
+    if shared % width:
+        raise InputError(
+            f"the shared expert must be as wide as a whole number of experts of {width}, not {shared}, in {keys.path}"
+        )
+    return {
+        "experts": count, "active_experts": active, "expert_ffn": width, "shared_experts": shared // width,
+        "shared_gate": family.shared,
+    }  # fmt: skip
 
 
-def _model(keys: _Keys, family: Family, features: Features) -> Model:
+def _model(keys: _Keys, family: Family) -> Model:
     gguf = keys.gguf
     hidden, heads = keys.integer("embedding_length"), keys.integer("attention.head_count")
     if not keys.has("attention.key_length") and hidden % heads:
@@ -156,7 +124,8 @@ def _model(keys: _Keys, family: Family, features: Features) -> Model:
         raise InputError(f"{EMBEDDING}.weight must have two dimensions, not {embedding.shape}, in {gguf.path}")
     metadata = gguf.metadata
     title = metadata.text("general.name") if "general.name" in metadata else gguf.path.stem
-    layers, context = keys.integer("block_count"), keys.integer("context_length")
+    layers, window = _layers(keys), keys.integer("attention.sliding_window", 0, low=0)
+    every = set(family.biased) == set(family.linears)
     return Model(
         name=gguf.path.stem,
         summary=f"{title}: {layers} layers of {hidden}",
@@ -168,18 +137,26 @@ def _model(keys: _Keys, family: Family, features: Features) -> Model:
         head_dim=head_dim,
         ffn=keys.integer("feed_forward_length"),
         vocab=keys.integer("vocab_size", embedding.n),
-        context_length=min(context, features.window) if features.window else context,
+        context_length=keys.integer("context_length"),
         ffn_kind="gated" if "gate" in family.linears else "plain",
         activation=family.activation,
         norm=family.norm,
         norm_epsilon=epsilon,
         rope_theta=theta,
         tied_head=f"{HEAD}.weight" not in gguf.tensors,
-        biases=set(family.biased) == set(family.linears),
+        biases=every,
+        biased=() if every else family.biased,
+        qk_norm=bool(family.head_norms),
+        post_norms="post_attention_norm" in family.norms,
+        attention_cap=keys.number("attn_logit_softcapping", 0.0),
+        logit_cap=keys.number("final_logit_softcapping", 0.0),
+        window=window,
+        global_layers=_global_layers(keys, family, layers) if window else (),
+        **_experts(keys, family),  # type: ignore[arg-type]
     )
 
 
-def _weights(gguf: GgufFile, family: Family, model: Model, features: Features) -> StoredModel:
+def _weights(gguf: GgufFile, family: Family, model: Model) -> StoredModel:
     used: set[str] = set()
 
     def take(name: str, shape: tuple[int, ...]) -> Tensor:
@@ -213,7 +190,7 @@ def _weights(gguf: GgufFile, family: Family, model: Model, features: Features) -
             norm(block + name, model.hidden)
         for name in family.head_norms:
             norm(block + name, model.head_dim)
-        _block_linears(block, f"layers.{layer}.", family, model, take, linears)
+        _block_linears(gguf, block, f"layers.{layer}.", family, model, take, linears)
         for name, size in _bias_sizes(family, model).items():
             vector(f"{block}{name}.bias", size)
     tied = embedding if model.tied_head else take(f"{HEAD}.weight", (model.vocab, model.hidden))
@@ -224,16 +201,17 @@ def _weights(gguf: GgufFile, family: Family, model: Model, features: Features) -
             f"every tensor must have a role in a model of {model.layers} layers, but {unknown[0]!r} has none, "
             f"in {gguf.path}"
         )
-    return StoredModel(model=model, features=features, embedding=embedding, linears=linears, vectors=vectors)
+    return StoredModel(model=model, embedding=embedding, linears=linears, vectors=vectors)
 
 
 def _block_linears(
-    block: str, operators: str, family: Family, model: Model, take: Callable[[str, tuple[int, ...]], Tensor],
+    gguf: GgufFile, block: str, operators: str, family: Family, model: Model, take: Take,
     linears: dict[str, StoredWeight],
 ) -> None:  # fmt: skip
     shapes = model.block_linears()
-    for name in dict.fromkeys(family.linears.values()):
-        roles = [role for role, stored in family.linears.items() if stored == name]
+    names = {role: name for role, name in family.linears.items() if not (model.experts and role in MIXED)}
+    for name in dict.fromkeys(names.values()):
+        roles = [role for role, stored in names.items() if stored == name]
         k = shapes[roles[0]][1]
         tensor = take(f"{block}{name}.weight", (sum(shapes[role][0] for role in roles), k))
         start = 0
@@ -241,6 +219,24 @@ def _block_linears(
             rows = shapes[role][0]
             linears[operators + role] = tensor if len(roles) == 1 else rows_of(tensor, start, start + rows)
             start += rows
+    if model.experts:
+        _mixture(gguf, block, operators, model, take, linears)
+
+
+def _mixture(
+    gguf: GgufFile, block: str, operators: str, model: Model, take: Take, linears: dict[str, StoredWeight]
+) -> None:
+    linears[f"{operators}router"] = take(f"{block}{ROUTER}.weight", (model.experts, model.hidden))
+    for role, (n, k) in model.expert_linears().items():
+        linears[operators + role] = take(f"{block}{EXPERTS[role]}.weight", (model.experts, n, k))
+    if not model.shared_experts:
+        return
+    for role, shape in model.expert_linears(model.shared_experts).items():
+        linears[f"{operators}shared.{role}"] = take(f"{block}{SHARED_EXPERTS[role]}.weight", shape)
+    if model.shared_gate:  # one row, which some writers store as a vector
+        name = f"{block}{SHARED_GATE}.weight"
+        row: tuple[int, ...] = (model.hidden,)
+        linears[f"{operators}shared_gate"] = take(name, (1, *row) if len(gguf.tensor(name).shape) == 2 else row)
 
 
 def _bias_sizes(family: Family, model: Model) -> dict[str, int]:

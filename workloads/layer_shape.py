@@ -83,7 +83,7 @@ class _Graph:
 
     def _first(self, index: int) -> LayerShape:
         model = self.model
-        seen_all = model.global_every and (index + 1) % model.global_every == 0
+        seen_all = index in model.global_layers or (model.global_every and (index + 1) % model.global_every == 0)
         return LayerShape(
             heads=model.heads, kv_heads=model.kv_heads, qk_dim=model.head_dim, v_dim=model.head_dim,
             ffn=model.expert_ffn if model.experts else model.ffn, experts=model.experts,

@@ -158,7 +158,7 @@ def _refuse_variants(gguf: GgufFile) -> None:
     metadata = gguf.metadata
     experts = f"{ARCHITECTURE}.expert_count"
     if experts in metadata and metadata.integer(experts):
-        raise InputError(f"{experts} must be 0 (mixtures of experts are not supported), in {gguf.path}")
+        raise InputError(f"{experts} must be 0 (golden arithmetic has no mixtures of experts), in {gguf.path}")
     scaling = f"{ARCHITECTURE}.rope.scaling.type"
     if scaling in metadata and metadata.text(scaling) != "none":
         raise InputError(f"{scaling} must be 'none', not {metadata.text(scaling)!r}, in {gguf.path}")

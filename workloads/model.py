@@ -9,6 +9,8 @@ import msgspec
 from mixflight.arch.errors import InputError
 from mixflight.arch.strict_toml import convert, read_toml
 
+MIXED = ("gate", "up", "down")  # of a block's linears, those that experts have
+
 
 class TowerOf(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Another preset model that runs before the prefill over ``tokens`` tokens, ``times`` of them (tiles, frames).
@@ -44,8 +46,10 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
                         is 0 where it has no head.
     ``patch_inputs``    inputs of the linear that embeds a patch (images, latents); 0: tokens are looked up.
     ``experts``         FFNs of a layer, of width ``expert_ffn``, of which a router picks ``active_experts`` for each
-                        token; 0: one FFN. ``shared_experts`` are FFNs of the same width that every token passes.
-    ``window``          tokens that a query sees; every ``global_every``-th layer (0: none) sees all.
+                        token; 0: one FFN. ``shared_experts`` are FFNs of the same width that every token passes;
+                        with ``shared_gate`` a linear of one output, through a sigmoid, scales what they make.
+    ``window``          tokens that a query sees; every ``global_every``-th layer (0: none) and ``global_layers`` see
+                        all.
     ``visual_tokens``   of a prompt that come from images or frames; ``towers`` what computes them.
     ``source``          where the dimensions come from.
     """
@@ -78,9 +82,11 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     experts: int = 0
     active_experts: int = 0
     shared_experts: int = 0
+    shared_gate: bool = False
     expert_ffn: int = 0
     window: int = 0
     global_every: int = 0
+    global_layers: tuple[int, ...] = ()
     visual_tokens: int = 0
     towers: tuple[TowerOf, ...] = ()
 
@@ -120,8 +126,14 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         linears["down"] = (self.hidden, self.ffn)
         return linears
 
+    def expert_linears(self, count: int = 1) -> dict[str, tuple[int, int]]:
+        """Weight matrices of ``count`` experts side by side, as ``block_linears``."""
+        width = count * self.expert_ffn
+        shapes = {"gate": (width, self.hidden), "up": (width, self.hidden), "down": (self.hidden, width)}
+        return {role: shapes[role] for role in MIXED if role in self.block_linears()}
+
     def linear_weights(self) -> int:
-        """Number of weights that every token multiplies: all blocks and the LM head."""
+        """Number of weights that every token of a model without experts multiplies: all blocks and the LM head."""
         return self.layers * sum(n * k for n, k in self.block_linears().values()) + self.vocab * self.hidden
 
 

@@ -46,7 +46,7 @@ from mixflight.workloads.check import Check
 from mixflight.workloads.codec import Codec
 from mixflight.workloads.codec_products import products
 from mixflight.workloads.codec_size import Stored, stored
-from mixflight.workloads.expansion import Expansion
+from mixflight.workloads.expansion import SHARED, Expansion
 from mixflight.workloads.expression import evaluate
 from mixflight.workloads.model import Model, model_named
 from mixflight.workloads.operators import Operator
@@ -84,9 +84,12 @@ class Measured:
         e, found = self.expansion, []
         for layer, shape in e.graph.layers.items():
             for name, (n, k) in e.linears(shape).items():
-                ffn = name in ("gate", "up", "down")
-                count = shape.experts + shape.shared if ffn and shape.experts else 1
-                found.append((name, n, k, e.weight(e.full_name(layer, name)), shape.stores_weights, count))
+                mixed = shape.experts if name in _BLOCK_LINEARS[4:] else 0
+                counts = {"": mixed or 1, SHARED: shape.shared if mixed else 0}
+                for prefix, count in counts.items():
+                    if count:
+                        codec = e.weight(e.full_name(layer, prefix + name))
+                        found.append((name, n, k, codec, shape.stores_weights, count))
         return found
 
     def dense_weights(self) -> int:

@@ -1,14 +1,16 @@
 import json
 
+import gguf
 import numpy as np
 import pytest
 import safetensors_files as files
 
 from mixflight.arch.errors import InputError
+from mixflight.workloads import gguf_families
 from mixflight.workloads.file_recipe import recipe_of
-from mixflight.workloads.folder_model import FAMILIES
+from mixflight.workloads.folder_families import FAMILIES
 from mixflight.workloads.model_file import open_model
-from mixflight.workloads.trace import decode_traces
+from mixflight.workloads.trace import decode_traces, prefill_trace
 
 LAYERS, HIDDEN, HEADS, KV_HEADS, HEAD, FFN, VOCAB = 2, 64, 4, 2, 16, 128, 40
 LLAMA = {
@@ -21,6 +23,15 @@ OPT = {
     "ffn_dim": FFN, "vocab_size": VOCAB, "max_position_embeddings": 128, "activation_function": "relu",
     "word_embed_proj_dim": HIDDEN, "do_layer_norm_before": True,
 }
+GPT2 = {
+    "model_type": "gpt2", "n_embd": HIDDEN, "n_head": HEADS, "n_layer": LAYERS, "n_inner": None, "vocab_size": VOCAB,
+    "n_positions": 128, "activation_function": "gelu_new", "layer_norm_epsilon": 1e-5,
+}
+EXPERTS, ACTIVE, EXPERT_FFN, SHARED = 5, 2, 64, 3
+EXPERT_KEYS = {
+    "num_experts": EXPERTS, "num_experts_per_tok": ACTIVE, "moe_intermediate_size": EXPERT_FFN,
+    "shared_expert_intermediate_size": SHARED * EXPERT_FFN, "decoder_sparse_step": 1, "mlp_only_layers": [],
+}
 KV = KV_HEADS * HEAD
 GATED = {
     "self_attn.q_proj": (HIDDEN, HIDDEN), "self_attn.k_proj": (KV, HIDDEN), "self_attn.v_proj": (KV, HIDDEN),
@@ -31,7 +42,51 @@ PLAIN = {
     "self_attn.q_proj": (HIDDEN, HIDDEN), "self_attn.k_proj": (HIDDEN, HIDDEN), "self_attn.v_proj": (HIDDEN, HIDDEN),
     "self_attn.out_proj": (HIDDEN, HIDDEN), "fc1": (FFN, HIDDEN), "fc2": (HIDDEN, FFN),
 }
-CONFIGS = {kind: OPT if kind == "opt" else LLAMA | {"model_type": kind} for kind in FAMILIES}
+PHI3 = {
+    "self_attn.qkv_proj": (HIDDEN + 2 * KV, HIDDEN), "self_attn.o_proj": (HIDDEN, HIDDEN),
+    "mlp.gate_up_proj": (2 * FFN, HIDDEN), "mlp.down_proj": (HIDDEN, FFN),
+}
+GPT2_LINEARS = {
+    "attn.c_attn": (3 * HIDDEN, HIDDEN), "attn.c_proj": (HIDDEN, HIDDEN),
+    "mlp.c_fc": (4 * HIDDEN, HIDDEN), "mlp.c_proj": (HIDDEN, 4 * HIDDEN),
+}
+ATTENTION = {name: shape for name, shape in GATED.items() if name.startswith("self_attn")}
+MIXTRAL = ATTENTION | {
+    f"block_sparse_moe.experts.{i}.{name}": shape for i in range(EXPERTS)
+    for name, shape in {"w1": (FFN, HIDDEN), "w2": (HIDDEN, FFN), "w3": (FFN, HIDDEN)}.items()
+}
+QWEN_MOE = ATTENTION | {
+    f"mlp.experts.{i}.{name}": shape for i in range(EXPERTS)
+    for name, shape in {
+        "gate_proj": (EXPERT_FFN, HIDDEN), "up_proj": (EXPERT_FFN, HIDDEN), "down_proj": (HIDDEN, EXPERT_FFN),
+    }.items()
+}
+SHARED_EXPERT = {
+    "mlp.shared_expert.gate_proj": (SHARED * EXPERT_FFN, HIDDEN), "mlp.shared_expert.up_proj": (SHARED * EXPERT_FFN, HIDDEN),
+    "mlp.shared_expert.down_proj": (HIDDEN, SHARED * EXPERT_FFN),
+}
+MIXTURES = {"mixtral": "block_sparse_moe.gate", "qwen2_moe": "mlp.gate", "qwen3_moe": "mlp.gate"}
+LINEARS = {
+    "opt": PLAIN, "gpt2": GPT2_LINEARS, "phi3": PHI3, "mixtral": MIXTRAL, "qwen2_moe": QWEN_MOE | SHARED_EXPERT,
+    "qwen3_moe": QWEN_MOE,
+}
+GEMMA = {"hidden_activation": "gelu_pytorch_tanh", "head_dim": HEAD, "tie_word_embeddings": True}
+OTHERS = {
+    "mixtral": {"num_local_experts": EXPERTS, "num_experts_per_tok": ACTIVE},
+    "qwen2_moe": EXPERT_KEYS, "qwen3_moe": EXPERT_KEYS, "gemma2": GEMMA, "gemma3_text": GEMMA,
+}
+
+
+def _config(kind):
+    if kind in ("opt", "gpt2"):
+        return {"opt": OPT, "gpt2": GPT2}[kind]
+    if kind == "gemma3":
+        return {"model_type": kind, "text_config": LLAMA | GEMMA | {"model_type": "gemma3_text"}}
+    return LLAMA | {"model_type": kind} | OTHERS.get(kind, {})
+
+
+CONFIGS = {kind: _config(kind) for kind in FAMILIES}
+TIED = ("opt", "gpt2", "gemma2", "gemma3_text", "gemma3")
 
 
 def _dense(prefix, shape):
@@ -81,32 +136,46 @@ PACKINGS = {
 }
 
 
+ROOTS = {"opt": "model.decoder.", "gpt2": "transformer.", "gemma3": "language_model.model."}
+NORMS = {
+    "opt": ("self_attn_layer_norm", "final_layer_norm"), "gpt2": ("ln_1", "ln_2"),
+    "gemma": ("input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm"),
+}
+
+
 def _arrays(kind, linear=_dense):
-    opt = kind == "opt"
-    root = "model.decoder." if opt else "model."
-    found = _dense(f"{root}embed_tokens", (VOCAB, HIDDEN))
+    """The arrays of a published checkpoint of the family, by the library's names."""
+    layernorm, root = kind in ("opt", "gpt2"), ROOTS.get(kind, "model.")
+    found = _dense(f"{root}{'wte' if kind == 'gpt2' else 'embed_tokens'}", (VOCAB, HIDDEN))
 
     def norm(prefix, size=HIDDEN):
         found[f"{prefix}.weight"] = np.ones(size, np.float16)
-        if opt:
+        if layernorm:
             found[f"{prefix}.bias"] = np.ones(size, np.float16)
 
-    if opt:
+    if kind == "opt":
         found |= _dense(f"{root}embed_positions", (130, HIDDEN))
-    else:
+    elif kind == "gpt2":
+        found |= _dense(f"{root}wpe", (128, HIDDEN))
+    elif kind not in TIED:
         found |= _dense("lm_head", (VOCAB, HIDDEN))
-    norm(f"{root}{'final_layer_norm' if opt else 'norm'}")
+    norm(root + {"opt": "final_layer_norm", "gpt2": "ln_f"}.get(kind, "norm"))
     for layer in range(LAYERS):
-        block = f"{root}layers.{layer}."
-        for name in ("self_attn_layer_norm", "final_layer_norm") if opt else ("input_layernorm", "post_attention_layernorm"):
+        block = f"{root}{'h' if kind == 'gpt2' else 'layers'}.{layer}."
+        for name in NORMS.get("gemma" if "gemma" in kind else kind, ("input_layernorm", "post_attention_layernorm")):
             norm(block + name)
-        if kind == "qwen3":
+        if "qwen3" in kind or "gemma3" in kind:
             norm(f"{block}self_attn.q_norm", HEAD)
             norm(f"{block}self_attn.k_norm", HEAD)
-        for name, shape in (PLAIN if opt else GATED).items():
-            found |= linear(block + name, shape)
-            if opt or (kind == "qwen2" and name.endswith(("q_proj", "k_proj", "v_proj"))):
+        for name, shape in LINEARS.get(kind, GATED).items():
+            transposed = kind == "gpt2" and linear is _dense
+            found |= linear(block + name, shape[::-1] if transposed else shape)
+            if layernorm or ("qwen2" in kind and name.endswith(("q_proj", "k_proj", "v_proj"))):
                 found[f"{block}{name}.bias"] = np.ones(shape[0], np.float16)
+        if kind in MIXTURES:  # quantisers leave the router alone
+            found |= _dense(block + MIXTURES[kind], (EXPERTS, HIDDEN))
+        if kind == "qwen2_moe":
+            found |= _dense(f"{block}mlp.shared_expert_gate", (1, HIDDEN))
     return found
 
 
@@ -129,14 +198,126 @@ def _folder(path, kind, arrays=None, config=None, shards=1):
 @pytest.mark.parametrize("shards", [1, 3])
 def test_a_family_traces(kind, shards, tmp_path):
     stored = open_model(_folder(tmp_path, kind, shards=shards))
-    model, opt = stored.model, kind == "opt"
-    assert (model.layers, model.hidden, model.heads, model.kv_heads) == (LAYERS, HIDDEN, HEADS, HEADS if opt else KV_HEADS)
-    assert (model.head_dim, model.ffn, model.vocab, model.context_length) == (HEAD, FFN, VOCAB, 128)
-    assert (model.tied_head, model.biases, model.rope_theta) == (opt, opt, 0 if opt else 5e5)
+    model, plain = stored.model, kind in ("opt", "gpt2")
+    assert (model.layers, model.hidden, model.heads, model.kv_heads) == (LAYERS, HIDDEN, HEADS, HEADS if plain else KV_HEADS)
+    assert (model.head_dim, model.vocab, model.context_length) == (HEAD, VOCAB, 128)
+    assert model.ffn == (4 * HIDDEN if kind == "gpt2" else FFN)
+    assert (model.tied_head, model.biases, model.rope_theta) == (kind in TIED, plain, 0 if plain else 5e5)
+    assert model.activation == ("relu" if kind == "opt" else "gelu" if kind == "gpt2" or "gemma" in kind else "silu")
     (step,) = decode_traces(model, recipe_of("as-stored", stored.linears), 10, 1)
-    assert step.weight_bytes == sum(weight.nbytes for weight in stored.linears.values())
+    experts = [weight.nbytes for name, weight in stored.linears.items()
+               if kind in MIXTURES and name.endswith((".gate", ".up", ".down")) and ".shared." not in name]
+    unread = sum(experts) * (EXPERTS - ACTIVE) // EXPERTS
+    assert step.weight_bytes == sum(weight.nbytes for weight in stored.linears.values()) - unread
     assert {op.weight.name for op in step.operators if op.kind == "linear"} == {"f16"}
-    assert stored.features.qk_norm == (kind == "qwen3")
+    names = {op.name for op in step.operators}
+    assert ("q_norm" in names) == ("qwen3" in kind or "gemma3" in kind)
+    assert ("ffn_post_norm" in names) == ("gemma" in kind)
+    assert ("q_bias" in names) == (plain or "qwen2" in kind)
+    assert ("router" in names) == (kind in MIXTURES)
+    assert ("shared_gate" in names) == ("shared.up" in names) == (kind == "qwen2_moe")
+
+
+def test_a_mixture_is_the_preset_of_its_dimensions(tmp_path):
+    """The trace of a folder is that of a model described by hand, operator by operator."""
+    from mixflight.workloads.model import Model
+    from mixflight.workloads.recipe import recipe_named
+
+    stored = open_model(_folder(tmp_path, "qwen2_moe"))
+    wanted = Model(
+        name=stored.model.name, summary="", source="", layers=LAYERS, hidden=HIDDEN, heads=HEADS, kv_heads=KV_HEADS,
+        head_dim=HEAD, ffn=FFN, vocab=VOCAB, context_length=128, experts=EXPERTS, active_experts=ACTIVE,
+        expert_ffn=EXPERT_FFN, shared_experts=SHARED, shared_gate=True, biased=("q", "k", "v"),
+    )  # fmt: skip
+    recipe = recipe_named("fp16")
+    assert prefill_trace(stored.model, recipe, 20) == prefill_trace(wanted, recipe, 20)
+    assert list(decode_traces(stored.model, recipe, 20, 3)) == list(decode_traces(wanted, recipe, 20, 3))
+
+
+@pytest.mark.parametrize("packing", ["gptq", "awq", "packed", "nf4", "sparse"])
+@pytest.mark.parametrize("kind", MIXTURES)
+def test_experts_are_read_in_every_packing(kind, packing, tmp_path):
+    linear, quantiser = PACKINGS[packing]
+    stored = open_model(_folder(tmp_path, kind, _arrays(kind, linear), {"quantization_config": quantiser}))
+    up = stored.linears["layers.1.up"]
+    n = up.shape[1]
+    assert up.shape == (EXPERTS, FFN if kind == "mixtral" else EXPERT_FFN, HIDDEN)
+    assert np.array_equal(up.dequantise([2 * n, 4 * n + 1, 0]), np.concatenate(
+        [up.experts[expert].dequantise([row]) for expert, row in ((2, 0), (4, 1), (0, 0))]
+    ))
+    assert up.dequantise().shape == (EXPERTS * n, HIDDEN)
+    assert up.dequantise([]).shape == (0, HIDDEN)
+    assert up.nbytes == EXPERTS * up.experts[0].nbytes
+    (step,) = decode_traces(stored.model, recipe_of("as-stored", stored.linears), 10, 1)
+    formats = {op.name: op.weight.name for op in step.operators if op.kind == "linear"}
+    assert formats["up"] == formats["q"] == up.format.name
+    assert formats["router"] == "f16"
+
+
+GGUF = {  # the architecture of each family in the reference package's other format
+    "llama": "llama", "mistral": "llama", "mixtral": "llama", "qwen2": "qwen2", "qwen2_moe": "qwen2moe", "qwen3": "qwen3",
+    "qwen3_moe": "qwen3moe", "gemma2": "gemma2", "gemma3_text": "gemma3", "phi3": "phi3", "gpt2": "gpt2",
+}
+
+
+@pytest.mark.parametrize("kind", GGUF)
+def test_names_are_those_of_the_reference_package(kind):
+    """The gguf package's table of published names gives, role by role, the names that the GGUF reader looks for."""
+    family, wanted = FAMILIES[kind], gguf_families.FAMILIES[GGUF[kind]]
+    architecture = next(arch for arch, name in gguf.MODEL_ARCH_NAMES.items() if name == GGUF[kind])
+    names = gguf.get_tensor_name_map(architecture, LAYERS)
+
+    def known(name):
+        return names.get_name(family.roots[0] + family.blocks.format(1) + name).removeprefix("blk.1.")
+
+    pairs = [*family.linears.items()]
+    mixture = family.mixture
+    if mixture:
+        pairs = [(role, name) for role, name in pairs if role in "qkvo"]
+        assert {role: known(name.replace(".{}", "")) for role, name in mixture.experts.items()} == gguf_families.EXPERTS
+        assert known(mixture.router) == gguf_families.ROUTER
+        if mixture.shared:
+            assert {role: known(name) for role, name in mixture.shared.items()} == gguf_families.SHARED_EXPERTS
+            assert known(mixture.shared_gate) == gguf_families.SHARED_GATE
+    assert [known(name) for _, name in pairs] == [wanted.linears[role] for role, _ in pairs]
+    assert {known(name) for name in (*family.norms, *family.head_norms)} == {*wanted.norms, *wanted.head_norms}
+    assert names.get_name(family.roots[0] + family.embedding) == "token_embd"
+    assert names.get_name(family.roots[0] + family.final_norm) == "output_norm"
+    assert (family.biased, len(family.norms)) == (wanted.biased, len(wanted.norms))
+
+
+def test_experts_of_several_formats_are_refused(tmp_path):
+    arrays = _arrays("qwen3_moe")
+    name = "model.layers.1.mlp.experts.3.up_proj.weight"
+    with pytest.raises(InputError, match=r"must have one format, not f16 of expert 0 and f32 of expert 3, in weight .*up_proj"):
+        open_model(_folder(tmp_path, "qwen3_moe", arrays | {name: arrays[name].astype(np.float32)}))
+
+
+def test_fused_and_transposed_matrices(tmp_path):
+    rng = np.random.default_rng(3)
+    fused = rng.normal(size=PHI3["self_attn.qkv_proj"]).astype(np.float16)
+    name = "model.layers.0.self_attn.qkv_proj.weight"
+    stored = open_model(_folder(tmp_path, "phi3", _arrays("phi3") | {name: fused}))
+    parts = [stored.linears[f"layers.0.{role}"] for role in "qkv"]
+    assert [part.shape for part in parts] == [(HIDDEN, HIDDEN), (KV, HIDDEN), (KV, HIDDEN)]
+    assert np.array_equal(np.concatenate([part.dequantise() for part in parts]), fused)
+    assert np.array_equal(parts[2].dequantise([-1]), fused[-1:])
+    assert sum(part.nbytes for part in parts) == fused.nbytes
+    assert parts[1].name == f"{name}[{HIDDEN}:{HIDDEN + KV}]"
+    fused = rng.normal(size=(HIDDEN, 3 * HIDDEN)).astype(np.float16)  # inputs first
+    name = "transformer.h.1.attn.c_attn.weight"
+    masks = {f"transformer.h.{i}.attn.bias": np.ones((1, 1, 128, 128), np.uint8) for i in range(LAYERS)}
+    stored = open_model(_folder(tmp_path, "gpt2", _arrays("gpt2") | masks | {name: fused}))
+    value = stored.linears["layers.1.v"]
+    assert np.array_equal(value.dequantise([0, 5]), fused.T[[2 * HIDDEN, 2 * HIDDEN + 5]])
+    assert (value.shape, value.format.name, value.nbytes) == ((HIDDEN, HIDDEN), "f16", 2 * HIDDEN * HIDDEN)
+
+
+def test_what_encodes_images_is_another_model(tmp_path):
+    extra = {"vision_tower.patch.weight": np.ones((4, 4), np.float16), "multi_modal_projector.w": np.ones(4, np.float16)}
+    assert open_model(_folder(tmp_path, "gemma3", _arrays("gemma3") | extra)).model.layers == LAYERS
+    with pytest.raises(InputError, match=r"'vision_tower.patch.weight' has none"):
+        open_model(_folder(tmp_path, "gemma3_text", _arrays("gemma3_text") | extra))
 
 
 @pytest.mark.parametrize("packing", PACKINGS)
@@ -162,14 +343,41 @@ def test_a_tied_head_is_the_embedding(tmp_path):
         open_model(_folder(tmp_path, "llama", arrays))
 
 
-def test_a_window_limits_what_is_traced(tmp_path):
-    stored = open_model(_folder(tmp_path, "mistral", config={"sliding_window": 32}))
-    assert stored.model.context_length == 32
-    assert stored.features.window_layers == (0, 1)
+@pytest.mark.parametrize(("kind", "config", "window", "everywhere"), [
+    ("mistral", {"sliding_window": 32}, 32, ()),
+    ("mistral", {"sliding_window": None}, 0, ()),
+    ("mixtral", {"sliding_window": 32}, 32, ()),
+    ("phi3", {"sliding_window": 31}, 31, ()),
+    ("gemma2", {"sliding_window": 32}, 32, (1,)),
+    ("gemma3_text", {"sliding_window": 32}, 32, ()),
+    ("gemma3_text", {"sliding_window": 32, "sliding_window_pattern": 2}, 32, (1,)),
+    ("gemma3_text", {"sliding_window": 32, "layer_types": ["full_attention", "sliding_attention"]}, 32, (0,)),
+    ("qwen2", {"sliding_window": 32}, 0, ()),
+    ("qwen2", {"sliding_window": 32, "use_sliding_window": True, "max_window_layers": 1}, 32, (0,)),
+    ("qwen3_moe", {"sliding_window": 32, "use_sliding_window": True, "max_window_layers": 9}, 0, ()),
+    ("llama", {"sliding_window": 32}, 0, ()),
+])
+def test_windows(kind, config, window, everywhere, tmp_path):
+    stored = open_model(_folder(tmp_path, kind, config=config))
+    assert (stored.model.window, stored.model.global_layers) == (window, everywhere)
+    (step,) = decode_traces(stored.model, recipe_of("as-stored", stored.linears), 99, 1)
+    seen = {layer: op.n for op in step.operators if op.kind == "qk" for layer in op.layers}
+    assert seen == {layer: 100 if not window or layer in everywhere else window for layer in range(LAYERS)}
 
 
 @pytest.mark.parametrize(("kind", "config", "message"), [
-    ("llama", {"model_type": "mixtral"}, "model_type must be one of llama, mistral, qwen2, qwen3, opt, not 'mixtral'"),
+    ("llama", {"model_type": "olmoe"}, "model_type must be one of llama, mistral, mixtral, qwen2, .*, not 'olmoe'"),
+    ("llama", {"model_type": "mixtral"}, "num_local_experts must be an integer in 1"),
+    ("mixtral", {"num_experts_per_tok": 9}, "num_experts_per_tok must be at most the 5 experts, not 9"),
+    ("mixtral", {"num_local_experts": 6}, r"weight must have shape \(6, 64\), not \(5, 64\)"),
+    ("qwen2_moe", {"mlp_only_layers": [0]}, "every layer must have experts: decoder_sparse_step 1 and mlp_only_layers empty"),
+    ("qwen2_moe", {"decoder_sparse_step": 2}, "every layer must have experts"),
+    ("qwen2_moe", {"shared_expert_intermediate_size": 33}, "as wide as a whole number of experts of 64, not 33"),
+    ("qwen2", {"qkv_bias": False}, "qkv_bias must be true"),
+    ("gemma3_text", {"layer_types": ["full_attention"]}, "layer_types must be one of full_attention, sliding_attention for"),
+    ("gemma3", {"text_config": 3}, "text_config must be a table"),
+    ("gpt2", {"n_head": 7}, "n_embd must be a multiple of n_head: 64 is none of 7"),
+    ("gpt2", {"n_positions": 64}, r"weight must have shape \(64, 64\), not \(128, 64\)"),
     ("llama", {"hidden_size": "64"}, "hidden_size must be an integer in 1"),
     ("llama", {"hidden_size": True}, "hidden_size must be an integer in 1"),
     ("llama", {"num_attention_heads": 5}, "hidden_size must be a multiple of num_attention_heads"),
@@ -179,7 +387,7 @@ def test_a_window_limits_what_is_traced(tmp_path):
     ("llama", {"num_hidden_layers": 1}, "'model.layers.1.input_layernorm.weight' has none"),
     ("llama", {"intermediate_size": 96}, r"weight must have shape \(96, 64\), not \(128, 64\)"),
     ("llama", {"attention_bias": True}, "attention_bias and mlp_bias must be false"),
-    ("llama", {"hidden_act": "swish2"}, "hidden_act must be one of silu, relu, gelu"),
+    ("llama", {"hidden_act": "swish2"}, "hidden_act must be one of silu, relu, gelu, gelu_new, gelu_pytorch_tanh"),
     ("llama", {"partial_rotary_factor": 0.5}, "partial_rotary_factor must be 1"),
     ("llama", {"rope_theta": -1}, "rope_theta must be a positive number"),
     ("llama", {"quantization_config": {"quant_method": "hqq"}}, "quant_method must be one of gptq, awq"),

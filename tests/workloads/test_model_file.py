@@ -1,6 +1,7 @@
 """Models larger than memory are traced from their headers."""
 
 import json
+import math
 import os
 import struct
 import subprocess
@@ -11,9 +12,16 @@ import gguf
 import pytest
 
 from mixflight.workloads.model import model_named
+from mixflight.workloads.model_file import open_model
+from mixflight.workloads.recipe import recipe_named
+from mixflight.workloads.trace import decode_traces, prefill_trace
 
 MODEL = model_named("llama2-7b")
+MIXTRAL, QWEN = model_named("mixtral-8x7b"), model_named("qwen1.5-moe-a2.7b")
 SECONDS, KILOBYTES = 2.0, 500_000
+ROLES = {
+    "q": "attn_q", "k": "attn_k", "v": "attn_v", "o": "attn_output", "gate": "ffn_gate", "up": "ffn_up", "down": "ffn_down",
+}
 # Opens the file that it is given, traces a prefill and a decode step, prints what they say and what they took, imports included;
 # time of the processor, so that a busy machine does not decide.
 PROGRAM = """
@@ -39,35 +47,49 @@ def _traced(path):
     return json.loads(finished.stdout)
 
 
-def _gguf(path, kind):
-    """A llama2-7b whose data is a hole in the file."""
-    codes, size = gguf.GGML_QUANT_SIZES[kind]
-    writer = gguf.GGUFWriter(path, "llama")
+def _shapes(model):
+    """The matrices and vectors of a file, by the reference package's names."""
+    shapes = {"token_embd": (model.vocab, model.hidden), "output": (model.vocab, model.hidden), "output_norm": (model.hidden,)}
+    for layer in range(model.layers):
+        block = f"blk.{layer}."
+        shapes |= {f"{block}{name}": (model.hidden,) for name in ("attn_norm", "ffn_norm")}
+        linears = {role: shape for role, shape in model.block_linears().items() if not model.experts or role in "qkvo"}
+        shapes |= {f"{block}{ROLES[role]}": shape for role, shape in linears.items()}
+        if model.experts:
+            shapes[f"{block}ffn_gate_inp"] = model.experts, model.hidden
+            shapes |= {f"{block}{ROLES[r]}_exps": (model.experts, *shape) for r, shape in model.expert_linears().items()}
+        if model.shared_experts:
+            shapes[f"{block}ffn_gate_inp_shexp"] = (model.hidden,)
+            shared = model.expert_linears(model.shared_experts)
+            shapes |= {f"{block}{ROLES[r]}_shexp": shape for r, shape in shared.items()}
+    return shapes
+
+
+def _gguf(path, kind, model=MODEL, architecture="llama"):
+    """The model in a file whose data is a hole; vectors and routers are F32."""
+    writer = gguf.GGUFWriter(path, architecture)
     for key, value in {
-        "block_count": MODEL.layers, "context_length": MODEL.context_length, "embedding_length": MODEL.hidden,
-        "feed_forward_length": MODEL.ffn, "attention.head_count": MODEL.heads,
-        "attention.head_count_kv": MODEL.kv_heads,
+        "block_count": model.layers, "context_length": model.context_length, "embedding_length": model.hidden,
+        "feed_forward_length": model.ffn, "attention.head_count": model.heads,
+        "attention.head_count_kv": model.kv_heads, "expert_count": model.experts, "expert_used_count": model.active_experts,
+        "expert_feed_forward_length": model.expert_ffn,
+        "expert_shared_feed_forward_length": model.shared_experts * model.expert_ffn,
     }.items():
-        writer.add_uint32(f"llama.{key}", value)
-    writer.add_float32("llama.attention.layer_norm_rms_epsilon", 1e-5)
-    writer.add_array("tokenizer.ggml.tokens", [f"token {i}" for i in range(MODEL.vocab)])
-    names = {"q": "attn_q", "k": "attn_k", "v": "attn_v", "o": "attn_output",
-             "gate": "ffn_gate", "up": "ffn_up", "down": "ffn_down"}  # fmt: skip
-    shapes = {"token_embd": (MODEL.vocab, MODEL.hidden), "output": (MODEL.vocab, MODEL.hidden)}
-    for layer in range(MODEL.layers):
-        shapes |= {f"blk.{layer}.{names[role]}": shape for role, shape in MODEL.block_linears().items()}
-    norms = ["output_norm", *(f"blk.{layer}.{name}" for layer in range(MODEL.layers) for name in ("attn_norm", "ffn_norm"))]
+        if value:
+            writer.add_uint32(f"{architecture}.{key}", value)
+    writer.add_float32(f"{architecture}.attention.layer_norm_rms_epsilon", 1e-5)
+    writer.add_array("tokenizer.ggml.tokens", [f"token {i}" for i in range(model.vocab)])
     total = 0
-
-    def add(name, shape, kind, nbytes):
-        nonlocal total
-        writer.add_tensor_info(f"{name}.weight", shape, "float32", nbytes, raw_dtype=kind)
+    shapes = {f"{name}.weight": shape for name, shape in _shapes(model).items()}
+    if model.biased:
+        for layer in range(model.layers):
+            shapes |= {f"blk.{layer}.{ROLES[role]}.bias": model.block_linears()[role][:1] for role in model.biased}
+    for name, shape in shapes.items():
+        stored = gguf.GGMLQuantizationType.F32 if len(shape) == 1 or "gate_inp" in name else kind
+        codes, size = gguf.GGML_QUANT_SIZES[stored]
+        nbytes = math.prod(shape) // codes * size
+        writer.add_tensor_info(name, shape, "float32", nbytes, raw_dtype=stored)
         total += -(-nbytes // 32) * 32
-
-    for name, (n, k) in shapes.items():
-        add(name, (n, k), kind, n * k // codes * size)
-    for name in norms:
-        add(name, (MODEL.hidden,), gguf.GGMLQuantizationType.F32, 4 * MODEL.hidden)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
@@ -123,6 +145,28 @@ def test_a_7b_gguf_file_traces_without_being_loaded(kind, bits, tmp_path):
     found = _traced(path)
     assert found["weight_bytes"] * 8 == bits * LINEAR
     assert found["prefill"] > 100 * found["macs"] > 100 * LINEAR
+    assert found["seconds"] < SECONDS
+    assert found["kilobytes"] < KILOBYTES
+
+
+@pytest.mark.parametrize(("architecture", "model"), [("llama", MIXTRAL), ("qwen2moe", QWEN)])
+def test_a_mixture_larger_than_memory_is_the_preset_of_its_dimensions(architecture, model, tmp_path):
+    """26 and 8 GB: under one recipe the file's trace is the preset's, under its own formats it reads two experts' bytes."""
+    path = _gguf(tmp_path / "moe.gguf", gguf.GGMLQuantizationType.Q4_0, model, architecture)
+    stored = open_model(path)
+    recipe = recipe_named("fp16")
+    for ours, preset in (
+        (prefill_trace(stored.model, recipe, 64), prefill_trace(model, recipe, 64)),
+        (*decode_traces(stored.model, recipe, 64, 1), *decode_traces(model, recipe, 64, 1)),
+    ):
+        assert ours.operators == preset.operators
+    found = _traced(path)
+    experts = sum(n * k for n, k in model.expert_linears(model.active_experts + model.shared_experts).values())
+    attention = sum(n * k for role, (n, k) in model.block_linears().items() if role in "qkvo")
+    floats = (model.experts + model.shared_gate) * model.hidden
+    assert found["weight_bytes"] * 8 == (
+        4.5 * (model.layers * (attention + experts) + model.vocab * model.hidden) + 32 * model.layers * floats
+    )
     assert found["seconds"] < SECONDS
     assert found["kilobytes"] < KILOBYTES
 
