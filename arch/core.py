@@ -46,6 +46,8 @@ class Chains(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ``group``           products of a DSP group; inside it the cascade is fixed, behind it a reduction node can cut
     ``packed_rows``     activation rows that share a weight (two in a DSP48E2; a DSP58 sums three products instead)
     ``mv_chains_per_mpu``  chains of a unit that work on a vector, one row each
+    ``fabric_chains_per_mpu``  chains of PEs in LUTs beside them, as deep, that work on a vector only: they take packed
+                        codes of as many bits as their PEs, which the machine's ``luts`` must have
     ``sparse_m``, ``sparse_n``  kept weights of a block of ``sparse_m``; 0 and dense among them
     ``mm_rows``, ``mm_columns``, ``mv_columns``  what one MM (rows x columns) and one MV (columns) instruction covers
     """
@@ -62,8 +64,10 @@ class Chains(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     mm_rows: int
     mm_columns: int
     mv_columns: int
+    fabric_chains_per_mpu: int = 0
 
     def __post_init__(self) -> None:
+        _at_least(self, 0, "fabric_chains_per_mpu")
         _at_least(self, 1, "mpus", "chains_per_mpu", "chain", "group", "packed_rows", "mv_chains_per_mpu", "sparse_m",
                   "mm_rows", "mm_columns", "mv_columns")  # fmt: skip
         if self.chain % self.group:
@@ -88,7 +92,7 @@ class Chains(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     @property
     def column_step(self) -> int:
         """Columns that advance together in MV."""
-        return self.mpus * self.mv_chains_per_mpu
+        return self.mpus * (self.mv_chains_per_mpu + self.fabric_chains_per_mpu)
 
     @property
     def mm_macs_per_cycle(self) -> int:
@@ -97,7 +101,7 @@ class Chains(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def mv_macs_per_cycle(self) -> int:
-        """MACs a cycle on a vector: mpus mv_chains_per_mpu (N) x chain (K)."""
+        """MACs a cycle on a vector: columns that advance together (N) x chain (K)."""
         return self.column_step * self.chain
 
     @property

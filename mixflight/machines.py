@@ -5,11 +5,12 @@ from typing import get_args
 import msgspec
 
 from mixflight.arch.accelerator import Accelerator, accelerator_named
-from mixflight.arch.core import CoreMachine
+from mixflight.arch.core import Chains, CoreMachine
 from mixflight.arch.errors import InputError
 from mixflight.sim.core.simulate import path_named, simulate_cores
 from mixflight.sim.simulate import FloatOperands, Simulation, simulate
 from mixflight.workload import load_workload
+from mixflight.workloads.recipe import Recipe
 
 MODES = ("corrected",)
 
@@ -40,6 +41,7 @@ def run(
     workload = load_workload(model, machine.recipe)
     operands = float_operands_named(float_operands)
     if isinstance(machine.accelerator, CoreMachine):
+        check_rows(machine.accelerator, batch, workload.recipe)
         return simulate_cores(
             machine.accelerator, workload.model, workload.recipe, workload.recipe.name, prefill, decode, batch,
             float_operands=operands, path=path_named(path),
@@ -48,6 +50,13 @@ def run(
         machine.accelerator, workload.model, workload.recipe, workload.recipe.name, prefill, decode, batch,
         operands,
     )  # fmt: skip
+
+
+def check_rows(machine: CoreMachine, batch: int, recipe: Recipe) -> None:
+    """Refuse passes of more than one row where chains in LUTs work on vectors: they have no second row packed in."""
+    rows = batch > 1 or recipe.decode is not None
+    if rows and isinstance(machine.mpe, Chains) and machine.mpe.fabric_chains_per_mpu:
+        raise InputError(f"chains in LUTs must have batch 1 and a plain decode: they take one row, on {machine.name}")
 
 
 def float_operands_named(text: str) -> FloatOperands:
