@@ -66,7 +66,7 @@ class Designer:
                 with_value(table, path, value)
             if not isinstance(value, str):
                 symbols[symbol(path)] = value
-        derived = self._derive(table, lengths, symbols)
+        derived = self._derive(table, lengths, changes, symbols)
         return Design(
             accelerator=convert(table, kind, "the point"),
             workload=WorkloadKey(
@@ -86,9 +86,10 @@ class Designer:
         return self.bases[arch]
 
     def _derive(
-        self, table: dict[str, Any], lengths: dict[str, Any], symbols: dict[str, int | float]
-    ) -> dict[str, int | float]:
-        """Set the derived fields in the tables and among the symbols; their values."""
+        self, table: dict[str, Any], lengths: dict[str, Any], changes: list[tuple[str, Any]],
+        symbols: dict[str, int | float],
+    ) -> dict[str, int | float]:  # fmt: skip
+        """Set the derived fields in the tables, among the recipe's changes and the symbols; their values."""
         derived: dict[str, int | float] = {}
         for path, formula in self.formulas.items():
             value = formula.value(symbols)
@@ -97,6 +98,8 @@ class Designer:
             derived[path] = symbols[symbol(path)] = value
             if path.startswith("scenario."):
                 lengths[path.partition(".")[2]] = value
+            elif path.startswith("recipe."):
+                changes.append((path.partition(".")[2], value))
             else:
                 with_value(table, path, value)
         return derived
@@ -108,7 +111,7 @@ class Designer:
             if key.changes:
                 table = msgspec.to_builtins(base.recipe)
                 for path, value in key.changes:
-                    with_value(table, path, value)
+                    with_value(table, path, value, plain=path.startswith("decode."))
                 base = msgspec.structs.replace(base, recipe=convert(table, Recipe, f"recipe {key.recipe}, changed"))
             self.workloads[key] = base
         return self.workloads[key]

@@ -49,21 +49,21 @@ def _leaves(into: Any, path: str) -> Iterator[str]:
             yield here
 
 
-def with_value(table: dict[str, Any], path: str, value: object) -> None:
+def with_value(table: dict[str, Any], path: str, value: object, plain: bool = False) -> None:
     """Set ``path`` in ``table`` in place; tables on the way are copied, so that what shares them keeps its own.
 
     Keys may have dots (``weight.layers.3.*``): the longest that the table has goes first, a new key is the whole rest.
+    ``plain`` keys have none: tables on the way that are not there are made.
     """
     parts = path.split(".")
     while len(parts) > 1:
-        for end in range(len(parts) - 1, 0, -1):
-            key = ".".join(parts[:end])
-            if isinstance(table.get(key), dict):
-                table[key] = dict(table[key])
-                table, parts = table[key], parts[end:]
-                break
-        else:
+        ends = [1] if plain else range(len(parts) - 1, 0, -1)
+        key = next((key for end in ends if isinstance(table.get(key := ".".join(parts[:end])), dict)), None)
+        if key is None and not plain:
             break
+        key = key or parts[0]
+        table[key] = dict(table.get(key) or {})
+        table, parts = table[key], parts[key.count(".") + 1 :]
     table[".".join(parts)] = value
 
 

@@ -131,9 +131,11 @@ class Evaluator:
 
     def _core_phases(self, machine: CoreMachine, key: WorkloadKey) -> Row:
         """Cores have no tier but the engine; ``Space.check`` saw to that."""
+        from mixflight.machines import check_rows
         from mixflight.sim.core.simulate import simulate_cores
 
         workload, lengths = self.designer.workload(key), key.lengths
+        check_rows(machine, lengths.batch, workload.recipe)
         found = simulate_cores(
             machine, workload.model, workload.recipe, key.recipe, lengths.prefill, lengths.decode, lengths.batch
         )

@@ -20,6 +20,7 @@ EXACT = {
     "dsp": "DSP blocks of a machine of cores",
     "uram": "URAM blocks of a machine of cores",
     "bram36": "BRAM36 blocks of a machine of cores",
+    "lut": "LUTs that a machine of cores configures",
     "peak_gmacs_per_s": "10^9 MACs a second of all PEs",
     "sram_kib": "buffers together",
     "weight_bytes": "weights that a decoded token needs, as stored",
@@ -58,6 +59,7 @@ def exact_quantities(accelerator: Accelerator | CoreMachine) -> dict[str, float 
     """Of the machine alone."""
     if isinstance(accelerator, CoreMachine):
         blocks = {name: float(getattr(accelerator, name)) for name in ("dsp", "uram", "bram36")}
+        blocks["lut"] = float(accelerator.luts)
         return {**blocks, "peak_gmacs_per_s": accelerator.peak_macs_per_s / 1e9}
     area, buffers = array_area(accelerator.array), accelerator.buffers
     return {

@@ -18,7 +18,7 @@ from mixflight.arch.errors import InputError
 from mixflight.arch.strict_toml import convert, read_toml
 from mixflight.sweeping.axes import Range, Value, axis_values
 from mixflight.sweeping.comparison import Comparison
-from mixflight.sweeping.fields import FREE, SCENARIO, check_path, symbol
+from mixflight.sweeping.fields import FREE, SCENARIO, WHOLE, check_path, symbol
 from mixflight.sweeping.quantities import ESTIMATED, EXACT
 from mixflight.workloads.expression import Expression, parse
 from mixflight.workloads.recipe import Recipe
@@ -47,7 +47,7 @@ class Space(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
                      Fields of the machine stand as they are (``array.rows``), others as ``scenario.batch``,
                      ``recipe.weight.*``; ``arch``, ``model`` and ``recipe`` are wholes; ``free.NAME`` is a number that
                      only expressions see
-    ``derived``      field of the machine or the scenario -> expression over fields and axes, set after the axes
+    ``derived``      field of machine, recipe or scenario -> expression over fields and axes, set after the axes
     ``constraints``  comparisons of expressions over quantities, fields and axes
     ``objectives``   quantity -> ``min`` or ``max``; ``by``: axes for each of whose values there is a front of its own
     ``method``       ``grid`` (every point), ``random`` (``points`` of them), ``nsga2`` or ``tpe`` (``points`` trials)
@@ -112,8 +112,8 @@ class Space(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         for path in (*self.values, *self.derived):
             check_path(path, machine, Recipe)
         for path in self.derived:
-            if path in self.axes or path.startswith(("recipe", FREE)) or "." not in path:
-                raise InputError(f"a derived field must be a number of machine or scenario and no axis, not {path!r}")
+            if path in self.axes or path.startswith(FREE) or path in WHOLE:
+                raise InputError(f"a derived field must be a number of a field and no axis, not {path!r}")
         for name in self.objectives:
             if name not in (*EXACT, *ESTIMATED):
                 raise InputError(f"an objective must be a quantity, not {name!r}: the nearest is {_near(name)!r}")
