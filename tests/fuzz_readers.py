@@ -18,10 +18,12 @@ from pathlib import Path
 import gguf
 import numpy as np
 import safetensors_files as files
+from model_folders import CONFIGS, arrays_of
 
 from mixflight.arch.errors import InputError
 from mixflight.arch.formats import NF4_TABLE
 from mixflight.workloads.file_recipe import recipe_of
+from mixflight.workloads.folder_families import FAMILIES
 from mixflight.workloads.folder_model import open_model_folder
 from mixflight.workloads.gguf import SUPPORTED, open_gguf
 from mixflight.workloads.gguf_model import stored_model_of
@@ -90,6 +92,33 @@ def _gguf_seed(folder):
     return path.read_bytes(), open_gguf(path).data_offset
 
 
+def _mixture_seed(folder):
+    """A qwen2moe of one layer: a router, experts, shared experts and their gate."""
+    path = folder / "mixture.gguf"
+    writer = gguf.GGUFWriter(path, "qwen2moe")
+    for key, value in {"block_count": 1, "context_length": 64, "embedding_length": 64, "feed_forward_length": 64,
+                       "attention.head_count": 2, "attention.head_count_kv": 1, "expert_count": 3, "expert_used_count": 2,
+                       "expert_feed_forward_length": 32, "expert_shared_feed_forward_length": 64}.items():  # fmt: skip
+        writer.add_uint32(f"qwen2moe.{key}", value)
+    writer.add_float32("qwen2moe.attention.layer_norm_rms_epsilon", 1e-5)
+    shapes = {"token_embd": (3, 64), "blk.0.attn_q": (64, 64), "blk.0.attn_k": (32, 64), "blk.0.attn_v": (32, 64),
+              "blk.0.attn_output": (64, 64), "blk.0.ffn_gate_exps": (3, 32, 64), "blk.0.ffn_up_exps": (3, 32, 64),
+              "blk.0.ffn_down_exps": (3, 64, 32), "blk.0.ffn_gate_shexp": (64, 64), "blk.0.ffn_up_shexp": (64, 64),
+              "blk.0.ffn_down_shexp": (64, 64)}  # fmt: skip
+    kind = gguf.GGMLQuantizationType.Q4_0
+    for name, (*leading, k) in shapes.items():
+        writer.add_tensor(f"{name}.weight", np.zeros((*leading, k // 32 * 18), np.uint8), raw_dtype=kind)
+    for name, shape in {"output_norm.weight": 64, "blk.0.attn_norm.weight": 64, "blk.0.ffn_norm.weight": 64,
+                        "blk.0.attn_q.bias": 64, "blk.0.attn_k.bias": 32, "blk.0.attn_v.bias": 32,
+                        "blk.0.ffn_gate_inp.weight": (3, 64), "blk.0.ffn_gate_inp_shexp.weight": 64}.items():  # fmt: skip
+        writer.add_tensor(name, np.ones(shape, np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path.read_bytes(), open_gguf(path).data_offset
+
+
 def _types_seed(folder):
     """One tensor of every type."""
     path = folder / "types.gguf"
@@ -130,21 +159,14 @@ def _packings_seed(folder):
     return raw, 8 + int.from_bytes(raw[:8], "little"), list(parts)
 
 
-def _folder_seed(folder):
-    config = {"model_type": "llama", "hidden_size": 8, "num_attention_heads": 2, "num_key_value_heads": 1,
-              "num_hidden_layers": 1, "intermediate_size": 8, "vocab_size": 3, "max_position_embeddings": 64,
-              "rms_norm_eps": 1e-5, "rope_theta": 1e4, "tie_word_embeddings": True, "sliding_window": None,
-              "quantization_config": {"quant_method": "gptq", "bits": 4, "checkpoint_format": "gptq"}}  # fmt: skip
-    arrays = {"model.embed_tokens.weight": (3, 8), "model.norm.weight": (8,)}
-    block = "model.layers.0."
-    for name in ("input_layernorm", "post_attention_layernorm"):
-        arrays[f"{block}{name}.weight"] = (8,)
-    for name, n in {"self_attn.q_proj": 8, "self_attn.k_proj": 4, "self_attn.v_proj": 4, "self_attn.o_proj": 8,
-                    "mlp.gate_proj": 8, "mlp.up_proj": 8, "mlp.down_proj": 8}.items():  # fmt: skip
-        arrays[f"{block}{name}.weight"] = (n, 8)
-    files.write(folder / "1.safetensors", {name: np.ones(shape, np.float16) for name, shape in arrays.items()})
+def _folder_seed(folder, kind):
+    """(config, index, shard) of a family's folder."""
+    arrays = arrays_of(kind)
+    files.write(folder / "1.safetensors", arrays)
     index = {"metadata": {}, "weight_map": dict.fromkeys(arrays, "1.safetensors")}
-    return json.dumps(config).encode(), json.dumps(index).encode(), (folder / "1.safetensors").read_bytes()
+    config = {"quantization_config": {"quant_method": "gptq", "bits": 4, "checkpoint_format": "gptq"}, "sliding_window": 32}
+    config = json.dumps(CONFIGS[kind] | (config if kind == "llama" else {"sliding_window": 32}))
+    return config.encode(), json.dumps(index).encode(), (folder / "1.safetensors").read_bytes()
 
 
 class Fuzz:
@@ -152,16 +174,18 @@ class Fuzz:
 
     def __init__(self, folder):
         self.folder = folder
-        self.seeds = {"gguf model": _gguf_seed(folder), "gguf types": _types_seed(folder)}
+        self.seeds = {
+            "gguf model": _gguf_seed(folder), "gguf mixture": _mixture_seed(folder), "gguf types": _types_seed(folder)
+        }  # fmt: skip
         *packings, self.packings = _packings_seed(folder)
         self.seeds["packings"] = tuple(packings)
         self.parts = folder / "parts"
         self.parts.mkdir()
-        self.config, self.index, self.shard = _folder_seed(self.parts)
+        self.folders = {kind: _folder_seed(self.parts, kind) for kind in FAMILIES}
 
     def run(self, rng):
         """One input; what it was and whether it was read or refused."""
-        kind = rng.choice(("gguf model", "gguf types", "packings", "config", "index", "shard"))
+        kind = rng.choice((*self.seeds, "config", "index", "shard"))
         attempts = self._folder(kind, rng) if kind in ("config", "index", "shard") else self._file(kind, rng)
         refused = False
         for attempt in attempts:
@@ -193,12 +217,13 @@ class Fuzz:
             yield lambda key=key: file.metadata[key]
         for tensor in [*file.tensors.values()][:40]:
             yield tensor.dequantise
-        if kind == "gguf model":
+        if kind != "gguf types":
             yield lambda: self._trace(stored_model_of(file))
 
     def _folder(self, kind, rng):
-        raw = {"config": self.config, "index": self.index, "shard": self.shard}
-        raw[kind] = mutated(raw[kind], rng, 8 + int.from_bytes(self.shard[:8], "little"))
+        family = rng.choice([*self.folders])
+        raw = dict(zip(("config", "index", "shard"), self.folders[family], strict=True))
+        raw[kind] = mutated(raw[kind], rng, 8 + int.from_bytes(raw["shard"][:8], "little"))
         for name, file in (("config", "config.json"), ("index", "model.safetensors.index.json"), ("shard", "1.safetensors")):
             (self.parts / file).write_bytes(raw[name])
         yield lambda: self._trace(open_model_folder(self.parts))

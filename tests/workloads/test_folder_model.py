@@ -4,6 +4,26 @@ import gguf
 import numpy as np
 import pytest
 import safetensors_files as files
+from model_folders import (
+    ACTIVE,
+    CONFIGS,
+    EXPERT_FFN,
+    EXPERTS,
+    FFN,
+    HEAD,
+    HEADS,
+    HIDDEN,
+    KV,
+    KV_HEADS,
+    LAYERS,
+    MIXTURES,
+    PHI3,
+    SHARED,
+    TIED,
+    VOCAB,
+    arrays_of,
+    dense,
+)
 
 from mixflight.arch.errors import InputError
 from mixflight.workloads import gguf_families
@@ -11,86 +31,6 @@ from mixflight.workloads.file_recipe import recipe_of
 from mixflight.workloads.folder_families import FAMILIES
 from mixflight.workloads.model_file import open_model
 from mixflight.workloads.trace import decode_traces, prefill_trace
-
-LAYERS, HIDDEN, HEADS, KV_HEADS, HEAD, FFN, VOCAB = 2, 64, 4, 2, 16, 128, 40
-LLAMA = {
-    "model_type": "llama", "hidden_size": HIDDEN, "num_attention_heads": HEADS, "num_key_value_heads": KV_HEADS,
-    "num_hidden_layers": LAYERS, "intermediate_size": FFN, "vocab_size": VOCAB, "max_position_embeddings": 128,
-    "rms_norm_eps": 1e-6, "rope_theta": 5e5, "hidden_act": "silu", "tie_word_embeddings": False,
-}
-OPT = {
-    "model_type": "opt", "hidden_size": HIDDEN, "num_attention_heads": HEADS, "num_hidden_layers": LAYERS,
-    "ffn_dim": FFN, "vocab_size": VOCAB, "max_position_embeddings": 128, "activation_function": "relu",
-    "word_embed_proj_dim": HIDDEN, "do_layer_norm_before": True,
-}
-GPT2 = {
-    "model_type": "gpt2", "n_embd": HIDDEN, "n_head": HEADS, "n_layer": LAYERS, "n_inner": None, "vocab_size": VOCAB,
-    "n_positions": 128, "activation_function": "gelu_new", "layer_norm_epsilon": 1e-5,
-}
-EXPERTS, ACTIVE, EXPERT_FFN, SHARED = 5, 2, 64, 3
-EXPERT_KEYS = {
-    "num_experts": EXPERTS, "num_experts_per_tok": ACTIVE, "moe_intermediate_size": EXPERT_FFN,
-    "shared_expert_intermediate_size": SHARED * EXPERT_FFN, "decoder_sparse_step": 1, "mlp_only_layers": [],
-}
-KV = KV_HEADS * HEAD
-GATED = {
-    "self_attn.q_proj": (HIDDEN, HIDDEN), "self_attn.k_proj": (KV, HIDDEN), "self_attn.v_proj": (KV, HIDDEN),
-    "self_attn.o_proj": (HIDDEN, HIDDEN), "mlp.gate_proj": (FFN, HIDDEN), "mlp.up_proj": (FFN, HIDDEN),
-    "mlp.down_proj": (HIDDEN, FFN),
-}
-PLAIN = {
-    "self_attn.q_proj": (HIDDEN, HIDDEN), "self_attn.k_proj": (HIDDEN, HIDDEN), "self_attn.v_proj": (HIDDEN, HIDDEN),
-    "self_attn.out_proj": (HIDDEN, HIDDEN), "fc1": (FFN, HIDDEN), "fc2": (HIDDEN, FFN),
-}
-PHI3 = {
-    "self_attn.qkv_proj": (HIDDEN + 2 * KV, HIDDEN), "self_attn.o_proj": (HIDDEN, HIDDEN),
-    "mlp.gate_up_proj": (2 * FFN, HIDDEN), "mlp.down_proj": (HIDDEN, FFN),
-}
-GPT2_LINEARS = {
-    "attn.c_attn": (3 * HIDDEN, HIDDEN), "attn.c_proj": (HIDDEN, HIDDEN),
-    "mlp.c_fc": (4 * HIDDEN, HIDDEN), "mlp.c_proj": (HIDDEN, 4 * HIDDEN),
-}
-ATTENTION = {name: shape for name, shape in GATED.items() if name.startswith("self_attn")}
-MIXTRAL = ATTENTION | {
-    f"block_sparse_moe.experts.{i}.{name}": shape for i in range(EXPERTS)
-    for name, shape in {"w1": (FFN, HIDDEN), "w2": (HIDDEN, FFN), "w3": (FFN, HIDDEN)}.items()
-}
-QWEN_MOE = ATTENTION | {
-    f"mlp.experts.{i}.{name}": shape for i in range(EXPERTS)
-    for name, shape in {
-        "gate_proj": (EXPERT_FFN, HIDDEN), "up_proj": (EXPERT_FFN, HIDDEN), "down_proj": (HIDDEN, EXPERT_FFN),
-    }.items()
-}
-SHARED_EXPERT = {
-    "mlp.shared_expert.gate_proj": (SHARED * EXPERT_FFN, HIDDEN), "mlp.shared_expert.up_proj": (SHARED * EXPERT_FFN, HIDDEN),
-    "mlp.shared_expert.down_proj": (HIDDEN, SHARED * EXPERT_FFN),
-}
-MIXTURES = {"mixtral": "block_sparse_moe.gate", "qwen2_moe": "mlp.gate", "qwen3_moe": "mlp.gate"}
-LINEARS = {
-    "opt": PLAIN, "gpt2": GPT2_LINEARS, "phi3": PHI3, "mixtral": MIXTRAL, "qwen2_moe": QWEN_MOE | SHARED_EXPERT,
-    "qwen3_moe": QWEN_MOE,
-}
-GEMMA = {"hidden_activation": "gelu_pytorch_tanh", "head_dim": HEAD, "tie_word_embeddings": True}
-OTHERS = {
-    "mixtral": {"num_local_experts": EXPERTS, "num_experts_per_tok": ACTIVE},
-    "qwen2_moe": EXPERT_KEYS, "qwen3_moe": EXPERT_KEYS, "gemma2": GEMMA, "gemma3_text": GEMMA,
-}
-
-
-def _config(kind):
-    if kind in ("opt", "gpt2"):
-        return {"opt": OPT, "gpt2": GPT2}[kind]
-    if kind == "gemma3":
-        return {"model_type": kind, "text_config": LLAMA | GEMMA | {"model_type": "gemma3_text"}}
-    return LLAMA | {"model_type": kind} | OTHERS.get(kind, {})
-
-
-CONFIGS = {kind: _config(kind) for kind in FAMILIES}
-TIED = ("opt", "gpt2", "gemma2", "gemma3_text", "gemma3")
-
-
-def _dense(prefix, shape):
-    return {f"{prefix}.weight": np.ones(shape, np.float16)}
 
 
 def _gptq(prefix, shape):
@@ -125,7 +65,7 @@ def _sparse(prefix, shape):
 
 
 PACKINGS = {
-    "dense": (_dense, None), "gptq": (_gptq, {"quant_method": "gptq", "bits": 4, "group_size": 32}),
+    "dense": (dense, None), "gptq": (_gptq, {"quant_method": "gptq", "bits": 4, "group_size": 32}),
     "awq": (_awq, {"quant_method": "awq", "version": "gemm"}),
     "packed": (
         _packed,
@@ -136,51 +76,8 @@ PACKINGS = {
 }
 
 
-ROOTS = {"opt": "model.decoder.", "gpt2": "transformer.", "gemma3": "language_model.model."}
-NORMS = {
-    "opt": ("self_attn_layer_norm", "final_layer_norm"), "gpt2": ("ln_1", "ln_2"),
-    "gemma": ("input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm"),
-}
-
-
-def _arrays(kind, linear=_dense):
-    """The arrays of a published checkpoint of the family, by the library's names."""
-    layernorm, root = kind in ("opt", "gpt2"), ROOTS.get(kind, "model.")
-    found = _dense(f"{root}{'wte' if kind == 'gpt2' else 'embed_tokens'}", (VOCAB, HIDDEN))
-
-    def norm(prefix, size=HIDDEN):
-        found[f"{prefix}.weight"] = np.ones(size, np.float16)
-        if layernorm:
-            found[f"{prefix}.bias"] = np.ones(size, np.float16)
-
-    if kind == "opt":
-        found |= _dense(f"{root}embed_positions", (130, HIDDEN))
-    elif kind == "gpt2":
-        found |= _dense(f"{root}wpe", (128, HIDDEN))
-    elif kind not in TIED:
-        found |= _dense("lm_head", (VOCAB, HIDDEN))
-    norm(root + {"opt": "final_layer_norm", "gpt2": "ln_f"}.get(kind, "norm"))
-    for layer in range(LAYERS):
-        block = f"{root}{'h' if kind == 'gpt2' else 'layers'}.{layer}."
-        for name in NORMS.get("gemma" if "gemma" in kind else kind, ("input_layernorm", "post_attention_layernorm")):
-            norm(block + name)
-        if "qwen3" in kind or "gemma3" in kind:
-            norm(f"{block}self_attn.q_norm", HEAD)
-            norm(f"{block}self_attn.k_norm", HEAD)
-        for name, shape in LINEARS.get(kind, GATED).items():
-            transposed = kind == "gpt2" and linear is _dense
-            found |= linear(block + name, shape[::-1] if transposed else shape)
-            if layernorm or ("qwen2" in kind and name.endswith(("q_proj", "k_proj", "v_proj"))):
-                found[f"{block}{name}.bias"] = np.ones(shape[0], np.float16)
-        if kind in MIXTURES:  # quantisers leave the router alone
-            found |= _dense(block + MIXTURES[kind], (EXPERTS, HIDDEN))
-        if kind == "qwen2_moe":
-            found |= _dense(f"{block}mlp.shared_expert_gate", (1, HIDDEN))
-    return found
-
-
 def _folder(path, kind, arrays=None, config=None, shards=1):
-    arrays = _arrays(kind) if arrays is None else arrays
+    arrays = arrays_of(kind) if arrays is None else arrays
     (path / "config.json").write_text(json.dumps(CONFIGS[kind] | (config or {})))
     if shards == 1:
         files.write(path / "model.safetensors", arrays)
@@ -238,7 +135,7 @@ def test_a_mixture_is_the_preset_of_its_dimensions(tmp_path):
 @pytest.mark.parametrize("kind", MIXTURES)
 def test_experts_are_read_in_every_packing(kind, packing, tmp_path):
     linear, quantiser = PACKINGS[packing]
-    stored = open_model(_folder(tmp_path, kind, _arrays(kind, linear), {"quantization_config": quantiser}))
+    stored = open_model(_folder(tmp_path, kind, arrays_of(kind, linear), {"quantization_config": quantiser}))
     up = stored.linears["layers.1.up"]
     n = up.shape[1]
     assert up.shape == (EXPERTS, FFN if kind == "mixtral" else EXPERT_FFN, HIDDEN)
@@ -287,7 +184,7 @@ def test_names_are_those_of_the_reference_package(kind):
 
 
 def test_experts_of_several_formats_are_refused(tmp_path):
-    arrays = _arrays("qwen3_moe")
+    arrays = arrays_of("qwen3_moe")
     name = "model.layers.1.mlp.experts.3.up_proj.weight"
     with pytest.raises(InputError, match=r"must have one format, not f16 of expert 0 and f32 of expert 3, in weight .*up_proj"):
         open_model(_folder(tmp_path, "qwen3_moe", arrays | {name: arrays[name].astype(np.float32)}))
@@ -297,7 +194,7 @@ def test_fused_and_transposed_matrices(tmp_path):
     rng = np.random.default_rng(3)
     fused = rng.normal(size=PHI3["self_attn.qkv_proj"]).astype(np.float16)
     name = "model.layers.0.self_attn.qkv_proj.weight"
-    stored = open_model(_folder(tmp_path, "phi3", _arrays("phi3") | {name: fused}))
+    stored = open_model(_folder(tmp_path, "phi3", arrays_of("phi3") | {name: fused}))
     parts = [stored.linears[f"layers.0.{role}"] for role in "qkv"]
     assert [part.shape for part in parts] == [(HIDDEN, HIDDEN), (KV, HIDDEN), (KV, HIDDEN)]
     assert np.array_equal(np.concatenate([part.dequantise() for part in parts]), fused)
@@ -307,7 +204,7 @@ def test_fused_and_transposed_matrices(tmp_path):
     fused = rng.normal(size=(HIDDEN, 3 * HIDDEN)).astype(np.float16)  # inputs first
     name = "transformer.h.1.attn.c_attn.weight"
     masks = {f"transformer.h.{i}.attn.bias": np.ones((1, 1, 128, 128), np.uint8) for i in range(LAYERS)}
-    stored = open_model(_folder(tmp_path, "gpt2", _arrays("gpt2") | masks | {name: fused}))
+    stored = open_model(_folder(tmp_path, "gpt2", arrays_of("gpt2") | masks | {name: fused}))
     value = stored.linears["layers.1.v"]
     assert np.array_equal(value.dequantise([0, 5]), fused.T[[2 * HIDDEN, 2 * HIDDEN + 5]])
     assert (value.shape, value.format.name, value.nbytes) == ((HIDDEN, HIDDEN), "f16", 2 * HIDDEN * HIDDEN)
@@ -315,15 +212,15 @@ def test_fused_and_transposed_matrices(tmp_path):
 
 def test_what_encodes_images_is_another_model(tmp_path):
     extra = {"vision_tower.patch.weight": np.ones((4, 4), np.float16), "multi_modal_projector.w": np.ones(4, np.float16)}
-    assert open_model(_folder(tmp_path, "gemma3", _arrays("gemma3") | extra)).model.layers == LAYERS
+    assert open_model(_folder(tmp_path, "gemma3", arrays_of("gemma3") | extra)).model.layers == LAYERS
     with pytest.raises(InputError, match=r"'vision_tower.patch.weight' has none"):
-        open_model(_folder(tmp_path, "gemma3_text", _arrays("gemma3_text") | extra))
+        open_model(_folder(tmp_path, "gemma3_text", arrays_of("gemma3_text") | extra))
 
 
 @pytest.mark.parametrize("packing", PACKINGS)
 def test_a_packed_model_traces(packing, tmp_path):
     linear, quantiser = PACKINGS[packing]
-    stored = open_model(_folder(tmp_path, "llama", _arrays("llama", linear), {"quantization_config": quantiser}))
+    stored = open_model(_folder(tmp_path, "llama", arrays_of("llama", linear), {"quantization_config": quantiser}))
     (step,) = decode_traces(stored.model, recipe_of("as-stored", stored.linears), 10, 1)
     formats = {op.weight.name for op in step.operators if op.kind == "linear" and op.name != "head"}
     assert formats == {
@@ -336,7 +233,7 @@ def test_a_packed_model_traces(packing, tmp_path):
 
 
 def test_a_tied_head_is_the_embedding(tmp_path):
-    arrays = {name: array for name, array in _arrays("llama").items() if not name.startswith("lm_head")}
+    arrays = {name: array for name, array in arrays_of("llama").items() if not name.startswith("lm_head")}
     stored = open_model(_folder(tmp_path, "llama", arrays, {"tie_word_embeddings": True}))
     assert stored.linears["head"] is stored.embedding
     with pytest.raises(InputError, match="whose head is not tied must hold lm_head.weight"):
@@ -403,13 +300,13 @@ def test_what_is_not_supported_is_one_line(kind, config, message, tmp_path):
 
 def test_arrays_without_a_role(tmp_path):
     extra = {"model.layers.0.self_attn.rotary_emb.inv_freq": np.ones(8, np.float32)}
-    assert open_model(_folder(tmp_path, "llama", _arrays("llama") | extra)).model.layers == LAYERS
+    assert open_model(_folder(tmp_path, "llama", arrays_of("llama") | extra)).model.layers == LAYERS
     for name, message in (
         ("model.layers.0.mlp.experts.0.w1.weight", "'model.layers.0.mlp.experts.0.w1.weight' has none"),
         ("model.layers.0.self_attn.q_proj.bias", "q_proj.bias' must be zero, because the model has no such bias"),
     ):
         with pytest.raises(InputError, match=message):
-            open_model(_folder(tmp_path, "llama", _arrays("llama") | {name: np.ones(HIDDEN, np.float16)}))
+            open_model(_folder(tmp_path, "llama", arrays_of("llama") | {name: np.ones(HIDDEN, np.float16)}))
 
 
 def test_what_is_no_model_folder(tmp_path):
