@@ -7,7 +7,7 @@ standard): energy is linear in prices, nothing is simulated again. An *assumptio
 one machine and that machine simulated again. A *cost* (``arch/costs.toml``) moves what both share, or one machine's
 price. Of a GPU the energy is moved to the ends of its model's error band, and a measured 4-bit kernel is replaced by
 the ideal one. The ratio is A's metric over B's: A beats B above 1, and a number *flips* the conclusion where the ratio
-crosses 1.
+crosses 1. A machine that cannot run with a moved parameter has no ratio there, and the row says why.
 """
 
 import functools
@@ -55,7 +55,8 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
 class Moved(msgspec.Struct, frozen=True, kw_only=True):
     """One number at its lowest and its highest, and A's metric over B's at both; ``base`` with nothing moved.
 
-    ``low`` and ``high`` are values in the parameter's unit; of prices and of energies, multiples of the base value.
+    ``low`` and ``high`` are values in the parameter's unit; of prices and of energies, multiples of the base value. A
+    ratio is None where the machine cannot run so, and ``error`` says why.
     """
 
     parameter: str
@@ -65,15 +66,16 @@ class Moved(msgspec.Struct, frozen=True, kw_only=True):
     low: float | str
     high: float | str
     base: float
-    ratio_low: float
-    ratio_high: float
+    ratio_low: float | None
+    ratio_high: float | None
     flips: bool
     source: str
+    error: str = ""
 
     @property
     def swing(self) -> float:
         """How far the ratio moves, as a factor."""
-        values = (self.ratio_low, self.base, self.ratio_high)
+        values = [ratio for ratio in (self.ratio_low, self.base, self.ratio_high) if ratio is not None]
         return max(values) / min(values)
 
 
@@ -155,12 +157,12 @@ def _pair(a: Side, b: Side, scenario: Scenario, metric: str, costs: Costs) -> li
 
 def _row(
     a: Side, b: Side, base: float, parameter: str, of: str, kind: Any, low: float | str, high: float | str,
-    ratio_low: float, ratio_high: float, source: str,
+    ratio_low: float | None, ratio_high: float | None, source: str, error: str = "",
 ) -> Moved:  # fmt: skip
-    flips = any((ratio > 1) != (base > 1) for ratio in (ratio_low, ratio_high))
+    flips = any((ratio > 1) != (base > 1) for ratio in (ratio_low, ratio_high) if ratio is not None)
     return Moved(
         parameter=parameter, of=of, against=b.name, kind=kind, low=low, high=high, base=base, ratio_low=ratio_low,
-        ratio_high=ratio_high, flips=flips, source=source,
+        ratio_high=ratio_high, flips=flips, source=source, error=error,
     )  # fmt: skip
 
 
@@ -254,19 +256,18 @@ def _assumptions(
 
     if side.machine is None:
         return _kernel(side, scenario, ratio, row)
-    found = []
+    rows = []
     kind = "cores" if isinstance(side.machine.accelerator, CoreMachine) else "array"
     for item in assumptions():
         if item.machine != kind:
             continue
-        values, ratios = [], []
-        for end in (item.low, item.high):
-            changed, moved = _changed(side.machine, item, end)
-            values.append(moved)
-            ratios.append(ratio(run(changed, scenario.model, scenario.prefill, scenario.decode, scenario.batch)))
+        ends = [_moved(side.machine, item, end) for end in (item.low, item.high)]
+        tried = [_tried(side.machine, item.parameter, end, scenario) for end in ends]
+        ratios = [None if isinstance(found, str) else ratio(found) for found in tried]
+        errors = [f"at {end:g}: {found}" for end, found in zip(ends, tried, strict=True) if isinstance(found, str)]
         parameter = f"{item.parameter} of {side.simulation.accelerator}"
-        found.append(row(parameter, side.name, "assumption", *values, *ratios, item.source))
-    return found
+        rows.append(row(parameter, side.name, "assumption", *ends, *ratios, item.source, "; ".join(errors)))
+    return rows
 
 
 def _kernel(
@@ -285,16 +286,30 @@ def _kernel(
     )]  # fmt: skip
 
 
-def _changed(machine: Machine, item: Assumption, end: float) -> tuple[Machine, float]:
-    """``machine`` with one parameter moved, and the parameter's new value."""
+def _moved(machine: Machine, item: Assumption, end: float) -> float:
+    """The parameter's value at one end; whole numbers stay whole, and at least 1."""
+    old = functools.reduce(getattr, item.parameter.split("."), machine.accelerator)
+    new = old * end if item.times else end  # type: ignore[operator]
+    return max(1, round(new)) if isinstance(old, int) else new
+
+
+def _tried(machine: Machine, parameter: str, value: float, scenario: Scenario) -> Simulation | str:
+    """The scenario with one parameter moved, or why the machine cannot run so."""
+    try:
+        changed = _with(machine, parameter, value)
+    except ValueError as error:  # a check of the machine's own
+        return str(error)
+    try:
+        return run(changed, scenario.model, scenario.prefill, scenario.decode, scenario.batch)
+    except InputError as error:
+        return str(error)
+
+
+def _with(machine: Machine, parameter: str, value: float) -> Machine:
+    """``machine`` with one parameter at ``value``."""
     accelerator: Any = machine.accelerator
-    *tables, field = item.parameter.split(".")
-    owner = functools.reduce(getattr, tables, accelerator)
-    old = getattr(owner, field)
-    new = old * end if item.times else end
-    if isinstance(old, int):
-        new = max(1, round(new))
-    changed = msgspec.structs.replace(owner, **{field: new})
+    *tables, field = parameter.split(".")
+    changed = msgspec.structs.replace(functools.reduce(getattr, tables, accelerator), **{field: value})
     if tables:
         changed = msgspec.structs.replace(accelerator, **{tables[0]: changed})
-    return msgspec.structs.replace(machine, accelerator=changed), new
+    return msgspec.structs.replace(machine, accelerator=changed)

@@ -30,12 +30,12 @@ class Swing(Protocol):
         """The ratio with nothing moved."""
 
     @property
-    def ratio_low(self) -> float:
-        """The ratio at the lowest value."""
+    def ratio_low(self) -> float | None:
+        """The ratio at the lowest value; None where the machine cannot run so."""
 
     @property
-    def ratio_high(self) -> float:
-        """The ratio at the highest."""
+    def ratio_high(self) -> float | None:
+        """The ratio at the highest; None where the machine cannot run so."""
 
     @property
     def swing(self) -> float:
@@ -49,7 +49,8 @@ def tornado_figure(rows: Sequence[Swing], title: str, most: int = 14) -> str:
     def draw(figure: "Figure") -> None:
         ax = figure.subplots()
         for name, colour in (("ratio_low", BLUE), ("ratio_high", ORANGE)):
-            widths = [getattr(row, name) - row.base for row in shown]
+            ends = [getattr(row, name) for row in shown]
+            widths = [0.0 if end is None else end - row.base for end, row in zip(ends, shown, strict=True)]
             bases = [row.base for row in shown]
             ax.barh(range(len(shown)), widths, left=bases, height=0.6, color=colour, linewidth=0,
                     label={"ratio_low": "at its lowest", "ratio_high": "at its highest"}[name])  # fmt: skip
@@ -68,8 +69,12 @@ def tornado_figure(rows: Sequence[Swing], title: str, most: int = 14) -> str:
         ax.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, borderaxespad=0.2)
 
     parts = [
-        f"{row.parameter} ({row.of}): {row.base:.3g}, {row.ratio_low:.3g} at its lowest, {row.ratio_high:.3g} at its "
-        "highest"
+        f"{row.parameter} ({row.of}): {row.base:.3g}, {_said(row.ratio_low)} at its lowest, {_said(row.ratio_high)} at "
+        "its highest"
         for row in shown
     ]
     return on_light_and_dark(draw_svg(draw, (7.6, 1.1 + 0.27 * len(shown))), title, ". ".join(parts))
+
+
+def _said(ratio: float | None) -> str:
+    return "cannot run" if ratio is None else f"{ratio:.3g}"

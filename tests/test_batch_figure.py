@@ -28,18 +28,22 @@ def test_gpus_and_arrays_are_as_drawn():
 
 @pytest.mark.slow
 def test_the_fpga_is_as_drawn():
-    found = compare_machines(("flightllm-u280:flightllm",), (), **SCENARIO, batches=(1, 4))
+    found = compare_machines(("flightllm-u280:flightllm",), (), **SCENARIO, batches=(1, 4, 16, 64))
     assert _parts(describe(found.all)) == _parts(SAID)[:1]
+    assert [item.groups for item in found.machines] == [1, 1, 2]
+    [refused] = found.refused
+    assert refused.batch == 64
+    assert "must fit the memory of flightllm-u280" in refused.reason
 
 
 def test_the_readme_says_what_the_figure_shows():
     points = {(machine, int(batch)): energy for machine, line in
               ((part.split(":")[0], part) for part in _parts(SAID))
               for batch, energy in re.findall(r"batch (\d+) ([\d.,]+) mJ", line)}  # fmt: skip
-    for machine, batch in (("flightllm-u280 flightllm", 1), ("flightllm-u280 flightllm", 4), ("h100 w4a16g128", 1),
-                           ("h100 fp16", 64), ("mixpe-w4a8-split w4a8g128", 64)):  # fmt: skip
+    for machine, batch in (("flightllm-u280 flightllm", 1), ("flightllm-u280 flightllm", 4),
+                           ("flightllm-u280 flightllm", 16), ("h100 w4a16g128", 1), ("h100 fp16", 64), ("mixpe-w4a8-split w4a8g128", 64)):  # fmt: skip
         assert f"{points[machine, batch]} mJ" in README
-    assert float(points["h100 fp16", 64]) < float(points["flightllm-u280 flightllm", 4])
+    assert 0.5 < float(points["h100 fp16", 64]) / float(points["flightllm-u280 flightllm", 16]) < 0.6
 
 
 def test_the_readme_says_how_far_fpga_power_is():

@@ -1,9 +1,11 @@
 import pytest
 
+from mixflight import sensitivity as module
 from mixflight.arch.costs import costs_of
 from mixflight.arch.errors import InputError
 from mixflight.arch.prices import machine_prices
-from mixflight.sensitivity import METRICS, Scenario, assumptions, sensitivity
+from mixflight.reports.tornado_figure import tornado_figure
+from mixflight.sensitivity import METRICS, Assumption, Scenario, assumptions, sensitivity
 
 COSTS = costs_of()
 SCENARIO = Scenario(model="llama2-7b", prefill=16, decode=2)
@@ -54,6 +56,32 @@ def test_flips_are_crossings_of_one(rows):
     for row in rows:
         sides = {ratio > 1 for ratio in (row.base, row.ratio_low, row.ratio_high)}
         assert row.flips == (len(sides) == 2)
+
+
+def test_what_cannot_run_is_a_row_with_its_error(monkeypatch):
+    """A parameter that breaks the machine, and one with which the program does not fit; the other end stays."""
+    real = module.run
+
+    def run(machine, *scenario):
+        if machine.accelerator.clock_mhz > 600:
+            raise InputError("the vector buffer must hold 9 of 8 bytes")
+        return real(machine, *scenario)
+
+    broken = [
+        Assumption(machine="array", parameter="dram.stream_efficiency", low=0.7, high=1.5, source="x"),
+        Assumption(machine="array", parameter="clock_mhz", low=0.5, high=2.0, times=True, source="x"),
+    ]
+    monkeypatch.setattr(module, "assumptions", lambda: broken)
+    monkeypatch.setattr(module, "run", run)
+    found = [row for row in sensitivity(PAIR, (), SCENARIO, "tokens_per_s", COSTS) if row.of.startswith("mixpe")]
+    errors = {row.parameter: row.error for row in found}
+    assert errors["clock_mhz of mixpe-w4a8"].endswith(": the vector buffer must hold 9 of 8 bytes")
+    assert errors["dram.stream_efficiency of mixpe-w4a8"].startswith("at 1.5: ")
+    for row in found:
+        assert row.ratio_high is None
+        assert row.ratio_low <= row.base
+        assert row.flips == ((row.ratio_low > 1) != (row.base > 1))
+    assert "cannot run at its highest" in tornado_figure(found, "t")
 
 
 def test_speed_knows_no_prices():

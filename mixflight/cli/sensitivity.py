@@ -67,6 +67,8 @@ def register(app: typer.Typer) -> None:
                 [(row.parameter, _shown(row.low), _shown(row.high), row.ratio_low, row.ratio_high,
                   "yes" if row.flips else "no") for row in rows if row.against == name],
             )  # fmt: skip
+        for parameter, error in dict.fromkeys((row.parameter, row.error) for row in rows if row.error):
+            print(f"cannot run: {parameter} {error}")
 
 
 def _shown(value: float | str) -> str:

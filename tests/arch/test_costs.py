@@ -5,6 +5,7 @@ import pytest
 from mixflight.arch import costs as module
 from mixflight.arch.costs import costs_of
 from mixflight.arch.errors import InputError
+from mixflight.arch.gpu import gpus
 
 COSTS = costs_of()
 TEXT = Path(module.__file__).with_name("costs.toml").read_text()
@@ -20,6 +21,14 @@ def test_a_bought_machine_by_hand():
 def test_a_rented_machine_by_hand():
     assert COSTS.usd_per_token("h100", 100, 700) == pytest.approx(3.4 / 3600 / 100)
     assert COSTS.price_of("h100").amount.value == pytest.approx((1.65 * 6.88) ** 0.5, rel=0.01)
+    assert COSTS.price_of("h200").amount.value == pytest.approx((1.99 * 63.296 / 8) ** 0.5, rel=0.01)
+
+
+@pytest.mark.parametrize("name", gpus())
+def test_every_gpu_has_a_price(name):
+    amount = COSTS.price_of(name).amount
+    assert amount.source
+    assert amount.date[:4].isdigit()
 
 
 @pytest.mark.parametrize("machine", COSTS.machine)
@@ -35,8 +44,8 @@ def test_published_prices():
 
 
 def test_a_machine_without_a_price_is_refused():
-    with pytest.raises(InputError, match="every machine must have a price: h200 has none, only flightllm-u280, v100s"):
-        COSTS.usd_per_token("h200", 1, 1)
+    with pytest.raises(InputError, match="every machine must have a price: mixpe-w4a8 has none, only flightllm-u280, v100s"):
+        COSTS.usd_per_token("mixpe-w4a8", 1, 1)
 
 
 @pytest.mark.parametrize(
