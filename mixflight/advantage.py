@@ -75,15 +75,19 @@ def claims(costs: Costs) -> list[Row]:
 
 
 def corrected_claims(machines: Sequence[Simulation], gpus: Sequence[Simulation], costs: Costs) -> list[Row]:
-    """The same ratios of ``flightllm-u280`` over the GPUs simulated beside it at a batch of one."""
+    """The same ratios of ``flightllm-u280`` over the GPUs simulated beside it, at every batch of both.
+
+    Published are those of 16 bits at a batch of one.
+    """
     found = []
-    for item in advantages([m for m in machines if m.accelerator == "flightllm-u280" and m.batch == 1], gpus, costs):
-        gpu = item.gpu.partition(":")[0]
+    for item in advantages([m for m in machines if m.accelerator == "flightllm-u280"], gpus, costs):
+        gpu, alone = item.gpu.partition(":")[0], item.batch == 1
+        batch = "" if alone else f"/batch-{item.batch}"
         for kind, ours in (("energy", item.energy), ("cost", item.cost)):
-            published = PUBLISHED.get(f"{kind}/{gpu}") if item.gpu.endswith(":fp16") else None
+            published = PUBLISHED.get(f"{kind}/{gpu}") if alone and item.gpu.endswith(":fp16") else None
             if ours is not None:
                 found.append(compare(
-                    f"claim/{kind}/{item.gpu}", published, ours, "corrected", relative=TOLERANCE,
+                    f"claim/{kind}/{item.gpu}{batch}", published, ours, "corrected", relative=TOLERANCE,
                     unit="times token/J" if kind == "energy" else "times token/$", source=SOURCE if published else "",
                     note="both simulated; cost with electricity and lifetime" if kind == "cost" else "both simulated",
                 ))  # fmt: skip

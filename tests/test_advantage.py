@@ -30,6 +30,10 @@ def test_claims_of_simulated_machines_stand_beside_the_published_ones():
     }
     assert rows["claim/energy/v100s:fp16"].published == 6.0
     assert rows["claim/energy/h100:w4a16g128"].published is None
+    batched = [msgspec.structs.replace(item, batch=16) for item in (flightllm, *gpus)]
+    more = {row.id: row.published for row in corrected_claims([flightllm, batched[0]], [*gpus, *batched[1:]], COSTS)}
+    assert {f"{name}/batch-16" for name in rows} | set(rows) == set(more)
+    assert more["claim/cost/v100s:fp16/batch-16"] is None
     [found] = [item for item in advantages([flightllm], gpus, COSTS) if item.gpu == "v100s:fp16"]
     assert rows["claim/cost/v100s:fp16"].ours == found.cost
     assert found.cost == pytest.approx(

@@ -41,7 +41,8 @@ def test_the_readme_says_what_the_figure_shows():
               ((part.split(":")[0], part) for part in _parts(SAID))
               for batch, energy in re.findall(r"batch (\d+) ([\d.,]+) mJ", line)}  # fmt: skip
     for machine, batch in (("flightllm-u280 flightllm", 1), ("flightllm-u280 flightllm", 4),
-                           ("flightllm-u280 flightllm", 16), ("h100 w4a16g128", 1), ("h100 fp16", 64), ("mixpe-w4a8-split w4a8g128", 64)):  # fmt: skip
+                           ("flightllm-u280 flightllm", 16), ("h100 w4a16g128", 1), ("h100 fp16", 64),
+                           ("mixpe-w4a8-split w4a8g128", 64)):  # fmt: skip
         assert f"{points[machine, batch]} mJ" in README
     assert 0.5 < float(points["h100 fp16", 64]) / float(points["flightllm-u280 flightllm", 16]) < 0.6
 
