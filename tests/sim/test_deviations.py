@@ -1,13 +1,16 @@
 """The sizes that sim/DEVIATIONS.md states."""
 
 import re
+from collections import Counter
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
 from mixflight.arch.accelerator import accelerator_named, accelerators
 from mixflight.arch.array_pipeline import sum_bits
+from mixflight.mapping.block_mask import block_mask
 from mixflight.sim.simulate import Engine, simulate
 from mixflight.workloads.model import model_named
 from mixflight.workloads.recipe import recipe_named
@@ -155,3 +158,34 @@ def test_d12_and_d13_effects_of_the_corrected_u280():
     for effect in ("fill", "ports", "exchange"):
         assert rate(**{effect: False}) / base == pytest.approx(1, abs=0.001)
     assert "93 token/s" in TEXT
+
+
+def _by_rows(operator, block=64):
+    """The rows of blocks of a mask that is drawn for the density, as dense products of their own widths."""
+    mask = block_mask(operator.count, operator.m // operator.causal_step, block, operator.density)
+    wide, most = ("n", operator.n) if operator.kind == "qk" else ("k", operator.k)
+    for width, count in Counter((mask.sum(axis=2) * block).reshape(-1).tolist()).items():
+        yield msgspec.structs.replace(
+            operator, density=1.0, causal_step=0, count=count, m=block * operator.causal_step,
+            **{wide: min(width, most)},
+        )
+
+
+@pytest.mark.parametrize(("tokens", "products", "together"), [
+    (512, (-0.112, 0.103), (-0.108, 0.034)), (2048, (-0.025, 0.013), (-0.006, 0.013)),
+])  # fmt: skip
+def test_d14_rows_of_blocks_take_their_mean_width(tokens, products, together):
+    each, both = [], []
+    trace = prefill_trace(model_named("llama2-7b"), recipe_named("flightllm"), tokens)
+    sparse = [  # on chip, so that only the array's time differs
+        msgspec.structs.replace(operator, kv_read_bytes=0) for operator in trace.operators if operator.kind in ("qk", "av")
+    ]  # fmt: skip
+    assert [round(operator.density, 2) for operator in sparse] == ([0.8, 0.8] if tokens == 512 else [0.3, 0.3])
+    for name in accelerators():
+        engine = Engine(accelerator_named(name))
+        ours = [engine.time(operator).array_cycles for operator in sparse]
+        rows = [sum(engine.time(row).array_cycles for row in _by_rows(operator)) for operator in sparse]
+        each += [mean / exact - 1 for mean, exact in zip(ours, rows, strict=True)]
+        both.append(sum(ours) / sum(rows) - 1)
+    assert (min(each), max(each)) == pytest.approx(products, abs=0.002)
+    assert (min(both), max(both)) == pytest.approx(together, abs=0.002)
