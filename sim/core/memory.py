@@ -3,7 +3,7 @@
 A transfer is one linear stream in each channel it uses, behind another transfer. Its *occupancy* is what it adds to the
 time of the transfer before it: rows it must open, bank groups and turnarounds, requests in flight that hide the rest.
 Its *latency* is that of a lone burst of a closed row. Refresh is a share of time, spread evenly: the ratio of a long
-stream with and without it. Distinct transfers are simulated once (``functools.cache``): by bytes, place in the rows,
+stream with and without it. Distinct transfers are simulated once and kept: by bytes, place in the rows,
 and whether they go on where the one before ended; whole stripes (a row of every bank) beyond the first two are added at
 the steady rate.
 
@@ -19,7 +19,7 @@ import numpy as np
 from mixflight.arch.core import Channels
 from mixflight.arch.dram_standard import dram_standard_named
 from mixflight.arch.isa import Ints
-from mixflight.sim.dram import Requests, serve, stream, stream_time
+from mixflight.sim.dram import ends, stream, stream_time
 
 _LEAD_BYTES = 4096
 _GRAIN = 512
@@ -72,10 +72,9 @@ class ChannelTiming(msgspec.Struct, frozen=True, kw_only=True):
         if not self.rows:
             peak = self.channels.dram.peak_gb_s * 1e3 / self.clock_mhz
             return np.maximum(port, bytes / peak) / self.speed
-        times = np.array([
-            _added_ns(self.channels.standard, self.channels.request_bytes, self.channels.outstanding, *key, write)
-            for key in zip(bytes.tolist(), (offset * _GRAIN).tolist(), (lead * _GRAIN).tolist(), strict=True)
-        ])  # fmt: skip
+        at = list(zip(bytes.tolist(), (offset * _GRAIN).tolist(), (lead * _GRAIN).tolist(), strict=True))
+        hbm = self.channels
+        times = np.array(_added_ns(hbm.standard, hbm.request_bytes, hbm.outstanding, at, write))
         factor = refresh_factor(self.channels.standard) if self.refresh else 1.0
         return np.maximum(port, self._cycles(1.0) * factor * times) / self.speed
 
@@ -106,36 +105,37 @@ def _stripe_ns(standard: str, request_bytes: int, outstanding: int, write: bool)
     return (times[1] - times[0]) / 8
 
 
+Place = tuple[int, int, int]
+"""Of a transfer: bytes, where in a stripe it begins, where in another one the transfer before it ended (-1: there)."""
+
+
 @functools.cache
-def _added_ns(
-    standard: str, request_bytes: int, outstanding: int, bytes: int, offset: int, lead: int, write: bool
-) -> float:  # fmt: skip
-    """What a transfer adds behind a read of ``_LEAD_BYTES`` that ends at ``lead`` of another row (-1: right before
-    it). A write is also followed by a read, so that both turnarounds are its own."""
-    stripe = dram_standard_named(standard).stripe_bytes
-    whole = max(0, bytes // stripe - 1)
-    start = 8 * stripe + offset
-    before = start if lead < 0 else 4 * stripe + lead
-    parts = [(before - _LEAD_BYTES, _LEAD_BYTES, False), (start, bytes - whole * stripe, write)]
-    around = parts[:1]
-    if write:
-        parts.append((before, _LEAD_BYTES, False))
-        around = [parts[0], parts[2]]
-    added = _served(standard, request_bytes, outstanding, parts) - _served(standard, request_bytes, outstanding, around)
-    return added + whole * (_stripe_ns(standard, request_bytes, outstanding, write) if whole else 0.0)
+def _known(standard: str, request_bytes: int, outstanding: int, write: bool) -> dict[Place, float]:
+    """Nanoseconds that transfers add, as far as they were simulated before."""
+    return {}
 
 
-def _served(standard: str, request_bytes: int, outstanding: int, parts: list[tuple[int, int, bool]]) -> float:
-    address, size, write = [], [], []
-    for start, length, writes in parts:
-        starts = np.arange(start, start + length, request_bytes, dtype=np.int64)
-        address.append(starts)
-        size.append(np.minimum(request_bytes, start + length - starts))
-        write.append(np.full(len(starts), writes))
-    requests = Requests(
-        address=np.concatenate(address), bytes=np.concatenate(size), write=np.concatenate(write),
-        arrival_clock=np.zeros(sum(len(item) for item in address), np.int64),
-    )  # fmt: skip
-    return serve(
-        dram_standard_named(standard), requests, outstanding=outstanding, first_refresh_ns=_NEVER_NS
-    ).end_ns  # fmt: skip
+def _added_ns(standard: str, request_bytes: int, outstanding: int, places: list[Place], write: bool) -> list[float]:
+    """What transfers add, each behind a read of ``_LEAD_BYTES``. A write is also followed by a read, so that both
+    turnarounds are its own."""
+    known = _known(standard, request_bytes, outstanding, write)
+    missing = list(dict.fromkeys(place for place in places if place not in known))
+    if missing:
+        bytes, offset, lead = np.array(missing, np.int64).T
+        stripe = dram_standard_named(standard).stripe_bytes
+        whole = np.maximum(bytes // stripe - 1, 0)
+        start = 8 * stripe + offset
+        before = np.where(lead < 0, start, 4 * stripe + lead)
+        jobs = np.zeros((len(missing), 3, 3), np.int64)
+        jobs[:, 0, 0], jobs[:, 0, 1] = before - _LEAD_BYTES, _LEAD_BYTES
+        if write:
+            jobs[:, 2, 0], jobs[:, 2, 1] = before, _LEAD_BYTES
+        around, which = np.unique(jobs, axis=0, return_inverse=True)
+        jobs[:, 1] = np.stack([start, bytes - whole * stripe, np.full_like(start, write)], axis=1)
+        both, without = (
+            ends(dram_standard_named(standard), parts, request_bytes=request_bytes, outstanding=outstanding)
+            for parts in (jobs, around)
+        )
+        steady = _stripe_ns(standard, request_bytes, outstanding, write) if whole.any() else 0.0
+        known.update(zip(missing, (both - without[which.reshape(-1)] + whole * steady).tolist(), strict=True))
+    return [known[place] for place in places]

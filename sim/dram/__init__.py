@@ -7,22 +7,23 @@ postponed refresh, command-bus conflicts of two pseudo-channels of one channel, 
 between its bursts.
 """
 
-from typing import Any
-
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from mixflight.arch.dram_standard import DramStandard
 from mixflight.arch.errors import InputError
+from mixflight.sim.dram import kernel
 from mixflight.sim.dram.device import COMMANDS, Clocks, new_state, timing_table
-from mixflight.sim.dram.kernel import BANK, COLUMN, GROUP, ROW, run
+from mixflight.sim.dram.kernel import BANK, COLUMN, GROUP, ROW
 
-__all__ = ["Requests", "Served", "Stream", "interleaved", "serve", "stream", "stream_time"]
+__all__ = ["Requests", "Served", "Stream", "ends", "interleaved", "serve", "stream", "stream_time"]
 
 _FIELDS = {"column": COLUMN, "group": GROUP, "bank": BANK, "row": ROW}
 _NONE = np.zeros(0, np.int64)
 _NO_TRACE = np.zeros((0, 4), np.int64)
+_SNAPSHOTS = 4096
+_NEVER_NS = 1e15
 
 
 class Requests(msgspec.Struct, frozen=True, kw_only=True):
@@ -141,22 +142,72 @@ def serve(
     )  # fmt: skip
 
 
+def ends(standard: DramStandard, parts: Clocks, *, request_bytes: int, outstanding: int) -> NDArray[np.float64]:
+    """Nanoseconds to the last response of each of many jobs on a channel of their own, without refresh.
+
+    ``parts`` (job, part, 3): linear streams one behind the other: first address, bytes (0: no part), whether it writes.
+    """
+    most = int((-(-parts[:, :, 1] // request_bytes)).sum(axis=1).max(initial=0))
+    room = Requests(
+        address=np.zeros(most, np.int64), bytes=np.zeros(most, np.int64), write=np.zeros(most, np.bool_),
+        arrival_clock=np.zeros(most, np.int64),
+    )  # fmt: skip
+    prepared = _prepare(
+        standard, outstanding, 1, _NEVER_NS, requests=room, request_bytes=request_bytes
+    )  # fmt: skip
+    clocks = np.zeros(len(parts), np.int64)
+    kernel.run_each(prepared, parts, clocks)
+    return clocks * np.float64(standard.clock_ns)
+
+
 def _run(
     standard: DramStandard, outstanding: int, reorder: int, first_refresh_ns: float | None, *, count: int,
     start: int = 0, request_bytes: int = 1, total: int = 0, write: bool = False, requests: Requests | None = None,
     issued: Clocks = _NONE, finished: Clocks = _NONE, trace: Clocks = _NO_TRACE, shortcut: bool = False,
-) -> Any:  # fmt: skip
+) -> tuple[int, Clocks, int, int]:  # fmt: skip
+    """(Clock of the last response, commands of each kind, rows of the trace, clocks in periods skipped)."""
+    room = 0
+    if shortcut:
+        room = min(_SNAPSHOTS, 4 + 4 * (total // standard.burst_bytes) // standard.timing.nREFI)
+    run = _prepare(
+        standard, outstanding, reorder, first_refresh_ns, count=count, start=start, request_bytes=request_bytes,
+        total=total, write=write, requests=requests, issued=issued, finished=finished, trace=trace, room=room,
+    )  # fmt: skip
+    kernel.run(run)
+    now = run.now
+    return int(now[kernel.LAST] + now[kernel.ADDED]), run.counts, int(now[kernel.TRACED]), int(now[kernel.ADDED])
+
+
+def _prepare(
+    standard: DramStandard, outstanding: int, reorder: int, first_refresh_ns: float | None, *, count: int = 0,
+    start: int = 0, request_bytes: int = 1, total: int = 0, write: bool = False, requests: Requests | None = None,
+    issued: Clocks = _NONE, finished: Clocks = _NONE, trace: Clocks = _NO_TRACE, room: int = 0,
+) -> kernel.Run:  # fmt: skip
+    """The arrays of a run on a channel in which nothing has happened, with ``room`` for so many snapshots."""
     if outstanding < 1:
         raise InputError(f"outstanding must be at least 1, not {outstanding}")
     if reorder < 1:
         raise InputError(f"reorder must be at least 1, not {reorder}")
+    banks, groups, channel = new_state(standard)
     first = standard.timing.nREFI if first_refresh_ns is None else round(first_refresh_ns / standard.clock_ns)
-    fields = np.array([(_FIELDS[part.field], part.bits) for part in standard.map], np.int64)
-    return run(
-        timing_table(standard), *new_state(standard), fields, standard.burst_bytes, standard.stripe_bytes,
-        standard.command_clocks, standard.shared_command_bus, standard.path_clocks, standard.window, reorder,
-        outstanding, first, count, start, request_bytes, total, write,
-        _NONE if requests is None else requests.address, _NONE if requests is None else requests.bytes,
-        _NONE if requests is None else requests.arrival_clock,
-        np.zeros(0, np.bool_) if requests is None else requests.write, issued, finished, trace, shortcut,
+    given = {
+        kernel.BURST_BYTES: standard.burst_bytes, kernel.STRIPE_BYTES: standard.stripe_bytes,
+        kernel.GRID: standard.command_clocks, kernel.SHARED_BUS: standard.shared_command_bus,
+        kernel.PATH: standard.path_clocks, kernel.WINDOW: standard.window, kernel.REORDER: reorder,
+        kernel.OUTSTANDING: outstanding, kernel.START: start, kernel.REQUEST_BYTES: request_bytes,
+        kernel.IS_WRITE: write, kernel.LINEAR: requests is None,
+    }  # fmt: skip
+    now = np.zeros(kernel.NOWS, np.int64)
+    now[kernel.DUE], now[kernel.COUNT], now[kernel.TOTAL_BYTES] = first, count, total
+    return kernel.Run(
+        t=timing_table(standard), banks=banks, groups=groups, channel=channel,
+        fields=np.array([(_FIELDS[part.field], part.bits) for part in standard.map], np.int64),
+        given=np.array([given[index] for index in range(len(given))], np.int64), now=now,
+        entries=np.zeros((standard.window, kernel.ENTRY), np.int64), left=np.zeros(outstanding, np.int64),
+        done=np.zeros(outstanding, np.int64), counts=np.zeros(len(COMMANDS), np.int64),
+        addresses=_NONE if requests is None else requests.address, sizes=_NONE if requests is None else requests.bytes,
+        arrivals=_NONE if requests is None else requests.arrival_clock,
+        writes=np.zeros(0, np.bool_) if requests is None else requests.write, issued=issued, finished=finished,
+        trace=trace, snapshots=np.zeros((room, 6 + 4 * standard.window + 2 * outstanding), np.int64),
+        marks=np.zeros((room, 2 + len(COMMANDS)), np.int64),
     )  # fmt: skip

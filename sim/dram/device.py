@@ -14,6 +14,11 @@ from mixflight.arch.dram_standard import DramStandard
 
 Clocks = NDArray[np.int64]
 
+loop = njit(cache=True, _nrt=False)
+"""Compiled without counting references to arrays: nothing is allocated, and counting takes most of the time."""
+part = njit(cache=True, _nrt=False, inline="always")
+"""The same, for a part of one loop: a call would hand over all arrays."""
+
 NEVER = -(1 << 40)
 CLOSED = -1
 
@@ -51,7 +56,7 @@ def new_state(standard: DramStandard) -> tuple[Clocks, Clocks, Clocks]:
     return bank, np.full((1 << standard.bits("group"), 4), NEVER, np.int64), channel
 
 
-@njit(cache=True)
+@loop
 def ready_activate(t: Any, bank: Any, group: Any, channel: Any) -> Any:
     """First clock at which a row of ``bank`` may be opened; ``bank`` and ``group`` are rows of the state."""
     ready = max(bank[ACT] + t[ACT_ACT_BANK], bank[PRE] + t[PRE_ACT])
@@ -60,7 +65,7 @@ def ready_activate(t: Any, bank: Any, group: Any, channel: Any) -> Any:
     return max(ready, channel[REFRESH] + t[REFRESH_ACT])
 
 
-@njit(cache=True)
+@loop
 def activate(bank: Any, group: Any, channel: Any, row: Any, now: Any) -> None:
     """Open ``row``."""
     bank[OPEN_ROW] = row
@@ -71,34 +76,34 @@ def activate(bank: Any, group: Any, channel: Any, row: Any, now: Any) -> None:
     channel[RING_AT] = (channel[RING_AT] + 1) % 4
 
 
-@njit(cache=True)
+@loop
 def ready_precharge(t: Any, bank: Any) -> Any:
     """First clock at which the open row of ``bank`` may be closed."""
     return max(bank[ACT] + t[ACT_PRE], max(bank[READ] + t[READ_PRE], bank[WRITE] + t[WRITE_PRE]))
 
 
-@njit(cache=True)
+@loop
 def precharge(bank: Any, now: Any) -> None:
     """Close the open row."""
     bank[OPEN_ROW] = CLOSED
     bank[PRE] = now
 
 
-@njit(cache=True)
+@loop
 def ready_read(t: Any, bank: Any, group: Any, channel: Any) -> Any:
     """First clock at which a burst of the open row may be read."""
     ready = max(bank[ACT] + t[ACT_READ], max(channel[READ] + t[READ_READ], group[READ] + t[READ_READ_GROUP]))
     return max(ready, max(channel[WRITE] + t[WRITE_READ], group[WRITE] + t[WRITE_READ_GROUP]))
 
 
-@njit(cache=True)
+@loop
 def ready_write(t: Any, bank: Any, group: Any, channel: Any) -> Any:
     """First clock at which a burst of the open row may be written."""
     ready = max(bank[ACT] + t[ACT_WRITE], max(channel[WRITE] + t[WRITE_WRITE], group[WRITE] + t[WRITE_WRITE_GROUP]))
     return max(ready, channel[READ] + t[READ_WRITE])
 
 
-@njit(cache=True)
+@loop
 def access(bank: Any, group: Any, channel: Any, kind: Any, now: Any) -> None:
     """Read or write a burst: ``kind`` is READ or WRITE."""
     bank[kind] = now
@@ -106,7 +111,7 @@ def access(bank: Any, group: Any, channel: Any, kind: Any, now: Any) -> None:
     channel[kind] = now
 
 
-@njit(cache=True)
+@loop
 def ready_refresh(t: Any, banks: Any, channel: Any) -> Any:
     """First clock at which all banks, closed, may be refreshed."""
     ready = channel[REFRESH] + t[REFRESH_ACT]

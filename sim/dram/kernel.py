@@ -7,14 +7,15 @@ goes first, the older burst on a tie, a read or write before a row command. When
 all rows are closed and all banks refreshed.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
+from numpy.typing import NDArray
 
 from mixflight.sim.dram.device import (
     ACT,
     CLOSED,
+    NEVER,
     OPEN_ROW,
     PRE,
     PRE_ALL,
@@ -22,10 +23,14 @@ from mixflight.sim.dram.device import (
     READ_DATA,
     REFRESH,
     REFRESH_EVERY,
+    RING_AT,
     WRITE,
     WRITE_DATA,
+    Clocks,
     access,
     activate,
+    loop,
+    part,
     precharge,
     ready_activate,
     ready_precharge,
@@ -35,13 +40,51 @@ from mixflight.sim.dram.device import (
 )
 
 _FAR = 1 << 60
-_SNAPSHOTS = 4096
 
 # Fields of the address map, as in ``fields[:, 0]``.
 COLUMN, GROUP, BANK, ROW = 0, 1, 2, 3
 
+# What a run is given, beside arrays.
+(
+    BURST_BYTES, STRIPE_BYTES, GRID, SHARED_BUS, PATH, WINDOW, REORDER, OUTSTANDING, START, REQUEST_BYTES, IS_WRITE,
+    LINEAR,
+) = range(12)  # fmt: skip
+# What changes: bursts in the window; the request being cut into bursts, its first burst, how many and how far; clocks.
+(
+    QUEUED, OPENED, BURST, BURSTS, POSITION, KIND, SINCE, NOW, ROW_BUS, COLUMN_BUS, DUE, LAST, COUNT, TOTAL_BYTES,
+    ADDED, TRACED, TAKEN, HEAD, NOWS,
+) = range(19)  # fmt: skip
+# Columns of a burst in the window.
+_NUMBER, _REQUEST, _BANK, _GROUP, _ROW, _KIND, _SINCE, ENTRY = range(8)
 
-@njit(cache=True)
+
+class Run(NamedTuple):
+    """All arrays of a run. ``given`` and ``now`` as named above; ``left`` bursts of each request on its way, and its
+    data's end so far, ``done``."""
+
+    t: Clocks
+    banks: Clocks
+    groups: Clocks
+    channel: Clocks
+    fields: Clocks
+    given: Clocks
+    now: Clocks
+    entries: Clocks
+    left: Clocks
+    done: Clocks
+    counts: Clocks
+    addresses: Clocks
+    sizes: Clocks
+    arrivals: Clocks
+    writes: NDArray[np.bool_]
+    issued: Clocks
+    finished: Clocks
+    trace: Clocks
+    snapshots: Clocks
+    marks: Clocks
+
+
+@loop
 def place(burst: Any, fields: Any, group_banks: Any) -> Any:
     """(Bank, group, row) of burst number ``burst`` of the channel; banks are numbered through the groups."""
     group = 0
@@ -64,7 +107,7 @@ def place(burst: Any, fields: Any, group_banks: Any) -> Any:
     return group * group_banks + bank, group, row
 
 
-@njit(cache=True)
+@loop
 def _refresh(t: Any, banks: Any, channel: Any, now: Any, grid: Any) -> Any:
     """Close all rows from clock ``now`` on and refresh all banks; (clock of closing or -1, clock of the refresh)."""
     ready = now
@@ -83,17 +126,211 @@ def _refresh(t: Any, banks: Any, channel: Any, now: Any, grid: Any) -> Any:
     return closed, now
 
 
-@njit(cache=True)
-def _seen(snapshots: Any, marks: Any, taken: Any, outstanding: Any) -> Any:
-    """Index of an earlier snapshot equal to the one at ``taken``, both with the queue of requests full; -1 if none."""
-    if marks[taken, 0] < outstanding:
+@part
+def _place(r: Any, index: Any) -> Any:
+    """Row of ``entries`` of the burst ``index`` of the window, the oldest first."""
+    at = r.now[HEAD] + index
+    return at - r.given[WINDOW] if at >= r.given[WINDOW] else at
+
+
+@part
+def _note(r: Any, clock: Any, command: int, bank: Any, row: Any) -> None:
+    r.counts[command] += 1
+    at = r.now[TRACED]
+    if at < len(r.trace):
+        r.trace[at, 0] = clock
+        r.trace[at, 1] = command
+        r.trace[at, 2] = bank
+        r.trace[at, 3] = row
+        r.now[TRACED] = at + 1
+
+
+@part
+def _open(r: Any) -> bool:
+    """Issue the next request, if there is one and fewer than may be are on their way."""
+    now, given = r.now, r.given
+    number = now[OPENED]
+    slot = number % given[OUTSTANDING]
+    if number == now[COUNT] or (number >= given[OUTSTANDING] and r.left[slot] > 0):
+        return False
+    if given[LINEAR]:
+        address = given[START] + number * given[REQUEST_BYTES]
+        size = min(given[REQUEST_BYTES], now[TOTAL_BYTES] - number * given[REQUEST_BYTES])
+        now[KIND] = WRITE if given[IS_WRITE] else READ
+    else:
+        address, size = r.addresses[number], r.sizes[number]
+        now[KIND] = WRITE if r.writes[number] else READ
+        now[SINCE] = max(now[SINCE], r.arrivals[number])
+    if number >= given[OUTSTANDING]:
+        now[SINCE] = max(now[SINCE], r.done[slot])
+    now[BURST] = address // given[BURST_BYTES]
+    now[BURSTS] = (address + size - 1) // given[BURST_BYTES] - now[BURST] + 1
+    now[POSITION] = 0
+    r.left[slot] = now[BURSTS]
+    r.done[slot] = 0
+    if number < len(r.issued):
+        r.issued[number] = now[SINCE]
+    now[OPENED] = number + 1
+    return True
+
+
+@part
+def _fill(r: Any) -> None:
+    """Bring bursts into the window, in order, until it is full or nothing more may be issued."""
+    now = r.now
+    group_banks = r.banks.shape[0] // r.groups.shape[0]
+    while now[QUEUED] < r.given[WINDOW]:
+        if now[POSITION] == now[BURSTS] and not _open(r):
+            return
+        entry = r.entries[_place(r, now[QUEUED])]
+        burst = now[BURST] + now[POSITION]
+        bank, group, row = place(burst, r.fields, group_banks)
+        entry[_NUMBER] = burst
+        entry[_REQUEST] = now[OPENED] - 1
+        entry[_BANK] = bank
+        entry[_GROUP] = group
+        entry[_ROW] = row
+        entry[_KIND] = now[KIND]
+        entry[_SINCE] = now[SINCE]
+        now[POSITION] += 1
+        now[QUEUED] += 1
+
+
+@part
+def _next(r: Any) -> Any:
+    """(Clock and entry of the first row command, and of the first read or write), as far as the window tells."""
+    claimed = 0
+    row_at, row_entry, column_at, column_entry = _FAR, 0, _FAR, 0
+    grid = r.given[GRID]
+    for index in range(r.now[QUEUED]):
+        entry = r.entries[_place(r, index)]
+        if claimed >> entry[_BANK] & 1:
+            continue
+        claimed |= 1 << entry[_BANK]
+        bank, group = r.banks[entry[_BANK]], r.groups[entry[_GROUP]]
+        ready = max(r.now[NOW], entry[_SINCE])
+        if bank[OPEN_ROW] == entry[_ROW]:
+            if index < r.given[REORDER]:
+                ready = max(ready, r.now[COLUMN_BUS])
+                if entry[_KIND] == READ:
+                    ready = max(ready, ready_read(r.t, bank, group, r.channel))
+                else:
+                    ready = max(ready, ready_write(r.t, bank, group, r.channel))
+                ready = -(-ready // grid) * grid
+                if ready < column_at:
+                    column_at, column_entry = ready, index
+            continue
+        ready = max(ready, r.now[ROW_BUS])
+        if bank[OPEN_ROW] == CLOSED:
+            ready = max(ready, ready_activate(r.t, bank, group, r.channel))
+        else:
+            ready = max(ready, ready_precharge(r.t, bank))
+        ready = -(-ready // grid) * grid
+        if ready < row_at:
+            row_at, row_entry = ready, index
+    return row_at, row_entry, column_at, column_entry
+
+
+@loop
+def _refresh_due(r: Any) -> None:
+    """Close all rows, refresh all banks, and set the next time that is due."""
+    now, grid = r.now, r.given[GRID]
+    ready = max(max(now[NOW], now[DUE]), max(now[ROW_BUS], now[COLUMN_BUS]))
+    closed, at = _refresh(r.t, r.banks, r.channel, ready, grid)
+    if closed >= 0:
+        _note(r, closed, PRE_ALL, 0, 0)
+    _note(r, at, REFRESH, 0, 0)
+    now[NOW] = at
+    now[ROW_BUS] = at + grid
+    now[COLUMN_BUS] = at + grid
+    now[DUE] += r.t[REFRESH_EVERY]
+
+
+@part
+def _column(r: Any, index: int, at: Any) -> None:
+    """Read or write the burst ``index`` of the window at clock ``at``; it leaves, and older ones move up."""
+    entry, now = r.entries[_place(r, index)], r.now
+    kind = entry[_KIND]
+    now[NOW] = at
+    access(r.banks[entry[_BANK]], r.groups[entry[_GROUP]], r.channel, kind, at)
+    slot = entry[_REQUEST] % r.given[OUTSTANDING]
+    end = at + (r.t[READ_DATA] if kind == READ else r.t[WRITE_DATA]) + r.given[PATH]
+    r.left[slot] -= 1
+    r.done[slot] = max(r.done[slot], end)
+    now[LAST] = max(now[LAST], end)
+    if entry[_REQUEST] < len(r.finished):
+        r.finished[entry[_REQUEST]] = r.done[slot]
+    _note(r, at, kind, entry[_BANK], entry[_ROW])
+    now[COLUMN_BUS] = at + r.given[GRID]
+    if r.given[SHARED_BUS]:
+        now[ROW_BUS] = at + r.given[GRID]
+    for later in range(index, 0, -1):
+        for column in range(ENTRY):
+            r.entries[_place(r, later), column] = r.entries[_place(r, later - 1), column]
+    now[HEAD] = _place(r, 1)
+    now[QUEUED] -= 1
+
+
+@part
+def _row(r: Any, index: int, at: Any) -> None:
+    """Open the row of the burst ``index`` of the window at clock ``at``, or close the one that is in its way."""
+    entry, now = r.entries[_place(r, index)], r.now
+    bank = r.banks[entry[_BANK]]
+    now[NOW] = at
+    if bank[OPEN_ROW] == CLOSED:
+        activate(bank, r.groups[entry[_GROUP]], r.channel, entry[_ROW], at)
+        _note(r, at, ACT, entry[_BANK], entry[_ROW])
+    else:
+        precharge(bank, at)
+        _note(r, at, PRE, entry[_BANK], entry[_ROW])
+    now[ROW_BUS] = at + r.given[GRID]
+    if r.given[SHARED_BUS]:
+        now[COLUMN_BUS] = at + r.given[GRID]
+
+
+@loop
+def _snapshot(r: Any) -> None:
+    """Write what the future of a linear stream depends on right after a refresh, relative to now."""
+    now, window = r.now, r.given[WINDOW]
+    clock, opened = now[NOW], now[OPENED]
+    here = r.snapshots[now[TAKEN]]
+    base = r.given[START] + opened * r.given[REQUEST_BYTES]
+    first = base // r.given[BURST_BYTES]
+    here[0] = base % r.given[STRIPE_BYTES]
+    here[1] = now[DUE] - clock
+    here[2] = now[BURSTS] - now[POSITION]
+    here[3] = now[BURST] + now[POSITION] - first
+    here[4] = max(now[SINCE] - clock, 0)
+    here[5] = now[QUEUED]
+    for index in range(now[QUEUED]):
+        entry = r.entries[_place(r, index)]
+        here[6 + 4 * index] = entry[_NUMBER] - first
+        here[7 + 4 * index] = entry[_REQUEST] - opened
+        here[8 + 4 * index] = max(entry[_SINCE] - clock, 0)
+        here[9 + 4 * index] = entry[_KIND]
+    for back in range(min(r.given[OUTSTANDING], opened)):
+        slot = (opened - 1 - back) % r.given[OUTSTANDING]
+        here[6 + 4 * window + 2 * back] = r.left[slot]
+        here[7 + 4 * window + 2 * back] = max(r.done[slot] - clock, 0)
+    mark = r.marks[now[TAKEN]]
+    mark[0] = opened
+    mark[1] = clock
+    for command in range(len(r.counts)):
+        mark[2 + command] = r.counts[command]
+
+
+@loop
+def _seen(r: Any) -> Any:
+    """Index of an earlier snapshot equal to the last one, both with the queue of requests full; -1 if none."""
+    taken, outstanding = r.now[TAKEN], r.given[OUTSTANDING]
+    if r.marks[taken, 0] < outstanding:
         return -1
     for before in range(taken):
-        if marks[before, 0] < outstanding:
+        if r.marks[before, 0] < outstanding:
             continue
         same = True
-        for item in range(snapshots.shape[1]):
-            if snapshots[before, item] != snapshots[taken, item]:
+        for item in range(r.snapshots.shape[1]):
+            if r.snapshots[before, item] != r.snapshots[taken, item]:
                 same = False
                 break
         if same:
@@ -101,219 +338,88 @@ def _seen(snapshots: Any, marks: Any, taken: Any, outstanding: Any) -> Any:
     return -1
 
 
-@njit(cache=True)
-def run(
-    t: Any, banks: Any, groups: Any, channel: Any, fields: Any, burst_bytes: int, stripe_bytes: int, grid: int,
-    shared_bus: bool, path: int, window: int, reorder: int, outstanding: int, first_refresh: int, count: int,
-    start: int, request_bytes: int, total_bytes: int, write: bool, addresses: Any, sizes: Any, arrivals: Any,
-    writes: Any, issued: Any, finished: Any, trace: Any, shortcut: bool,
-) -> Any:  # fmt: skip
-    """Serve ``count`` requests; returns (clock of the last response, commands of each kind,
-    rows of the trace, clocks in periods skipped).
+@loop
+def _shorten(r: Any) -> bool:
+    """Take a snapshot; if it was there before, shorten the stream by whole periods and add their time."""
+    now = r.now
+    _snapshot(r)
+    before = _seen(r)
+    if before < 0:
+        now[TAKEN] += 1
+        return False
+    mark = r.marks[before]
+    period = now[OPENED] - mark[0]
+    times = max(now[COUNT] - 1 - now[OPENED], 0) // period
+    now[COUNT] -= times * period
+    now[TOTAL_BYTES] -= times * period * r.given[REQUEST_BYTES]
+    now[ADDED] = times * (now[NOW] - mark[1])
+    for command in range(len(r.counts)):
+        r.counts[command] += times * (r.counts[command] - mark[2 + command])
+    return True
 
-    With no ``addresses`` the requests are a linear stream of ``total_bytes`` from ``start``, all there at clock 0.
-    ``issued`` and ``finished`` take the clocks of each request, ``trace`` rows of (clock, command, bank, row), where
-    they have room.
 
-    ``shortcut`` (linear streams): right after a refresh every row is closed and all distances are settled, so the
-    future depends only on the snapshot taken there: address within a stripe of rows, window, requests on their way,
-    next refresh. When a snapshot comes back, the stream is shortened by whole periods and their time added.
+@loop
+def run(r: Any) -> None:
+    """Serve all requests: ``now[LAST]`` is the clock of the last response but for ``now[ADDED]``, those of periods
+    skipped; ``counts`` the commands of each kind, ``now[TRACED]`` the rows of the trace.
+
+    A linear stream has no addresses and is all there at clock 0. ``issued`` and ``finished`` take the clocks of each
+    request, ``trace`` rows of (clock, command, bank, row), where they have room.
+
+    Right after a refresh every row is closed and all distances are settled, so the future of a linear stream depends
+    only on the snapshot taken there, if there is room for one: address within a stripe of rows, window, requests on
+    their way, next refresh. When a snapshot comes back, the stream is shortened by whole periods.
     """
-    linear = len(addresses) == 0
-    group_banks = banks.shape[0] // groups.shape[0]
-    counts = np.zeros(6, np.int64)
-    entry_burst = np.zeros(window, np.int64)
-    entry_request = np.zeros(window, np.int64)
-    entry_bank = np.zeros(window, np.int64)
-    entry_group = np.zeros(window, np.int64)
-    entry_row = np.zeros(window, np.int64)
-    entry_kind = np.zeros(window, np.int64)
-    entry_since = np.zeros(window, np.int64)
-    left = np.zeros(outstanding, np.int64)
-    done = np.zeros(outstanding, np.int64)
-    width = 6 + 4 * window + 2 * outstanding
-    room = 0
-    if shortcut:
-        room = min(_SNAPSHOTS, 4 + 4 * (total_bytes // burst_bytes) // t[REFRESH_EVERY])
-    snapshots = np.zeros((room, width), np.int64)
-    marks = np.zeros((room, 8), np.int64)
-    taken = 0
-    queued = 0
-    opened = 0
-    position = 0
-    bursts = 0
-    burst = 0
-    kind = READ
-    since = 0
-    now = 0
-    row_bus = 0
-    column_bus = 0
-    due = first_refresh
-    last = 0
-    added = 0
-    traced = 0
+    shortened = False
     while True:
-        while queued < window:
-            if position == bursts:
-                slot = opened % outstanding
-                if opened == count or (opened >= outstanding and left[slot] > 0):
-                    break
-                if linear:
-                    address = start + opened * request_bytes
-                    size = min(request_bytes, total_bytes - opened * request_bytes)
-                    kind = WRITE if write else READ
-                else:
-                    address = addresses[opened]
-                    size = sizes[opened]
-                    kind = WRITE if writes[opened] else READ
-                    since = max(since, arrivals[opened])
-                if opened >= outstanding:
-                    since = max(since, done[slot])
-                burst = address // burst_bytes
-                bursts = (address + size - 1) // burst_bytes - burst + 1
-                position = 0
-                left[slot] = bursts
-                done[slot] = 0
-                if opened < len(issued):
-                    issued[opened] = since
-                opened += 1
-            entry_burst[queued] = burst + position
-            bank, group, row = place(burst + position, fields, group_banks)
-            entry_request[queued] = opened - 1
-            entry_bank[queued] = bank
-            entry_group[queued] = group
-            entry_row[queued] = row
-            entry_kind[queued] = kind
-            entry_since[queued] = since
-            position += 1
-            queued += 1
-        if queued == 0:
-            break
-        claimed = 0
-        row_at = _FAR
-        row_entry = 0
-        column_at = _FAR
-        column_entry = 0
-        for entry in range(queued):
-            bank = entry_bank[entry]
-            if claimed >> bank & 1:
-                continue
-            claimed |= 1 << bank
-            group = entry_group[entry]
-            is_open = banks[bank, OPEN_ROW]
-            ready = max(now, entry_since[entry])
-            if is_open == entry_row[entry]:
-                if entry < reorder:
-                    ready = max(ready, column_bus)
-                    if entry_kind[entry] == READ:
-                        ready = max(ready, ready_read(t, banks[bank], groups[group], channel))
-                    else:
-                        ready = max(ready, ready_write(t, banks[bank], groups[group], channel))
-                    ready = -(-ready // grid) * grid
-                    if ready < column_at:
-                        column_at = ready
-                        column_entry = entry
-                continue
-            ready = max(ready, row_bus)
-            if is_open == CLOSED:
-                ready = max(ready, ready_activate(t, banks[bank], groups[group], channel))
-            else:
-                ready = max(ready, ready_precharge(t, banks[bank]))
-            ready = -(-ready // grid) * grid
-            if ready < row_at:
-                row_at = ready
-                row_entry = entry
-        if min(row_at, column_at) >= due:
-            ready = max(max(now, due), max(row_bus, column_bus))
-            closed, now = _refresh(t, banks, channel, ready, grid)
-            counts[REFRESH] += 1
-            if closed >= 0:
-                counts[PRE_ALL] += 1
-                if traced < len(trace):
-                    trace[traced, 0] = closed
-                    trace[traced, 1] = PRE_ALL
-                    traced += 1
-            if traced < len(trace):
-                trace[traced, 0] = now
-                trace[traced, 1] = REFRESH
-                traced += 1
-            row_bus = now + grid
-            column_bus = now + grid
-            due += t[REFRESH_EVERY]
-            if shortcut and taken < room:
-                here = snapshots[taken]
-                base = start + opened * request_bytes
-                here[0] = base % stripe_bytes
-                here[1] = due - now
-                here[2] = bursts - position
-                here[3] = burst + position - base // burst_bytes
-                here[4] = max(since - now, 0)
-                here[5] = queued
-                for entry in range(queued):
-                    here[6 + 4 * entry] = entry_burst[entry] - base // burst_bytes
-                    here[7 + 4 * entry] = entry_request[entry] - opened
-                    here[8 + 4 * entry] = max(entry_since[entry] - now, 0)
-                    here[9 + 4 * entry] = entry_kind[entry]
-                for back in range(min(outstanding, opened)):
-                    slot = (opened - 1 - back) % outstanding
-                    here[6 + 4 * window + 2 * back] = left[slot]
-                    here[7 + 4 * window + 2 * back] = max(done[slot] - now, 0)
-                marks[taken, 0] = opened
-                marks[taken, 1] = now
-                marks[taken, 2:] = counts
-                before = _seen(snapshots, marks, taken, outstanding)
-                if before >= 0:
-                    period = opened - marks[before, 0]
-                    times = max(count - 1 - opened, 0) // period
-                    count -= times * period
-                    total_bytes -= times * period * request_bytes
-                    added = times * (now - marks[before, 1])
-                    counts += times * (counts - marks[before, 2:])
-                    shortcut = False
-                taken += 1
-            continue
-        if column_at <= row_at:
-            entry = column_entry
-            now = column_at
-            kind_now = entry_kind[entry]
-            command = kind_now
-            access(banks[entry_bank[entry]], groups[entry_group[entry]], channel, kind_now, now)
-            slot = entry_request[entry] % outstanding
-            end = now + (t[READ_DATA] if kind_now == READ else t[WRITE_DATA]) + path
-            left[slot] -= 1
-            done[slot] = max(done[slot], end)
-            last = max(last, end)
-            if entry_request[entry] < len(finished):
-                finished[entry_request[entry]] = done[slot]
+        _fill(r)
+        if r.now[QUEUED] == 0:
+            return
+        row_at, row_entry, column_at, column_entry = _next(r)
+        if min(row_at, column_at) >= r.now[DUE]:
+            _refresh_due(r)
+            if not shortened and r.now[TAKEN] < len(r.snapshots):
+                shortened = _shorten(r)
+        elif column_at <= row_at:
+            _column(r, column_entry, column_at)
         else:
-            entry = row_entry
-            now = row_at
-            bank = entry_bank[entry]
-            if banks[bank, OPEN_ROW] == CLOSED:
-                command = ACT
-                activate(banks[bank], groups[entry_group[entry]], channel, entry_row[entry], now)
-            else:
-                command = PRE
-                precharge(banks[bank], now)
-        counts[command] += 1
-        if traced < len(trace):
-            trace[traced, 0] = now
-            trace[traced, 1] = command
-            trace[traced, 2] = entry_bank[entry]
-            trace[traced, 3] = entry_row[entry]
-            traced += 1
-        if shared_bus or command in (READ, WRITE):
-            column_bus = now + grid
-        if shared_bus or command in (ACT, PRE):
-            row_bus = now + grid
-        if command in (READ, WRITE):
-            queued -= 1
-            for later in range(entry, queued):
-                entry_burst[later] = entry_burst[later + 1]
-                entry_request[later] = entry_request[later + 1]
-                entry_bank[later] = entry_bank[later + 1]
-                entry_group[later] = entry_group[later + 1]
-                entry_row[later] = entry_row[later + 1]
-                entry_kind[later] = entry_kind[later + 1]
-                entry_since[later] = entry_since[later + 1]
-    return last + added, counts, traced, added
+            _row(r, row_entry, row_at)
+
+
+@loop
+def _forget(r: Any) -> None:
+    """A channel that has done nothing: every row closed."""
+    for bank in range(r.banks.shape[0]):
+        for column in range(r.banks.shape[1]):
+            r.banks[bank, column] = CLOSED if column == OPEN_ROW else NEVER
+    for group in range(r.groups.shape[0]):
+        for column in range(r.groups.shape[1]):
+            r.groups[group, column] = NEVER
+    for column in range(len(r.channel)):
+        r.channel[column] = 0 if column == RING_AT else NEVER
+    due = r.now[DUE]
+    for field in range(NOWS):
+        r.now[field] = 0
+    r.now[DUE] = due
+
+
+@loop
+def run_each(r: Any, parts: Any, ends: Any) -> None:
+    """``run`` on a new channel for each row of ``parts``: linear streams (first address, bytes, whether it writes) one
+    behind the other, without refresh. ``ends`` take the clocks of the last responses; requests are written to the
+    arrays of ``r``, which must have room."""
+    for job in range(len(parts)):
+        _forget(r)
+        count = 0
+        for part_ in range(parts.shape[1]):
+            address, left = parts[job, part_, 0], parts[job, part_, 1]
+            while left > 0:
+                r.addresses[count] = address
+                r.sizes[count] = min(left, r.given[REQUEST_BYTES])
+                r.writes[count] = parts[job, part_, 2] != 0
+                address += r.given[REQUEST_BYTES]
+                left -= r.given[REQUEST_BYTES]
+                count += 1
+        r.now[COUNT] = count
+        run(r)
+        ends[job] = r.now[LAST]

@@ -312,7 +312,7 @@ def test_kernel_is_its_python(monkeypatch):
     items = [(i * 7919 % 50000, 100, i % 3 == 0, i % 5) for i in range(40)]
     options = {"bytes": 70_000, "request_bytes": 192, "outstanding": 5, "first_refresh_ns": 500.0, "reorder": 4}
     compiled = stream(HBM2, **options), serve(DDR4, trace_requests(items), outstanding=4, trace=True)
-    monkeypatch.setattr(dram, "run", kernel.run.py_func)
+    monkeypatch.setattr(kernel, "run", kernel.run.py_func)
     python = stream(HBM2, **options), serve(DDR4, trace_requests(items), outstanding=4, trace=True)
     assert compiled[0] == python[0]
     assert (compiled[1].trace == python[1].trace).all()
