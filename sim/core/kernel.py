@@ -317,7 +317,7 @@ def _advance(
     traced: Any, core: int, go: int, stride: int,
 ) -> int:  # fmt: skip
     """Run a core until it can do nothing before its next barrier or exchange. With ``go`` >= 0 that one starts then.
-    A core alone also stops where a piece begins, ``stride`` instructions or more after it was called."""
+    A core alone also stops where the next piece begins, ``stride`` instructions or more after it was called."""
     _dispatch(s, program, order, piece_first, piece_count)
     for c in range(N):
         _head(s, c, program)
@@ -353,9 +353,11 @@ def _advance(
                 for c in range(N):
                     if woken >> c & 1:
                         _head(s, c, program)
-        left -= 1
-        if cores == 1 and left <= 0 and s[POS] != position:
-            return CROSSED
+        if cores == 1:
+            if left <= 0 and s[POS] != position:
+                return CROSSED
+            position = s[POS]
+            left -= 1
 
 
 @_loop
