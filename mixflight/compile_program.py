@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mixflight.arch.accelerator import accelerator_named
 from mixflight.arch.compact import compact
 from mixflight.arch.core import CoreMachine
+from mixflight.arch.core_registers import c_header
 from mixflight.arch.errors import InputError
 from mixflight.arch.isa import to_bytes
 from mixflight.files import whole_file
@@ -241,17 +242,8 @@ def manifest_of(compiled: Compiled, files: list[dict[str, Any]], *, with_image: 
 
 
 def header(compiled: Compiled) -> str:
-    """The register map as a C header: control registers, then the registers of the sequencer."""
-    name = "".join(letter if letter.isalnum() else "_" for letter in compiled.machine.name).upper()
-    lines = [
-        f"/* Register map of {compiled.machine.name}, one window a core; docs/compiler.md says what they hold. */",
-        f"#ifndef {name}_REGISTERS_H", f"#define {name}_REGISTERS_H", "",
-        "#define CONTROL_START 0x000u", "#define CONTROL_STATUS 0x004u",
-        "#define TEXT_ADDRESS_LOW 0x008u", "#define TEXT_ADDRESS_HIGH 0x00cu", "#define TEXT_INSTRUCTIONS 0x010u",
-        *(f"#define SLOT_BYTES_{buffer.upper()} 0x{0x20 + 4 * index:03x}u /* {size} */"
-          for index, (buffer, size) in enumerate(slot_bytes(compiled.machine).items())),
-        "", "#define REGISTER(number) (0x100u + 4u * (number))",
-        *(f"#define R_{item} {int(register)}u" for item, register in Register.__members__.items() if register),
-        "", "#define CONSTANT(number) (0x1000u + 4u * (number))", "", "#endif",
-    ]  # fmt: skip
-    return "\n".join(lines) + "\n"
+    """The register map as a C header: control registers, then what the registers of the sequencer hold."""
+    return c_header(
+        compiled.machine.name, values={"SLOT_BYTES": tuple(slot_bytes(compiled.machine).values())},
+        sequencer={item: int(register) for item, register in Register.__members__.items() if register},
+    )  # fmt: skip
