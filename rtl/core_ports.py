@@ -62,6 +62,25 @@ def primitive(kind: str) -> data.StructLayout:
     return data.StructLayout(_FIELDS[kind])
 
 
+TOKENS = 5
+"""Bits of a mask over the other classes; bit 4 - p is the p-th of them."""
+
+
+def queued(kind: str) -> data.StructLayout:
+    """An instruction of class ``kind`` on its way to its queue: evaluated operands and token masks."""
+    return data.StructLayout({"wait": TOKENS, "release": TOKENS, "operands": primitive(kind)})
+
+
+def dispatch() -> dict:
+    """Members of what hands instructions to the queues: a stream a class, in small letters, one valid at a time."""
+    return {kind.lower(): Out(stream.Signature(queued(kind))) for kind in _FIELDS}
+
+
+def UnitPort(kind: str) -> wiring.Signature:
+    """A unit as whoever gives it instructions sees it."""
+    return wiring.Signature({"instruction": Out(stream.Signature(primitive(kind))), "done": In(1)})
+
+
 def unit(kind: str) -> dict:
     """Members of a unit of class ``kind``, as the unit sees them: ``instruction``, and ``done`` pulses in order."""
     return {"instruction": In(stream.Signature(primitive(kind))), "done": Out(1)}

@@ -4,21 +4,17 @@ What :func:`mixflight.rtl.harness.run_vectors` does, without an interpreter in t
 operands are all to be tried. The model is built once and kept by content.
 """
 
-import shutil
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from mixflight.rtl.cache import cache_folder, digest, folder_once
-from mixflight.rtl.harness import MAKE, HarnessError
-from mixflight.rtl.toolchain import find_toolchain, last_lines, run_tool
+from mixflight.rtl.compiled_model import compile_model
+from mixflight.rtl.harness import HarnessError
+from mixflight.rtl.toolchain import last_lines, run_tool
 
-VERILATE = ("-cc", "--exe", "--prefix", "Vtop", "-o", "simulation", "-Wno-fatal", "-Wno-WIDTH", "--output-split", "0")
-_RUNTIME_OBJECTS = ("verilated.o", "verilated_threads.o")
 _RESET_CYCLES = 3
 
 _MAIN = """\
@@ -80,41 +76,9 @@ def build_driver(text: str, *, top: str, inputs: Sequence[str], outputs: Sequenc
     HarnessError
         With the last lines that Verilator or the compiler said.
     """
-    tools = find_toolchain()
-    program = _program(inputs, outputs)
-    flavour = repr((sorted(tools.versions.items()), VERILATE, MAKE, str(tools.verilator_root)))
-    folder = cache_folder("verilator") / digest(text, top, program, flavour)
-    start = time.perf_counter()
-
-    def build(working: Path) -> None:
-        source, main, work = working / f"{top}.v", working / "main.cpp", working / "work"
-        source.write_text(text)
-        main.write_text(program)
-        work.mkdir()
-        done = run_tool(["perl", str(tools.verilator), *VERILATE, "-Mdir", str(work), "--top-module", top,
-                         str(main), str(source)], environment=tools.environment)
-        if done.returncode != 0:
-            raise HarnessError(f"Verilator must accept {top}: {last_lines(done.stdout)}")
-        runtime = cache_folder("verilator") / f"runtime-{digest('driver', flavour)}"
-        if runtime.is_dir():
-            for name in _RUNTIME_OBJECTS:       # newer than their sources, so make keeps them
-                shutil.copyfile(runtime / name, work / name)
-        done = run_tool([tools.make, "-s", "-C", str(work), "-f", "Vtop.mk", f"CXX={tools.compiler}",
-                         f"LINK={tools.compiler}", *MAKE], environment=tools.environment)
-        if done.returncode != 0:
-            raise HarnessError(f"the Verilator model of {top} must compile: {last_lines(done.stdout)}")
-        folder_once(runtime, lambda target: _copy(work, target))
-        shutil.move(work / "simulation", working / "simulation")
-        shutil.rmtree(work)
-
-    made = folder_once(folder, build)
-    return Driver(top=top, executable=folder / "simulation", inputs=tuple(inputs), outputs=tuple(outputs),
-                  seconds=time.perf_counter() - start if made else 0.0)
-
-
-def _copy(work: Path, target: Path) -> None:
-    for name in _RUNTIME_OBJECTS:
-        shutil.copyfile(work / name, target / name)
+    built = compile_model(text, top=top, main=_program(inputs, outputs))
+    return Driver(top=top, executable=built.executable, inputs=tuple(inputs), outputs=tuple(outputs),
+                  seconds=built.seconds)
 
 
 def _program(inputs: Sequence[str], outputs: Sequence[str]) -> str:

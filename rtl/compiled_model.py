@@ -1,0 +1,90 @@
+"""Emitted Verilog with a C++ main around it, compiled once and kept by content: millions of cycles a second or so.
+
+For what a Python bench is too slow for. The sources of such mains are in ``compiled/``.
+"""
+
+import os
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mixflight.rtl.cache import cache_folder, digest, folder_once
+from mixflight.rtl.harness import MAKE, HarnessError
+from mixflight.rtl.toolchain import find_toolchain, last_lines, run_tool
+
+SOURCES = Path(__file__).with_name("compiled")
+QUICK_RUN = ("OPT_FAST=-O3 -march=native -fno-strict-aliasing", "OPT_SLOW=-O1", "OPT_GLOBAL=-O2")
+"""The least time a cycle: for runs of millions."""
+
+_VERILATE = ("-cc", "--exe", "--prefix", "Vtop", "-o", "simulation", "-Wno-fatal", "-Wno-WIDTH")
+_RUNTIME_OBJECTS = ("verilated.o", "verilated_threads.o")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompiledModel:
+    """An executable; ``seconds`` is 0 when it came from the cache."""
+
+    top: str
+    executable: Path
+    seconds: float
+
+
+def compile_model(
+    text: str, *, top: str, main: str, headers: Mapping[str, str] | None = None, make: Sequence[str] = MAKE,
+    verilate: Sequence[str] = ("--output-split", "0"),
+) -> CompiledModel:  # fmt: skip
+    """Compile ``text`` with the C++ program ``main`` around module ``top``, or take it from the cache.
+
+    ``headers``: files beside ``main`` that it includes. In C++ a pin's name has ``___05F`` for a double underscore.
+
+    Raises
+    ------
+    HarnessError
+        With the last lines that Verilator or the compiler said.
+    """
+    tools = find_toolchain()
+    headers = dict(headers or {})
+    flavour = repr((sorted(tools.versions.items()), _VERILATE, tuple(verilate), tuple(make), str(tools.verilator_root)))
+    folder = cache_folder("verilator") / digest(text, top, main, repr(sorted(headers.items())), flavour)
+    start = time.perf_counter()
+
+    def build(working: Path) -> None:
+        source, program, work = working / f"{top}.v", working / "main.cpp", working / "work"
+        source.write_text(text)
+        program.write_text(main)
+        for name, content in headers.items():
+            (working / name).write_text(content)
+        work.mkdir()
+        done = run_tool(["perl", str(tools.verilator), *_VERILATE, *verilate, "-Mdir", str(work), "--top-module", top,
+                         str(program), str(source)], environment=tools.environment)  # fmt: skip
+        if done.returncode != 0:
+            raise HarnessError(f"Verilator must accept {top}: {last_lines(done.stdout)}")
+        runtime = cache_folder("verilator") / f"runtime-{digest('driver', flavour)}"
+        if runtime.is_dir():
+            for name in _RUNTIME_OBJECTS:  # newer than their sources, so make keeps them
+                shutil.copyfile(runtime / name, work / name)
+        jobs = f"-j{os.cpu_count() or 1}"
+        done = run_tool([tools.make, "-s", jobs, "-C", str(work), "-f", "Vtop.mk", f"CXX={tools.compiler}",
+                         f"LINK={tools.compiler}", *make], environment=tools.environment)  # fmt: skip
+        if done.returncode != 0:
+            raise HarnessError(f"the simulation of {top} must compile: {last_lines(done.stdout)}")
+        folder_once(runtime, lambda target: _copy(work, target))
+        shutil.move(work / "simulation", working / "simulation")
+        shutil.rmtree(work)
+
+    made = folder_once(folder, build)
+    return CompiledModel(
+        top=top, executable=folder / "simulation", seconds=time.perf_counter() - start if made else 0.0
+    )  # fmt: skip
+
+
+def source(name: str) -> str:
+    """The text of a file of ``compiled/``."""
+    return (SOURCES / name).read_text()
+
+
+def _copy(work: Path, target: Path) -> None:
+    for name in _RUNTIME_OBJECTS:
+        shutil.copyfile(work / name, target / name)

@@ -1,0 +1,196 @@
+"""The queues of a core: instructions of a class in order, tokens between the classes."""
+
+from amaranth import *
+from amaranth.lib import data, fifo, wiring
+from amaranth.lib.wiring import In, Out
+
+from mixflight.arch.compact import codes
+from mixflight.arch.core_errors import CoreError
+from mixflight.arch.errors import InputError
+from mixflight.arch.isa import CLASSES
+from mixflight.rtl.core_ports import TOKENS, UnitPort, dispatch, queued
+
+TOKEN_BITS = 8
+"""A counter holds up to 255 tokens from one class for another."""
+STUCK_CYCLES = 16
+"""Cycles in which nothing can happen any more, until that is an error."""
+
+_EMPTY = {"LD": ("bytes",), "ST": ("bytes",), "MM": ("columns", "rows"), "MV": ("columns", "rows"),
+          "MISC": ("vectors", "elements"), "SYS": ()}  # fmt: skip
+
+
+class Queues(wiring.Component):
+    """Six queues of ``depth`` instructions in front of the units; up to ``in_flight`` of each class have begun.
+
+    ======================  ========================================================================================
+    ld … sys                instructions from the sequencer, in program order
+    unit_ld … unit_sys      the units; ``unit_sys`` gets barriers and exchanges, and with ``cores`` = 1 none
+    waiting                 the sequencer cannot go on: it waits for a queue, or is at its end
+    clear                   empty everything: before a run
+    finished                a pulse: DONE was reached, and everything before it has ended
+    busy                    a bit a class: it has an instruction in its unit
+    idle                    nothing waits and nothing is in a unit
+    error                   tokens overflow, or a deadlock (:class:`CoreError`); until ``clear``
+    ======================  ========================================================================================
+
+    The head of a queue starts when one token from every class in ``wait`` is there: they are taken, and its unit gets
+    it. When its unit says ``done`` every class in ``release`` gets one. Instructions of no bytes, columns, rows,
+    vectors or elements, and barriers and exchanges of a single core, only do the tokens' part.
+
+    **Cycles.** An instruction taken in cycle t can start in t + 1. One that starts in t and is done in d > t, or has
+    nothing to do (d = t), gives tokens that let another start in d + 1: work of n cycles ends in d = t + n - 1. A class
+    starts and ends an instruction a cycle.
+    """
+
+    def __init__(self, *, depth: int, in_flight: int = 16, cores: int = 1, classes: tuple[str, ...] = CLASSES):
+        if depth < 1 or in_flight < 1:
+            raise InputError(f"queues must hold at least 1 instruction, not {depth} and {in_flight}")
+        self.depth, self.in_flight, self.cores, self.classes = depth, in_flight, cores, classes
+        super().__init__({
+            **{name: member.flip() for name, member in dispatch().items()},
+            **{f"unit_{kind.lower()}": Out(UnitPort(kind)) for kind in CLASSES},
+            "waiting": In(1), "clear": In(1), "finished": Out(1), "busy": Out(len(CLASSES)), "idle": Out(1),
+            "error": Out(4),
+        })  # fmt: skip
+
+    def elaborate(self, platform):
+        """A queue a class; tokens in the middle."""
+        m = Module()
+        queues = {}
+        for kind in CLASSES:
+            if kind not in self.classes:
+                continue
+            joined = kind == "SYS" and self.cores == 1
+            queues[kind] = queue = _Queue(kind, self.depth, self.in_flight, alone=joined)
+            m.submodules[kind.lower()] = queue
+            wiring.connect(m, wiring.flipped(getattr(self, kind.lower())), queue.instruction)
+            unit, port = getattr(self, f"unit_{kind.lower()}"), queue.unit
+            m.d.comb += [
+                unit.instruction.valid.eq(port.instruction.valid), unit.instruction.p.eq(port.instruction.p),
+                port.instruction.ready.eq(unit.instruction.ready), port.done.eq(unit.done), queue.clear.eq(self.clear),
+            ]  # fmt: skip
+        overflows = self._tokens(m, queues)
+
+        sys = queues["SYS"]
+        others = [queue for kind, queue in queues.items() if kind != "SYS"]
+        m.d.comb += [
+            self.busy.eq(Cat(queues[kind].busy if kind in queues else 0 for kind in CLASSES)),
+            sys.others_idle.eq(Cat(queue.idle for queue in others).all()),
+            self.idle.eq(sys.others_idle & sys.idle), self.finished.eq(sys.finished),
+        ]  # fmt: skip
+        stuck = Signal(range(STUCK_CYCLES))
+        moves = Cat(queue.able | queue.flying for queue in queues.values()).any()
+        with m.If(self.clear | moves | self.finished | ~self.waiting | self.idle):
+            m.d.sync += stuck.eq(0)
+        with m.Elif(stuck != STUCK_CYCLES - 1):
+            m.d.sync += stuck.eq(stuck + 1)
+        with m.If(self.clear):
+            m.d.sync += self.error.eq(0)
+        with m.Elif(self.error == 0):
+            with m.If(overflows.any()):
+                m.d.sync += self.error.eq(CoreError.TOKENS)
+            with m.Elif(stuck == STUCK_CYCLES - 1):
+                m.d.sync += self.error.eq(CoreError.DEADLOCK)
+        return m
+
+    def _tokens(self, m, queues):
+        """A counter for every pair of classes; the bits of those that overflow."""
+        overflows = []
+        for kind, queue in queues.items():
+            for place, other in enumerate(name for name in CLASSES if name != kind):
+                bit = TOKENS - 1 - place
+                if other not in queues:
+                    m.d.comb += queue.tokens[bit].eq(0)
+                    continue
+                giver = queues[other]
+                back = TOKENS - 1 - [name for name in CLASSES if name != other].index(kind)
+                count = Signal(TOKEN_BITS, name=f"tokens_{other.lower()}_{kind.lower()}")
+                there = Signal(name=f"token_{other.lower()}_{kind.lower()}")
+                given, taken, overflow = giver.gives[back], queue.takes[bit], Signal()
+                m.d.comb += [queue.tokens[bit].eq(there), overflow.eq(given & ~taken & count.all())]
+                with m.If(self.clear):
+                    m.d.sync += [count.eq(0), there.eq(0)]
+                with m.Elif(given & ~taken):
+                    m.d.sync += [count.eq(count + 1), there.eq(1)]
+                with m.Elif(taken & ~given):
+                    m.d.sync += [count.eq(count - 1), there.eq(count != 1)]
+                overflows.append(overflow)
+        return Cat(overflows)
+
+
+class _Queue(wiring.Component):
+    """One class: what waits, and what has begun, each with the tokens it gives."""
+
+    def __init__(self, kind: str, depth: int, in_flight: int, *, alone: bool):
+        self.kind, self.depth, self.in_flight, self.alone = kind, depth, in_flight, alone
+        ports = {
+            "instruction": In(dispatch()[kind.lower()].signature), "unit": Out(UnitPort(kind)), "clear": In(1),
+            "tokens": In(TOKENS), "takes": Out(TOKENS), "gives": Out(TOKENS),
+            "busy": Out(1), "flying": Out(1), "idle": Out(1), "able": Out(1),
+        }  # fmt: skip
+        super().__init__(ports | ({"others_idle": In(1), "finished": Out(1)} if kind == "SYS" else {}))
+
+    def elaborate(self, platform):
+        """The head starts when it can; what has nothing to do and nothing before it ends at once."""
+        m = Module()
+        entry = data.StructLayout({"instruction": queued(self.kind), "empty": 1})
+        reset = ResetInserter(self.clear)
+        m.submodules.waiting = waiting = reset(fifo.SyncFIFO(width=entry.size, depth=self.depth))
+        m.submodules.flying = flying = reset(fifo.SyncFIFO(width=TOKENS + 1, depth=self.in_flight))
+        given, head = Signal(entry), Signal(entry)
+        operands, sources = self.instruction.p.operands, _EMPTY[self.kind]
+        m.d.comb += [
+            given.instruction.eq(self.instruction.p),
+            given.empty.eq(Cat(getattr(operands, name) == 0 for name in sources).any() if sources else self.alone),
+            waiting.w_data.eq(given), waiting.w_en.eq(self.instruction.valid), self.instruction.ready.eq(waiting.w_rdy),
+            head.eq(waiting.r_data),
+        ]  # fmt: skip
+        have, start, empty = Signal(), Signal(), head.empty
+        wanted = head.instruction.wait
+        m.d.comb += have.eq(waiting.r_rdy & ((wanted & ~self.tokens) == 0))
+        if self.kind == "SYS":
+            done = Signal()
+            m.d.comb += [
+                done.eq(head.instruction.operands.operation == codes("SYS", "operation")["done"]),
+                self.finished.eq(have & done & self.others_idle & ~flying.r_rdy),
+                self.able.eq(have & (~done | self.others_idle)),
+            ]  # fmt: skip
+        else:
+            done = C(0)
+            m.d.comb += self.able.eq(have)
+        offered = have & flying.w_rdy & ~done
+        pending = Signal(range(self.in_flight + 1))
+        first, ends, direct = Signal(TOKENS + 1), Signal(), Signal()
+        m.d.comb += [
+            self.unit.instruction.valid.eq(offered & ~empty),
+            self.unit.instruction.payload.eq(head.instruction.operands),
+            start.eq((offered & (empty | self.unit.instruction.ready)) | (self.finished if self.kind == "SYS" else 0)),
+            waiting.r_en.eq(start), self.takes.eq(Mux(start, wanted, 0)),
+            direct.eq(start & (empty | done) & ~flying.r_rdy),
+            flying.w_en.eq(start & ~direct), flying.w_data.eq(Cat(head.instruction.release, empty)),
+            first.eq(flying.r_data), ends.eq(flying.r_rdy & (first[TOKENS] | self.unit.done | (pending != 0))),
+            flying.r_en.eq(ends),
+            self.gives.eq(Mux(ends, first[:TOKENS], Mux(direct, head.instruction.release, 0))),
+            self.flying.eq(flying.r_rdy), self.idle.eq(~waiting.r_rdy & ~flying.r_rdy),
+        ]  # fmt: skip
+        # done of a later instruction may come while empty ones before it are still being counted out
+        more, less = self.unit.done, ends & ~first[TOKENS]
+        with m.If(self.clear):
+            m.d.sync += pending.eq(0)
+        with m.Elif(more & ~less):
+            m.d.sync += pending.eq(pending + 1)
+        with m.Elif(less & ~more):
+            m.d.sync += pending.eq(pending - 1)
+        self._busy(m)
+        return m
+
+    def _busy(self, m) -> None:
+        inside = Signal(range(self.in_flight + 1))
+        begins = self.unit.instruction.valid & self.unit.instruction.ready
+        with m.If(self.clear):
+            m.d.sync += inside.eq(0)
+        with m.Elif(begins & ~self.unit.done):
+            m.d.sync += inside.eq(inside + 1)
+        with m.Elif(self.unit.done & ~begins):
+            m.d.sync += inside.eq(inside - 1)
+        m.d.comb += self.busy.eq(inside != 0)
