@@ -142,7 +142,7 @@ class CoreCompiler:
         sizes["cache"] = writer.cache_bytes
         logits = channel_share(network.batch * share.vocab[1] * FP32, self.machine.hbm.channels_per_core)
         sizes["results"] = writer.scratch_bytes + logits
-        memory = map_memory(sizes, network.head.n * network.embedding_bytes, self.machine, network.model)
+        memory = map_memory(sizes, network.head.n * network.embedding_stride, self.machine, network.model)
         return CoreText(share=share, text=text, sequencer=sequencer, memory=memory, cache=cache)
 
 
@@ -163,10 +163,10 @@ def registers_of(item: CoreText, network: Network, machine: CoreMachine, token: 
     return {
         "WEIGHTS": memory.weights[0], "SCALES": memory.scales[0], "INDICES": memory.indices[0],
         "PARAMETERS": memory.parameters[0], "CACHE": memory.cache[0],
-        "EMBEDDING": token * network.embedding_bytes, "FULL_TILES": full, "TAIL_COLUMNS": tail,
+        "EMBEDDING": token * network.embedding_stride, "FULL_TILES": full, "TAIL_COLUMNS": tail,
         "TAIL_BLOCKS": tail // K_BLOCK, "TAIL_KEYS": rows * cache.key_bytes, "TAIL_VALUES": rows * cache.value_bytes,
         "TAIL_SCALES": rows * cache.scale_bytes, "TAIL_AT": full * tile // channels * cache.value_bytes,
-        "TAIL_LINES": full * tile // LINE_BYTES, "CONTEXT": context,
+        "TAIL_LINES": full * tile // LINE_BYTES * network.queries, "CONTEXT": context,
         "CONTEXT_SCALES": (full * tile // channels + rows) * cache.scale_bytes,
         "NEW_CHANNEL": (context - 1) % channels, "NEW_KEY": row * cache.key_bytes,
         "NEW_VALUE": row * cache.value_bytes, "NEW_SCALE": row * cache.scale_bytes,

@@ -9,6 +9,7 @@ same way between LD and MISC. All other tokens order two neighbouring steps. Sco
 heads: while the SFU works on one head, MV computes the scores of the next.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -65,7 +66,7 @@ class DecodeText:
         room, acts = self.machine.buffers.vector.bytes, self.machine.buffers.act.bytes
         lines, codes = Arena("global", room), Arena("act", acts)
         heads, step = self.share.heads[1], net.queries * net.head_dim
-        scale_bytes = ceil_div(self.max_context, self.channels) * self.cache.scale_bytes * self.channels
+        scale_bytes = channel_share(self.max_context * self.cache.scale_bytes, self.channels) * self.channels
         bias = max([net.norm_bytes, net.head_norm_bytes, rows * net.embedding_bytes, scale_bytes])
         self.parameter_lines = ceil_div(bias, LINE_BYTES)
         vector = net.hidden * FP32 * rows
@@ -113,6 +114,10 @@ class DecodeText:
         """KV heads of all sequences on this core."""
         return self.network.batch * self.share.heads[1]
 
+    def _lines(self, columns: int) -> int:
+        """Lines of ``columns`` FP32 results of every row: rows lie interleaved."""
+        return self.rows * ceil_div(columns * FP32, LINE_BYTES)
+
     def _code_bytes(self, k: int, act: Format) -> int:
         groups = k // act.group if act.group else 1
         return self.rows * (round_up(k, LINE_BYTES) + round_up(2 * groups, LINE_BYTES))
@@ -134,7 +139,7 @@ class DecodeText:
                 bytes=self.rows * net.embedding_bytes, buffer_line=self.parameters,
                 buffer_register=R.PARAMETER)  # fmt: skip
         self._join()
-        self._with_parameters("embed", self.rows, net.hidden, a=self.x, out=self.x)
+        self._with_parameters("embed", self.rows, net.hidden, a=self.x, out=self.x, group=log2_group(net.embedding))
         for first, count in self._runs():
             with asm.loop(count):
                 self._layer(net.layers[first])
@@ -259,10 +264,20 @@ class DecodeText:
             if name == "v":
                 self._append()
         self.asm.operator("query_quantise", "quantise")
-        vectors = self.batch_heads * net.queries
-        self._misc("quantise", vectors, head, a=self.q_out, out=self.query_codes, act=net.query, parts=1,
-                   static=net.static_query, release=["MV"])  # fmt: skip
+        # head by head: the codes of each lie in turns, as an MV reads them
+        if self.batch_heads > 1:
+            self.asm.set(R.HEAD)
+            with self.asm.loop(self.batch_heads - 1):
+                self._quantise_queries(R.HEAD)
+                self.asm.set(R.HEAD, self.head_lines, source=R.HEAD)
+        self._quantise_queries(R.HEAD if self.batch_heads > 1 else 0, release=["MV"])
         self.asm.add("MV", wait=["MISC"])
+
+    def _quantise_queries(self, register: int, release: Sequence[str] = ()) -> None:
+        """The queries of the KV head at ``register``."""
+        net = self.network
+        self._misc("quantise", net.queries, net.head_dim, a=self.q_out, a_register=register, out=self.query_codes,
+                   out_register=register, act=net.query, parts=1, static=net.static_query, release=release)  # fmt: skip
 
     def _append(self) -> None:
         """The new token's keys and values: quantised, then one row of each head to memory."""
@@ -331,7 +346,7 @@ class DecodeText:
             self._mv(net.key, net.queries, columns=self.tile, k=net.head_dim, in_line=self.query_codes,
                      in_register=R.HEAD, out_line=self.scores, out_register=R.TILE, wait=["LD"],
                      release=["LD"])  # fmt: skip
-            asm.set(R.TILE, self.tile * FP32 // LINE_BYTES, source=R.TILE)
+            asm.set(R.TILE, self.tile * FP32 // LINE_BYTES * net.queries, source=R.TILE)
         self._cached("keys", R.A, 0, R.TAIL_KEYS, wait=["MV"])
         asm.add("LD", release=["MV"], buffer="scale", slotted=1, wide=1, base_register=R.B,
                 buffer_register=R.SLOT, bytes_register=R.TAIL_SCALES)  # fmt: skip
@@ -374,7 +389,7 @@ class DecodeText:
             size = self.tile // self.channels * cache.value_bytes
             self._cached("values", R.A, size, wait=["MV"], release=["MV"])
             self._mv(net.value, net.queries, k=self.tile, accumulate=1, wait=["LD"], release=["LD"], **into, **out)
-            asm.set(R.TILE, self.tile // LINE_BYTES, source=R.TILE)
+            asm.set(R.TILE, self.tile // LINE_BYTES * net.queries, source=R.TILE)
 
     def _cached(
         self, what: str, base: int, size: int, register: int = 0, *, wait: Sequence[str], release: Sequence[str] = ()
@@ -389,7 +404,7 @@ class DecodeText:
 
     def _residual_linear(self, tiling: Tiling, codes: int, part: str) -> None:
         """o or down: each tile is added to the residual vector, whose parts the cores then exchange."""
-        net, local = self.network, tiling.first * FP32 // LINE_BYTES
+        net, local = self.network, self._lines(tiling.first)
         into = self.o_out if net.post_norms else self.x
 
         def fused(columns: int) -> None:
@@ -431,12 +446,12 @@ class DecodeText:
                 asm.operator("ffn_activation", "activation")
                 self._misc(self.network.activation, self.rows, columns, a=self.gate_local if gate else self.up_out,
                            b=self.up_out, out=self.gate_local, tile=True, wait=behind)  # fmt: skip
-                asm.set(R.B, ceil_div(columns * FP32, LINE_BYTES), source=R.B)
+                asm.set(R.B, self._lines(columns), source=R.B)
 
     @property
     def gate_local(self) -> int:
         """Line of this core's part of the FFN's hidden vector."""
-        return self.gate_out + self.share.ffn[0] * FP32 // LINE_BYTES
+        return self.gate_out + self._lines(self.share.ffn[0])
 
     def _head(self) -> None:
         net, asm = self.network, self.asm
@@ -469,7 +484,7 @@ class DecodeText:
                 self.asm.operator(tiling.linear.name, "linear")
                 self._slabs(tiling, columns, codes, out, ["MISC"])
                 fused(columns)
-                self.asm.set(R.B, ceil_div(columns * FP32, LINE_BYTES), source=R.B)
+                self.asm.set(R.B, self._lines(columns), source=R.B)
 
     def _slabs(self, tiling: Tiling, columns: int, codes: int, out: int, release: Sequence[str]) -> None:
         """The slabs of K of one tile: the first, a loop of those between, the last."""
@@ -629,8 +644,8 @@ class DecodeText:
 
 
 def kv_tile(machine: CoreMachine) -> int:
-    """Cached tokens of a tile: as wide as an MV, whole blocks in every channel."""
-    unit = K_BLOCK * machine.hbm.channels_per_core
+    """Cached tokens of a tile: as wide as an MV, whole blocks in every channel and whole lines of probabilities."""
+    unit = math.lcm(K_BLOCK * machine.hbm.channels_per_core, LINE_BYTES)
     return max(1, machine.mv_columns // unit) * unit
 
 

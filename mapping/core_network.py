@@ -6,8 +6,9 @@ their linears, activation and product to gate and up, residual additions to o an
 
 import msgspec
 
+from mixflight.arch.compact import LINE_BYTES
 from mixflight.arch.errors import InputError
-from mixflight.arch.formats import Format
+from mixflight.arch.formats import FORMATS, Format
 from mixflight.workloads.operators import Operator
 from mixflight.workloads.trace import Trace
 
@@ -88,6 +89,17 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
     static_query: bool = False
     density: tuple[float, ...] = ()
     masked: bool = False
+
+    @property
+    def embedding(self) -> Format:
+        """The format of the embedding: the head's, with which it is tied, or FP16."""
+        tied = self.embedding_bytes * 8 == self.head.weight.row_bits(self.hidden)
+        return self.head.weight if tied else FORMATS["f16"]
+
+    @property
+    def embedding_stride(self) -> int:
+        """Bytes from one row of the embedding to the next: whole lines."""
+        return -(-self.embedding_bytes // LINE_BYTES) * LINE_BYTES
 
     @property
     def rows(self) -> int:

@@ -174,6 +174,28 @@ class Sequencer:
                 order.append(seen[key])
         return Pieces(pieces=self._pieces(distinct, constants), order=np.array(order, np.int64))
 
+    @property
+    def buffer_slots(self) -> tuple[int, ...]:
+        """Bytes of a slot by the code of a buffer."""
+        return tuple(self.slot_bytes[name] for name in codes("LD", "buffer"))
+
+    def unrolled(self, given: Mapping[int, int], more: Ints | None = None) -> tuple[Ints, Ints]:
+        """(Number in the text, operands) of every instruction that a run hands to a queue, in program order.
+
+        Operands are a row of ``OPERANDS``: sizes from column 0 on, places from column 4 on, in bytes and elements.
+        """
+        registers, constants = _registers(given), self._constants(more)
+        found = []
+        for first, last, loop in self.sections:
+            times = 1 if loop < 0 else int(self.immediate[loop, 0] + registers[self.register[loop, 0]])
+            for _ in range(times):
+                before = registers.copy()
+                count, _ = self._run(first, last, registers, constants)
+                sources, values = np.empty(count, np.int64), np.empty((count, _WIDTH), np.int64)
+                self._run(first, last, before, constants, sources, values)
+                found.append((sources[sources >= 0], values[sources >= 0]))
+        return np.concatenate([item for item, _ in found]), np.concatenate([item for _, item in found])
+
     def _constants(self, more: Ints | None) -> Ints:
         return self.constants if more is None else np.concatenate([self.constants, more])
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from mixflight.arch.accelerator import accelerator_named
 from mixflight.arch.compact import compact
@@ -18,7 +17,7 @@ from mixflight.arch.isa import to_bytes
 from mixflight.files import whole_file
 from mixflight.mapping.core_assembler import Register
 from mixflight.mapping.core_compile import CoreCompiler, CoreText, prefill_registers, registers_of
-from mixflight.mapping.core_image import core_image
+from mixflight.mapping.core_contents import embedding_rows, fill_channels, vectors_of
 from mixflight.mapping.core_network import Network, network_of
 from mixflight.mapping.core_published import published_words
 from mixflight.mapping.core_storage import Storage, bucket_lengths, storage_of
@@ -115,8 +114,10 @@ def write(compiled: Compiled, model: str, folder: Path, advance: Callable[[], No
             constants = text.text.constants.astype("<u4").tobytes()
             into.put(f"core{core}.{stage}.constants.bin", constants, what="constants", **about)
     if tensors is not None:
-        for core, channel, data in _images(compiled, *tensors):
+        for core, channel, data in _images(compiled, *tensors[:2]):
             into.put(f"core{core}.channel{channel}.bin", data, core=core, channel=channel, what="memory", address=0)
+        rows = embedding_rows(compiled.networks["decode"], tensors[2])
+        into.put("ddr.bin", rows.tobytes(), what="embedding", address=0)
     into.put("registers.h", header(compiled).encode(), what="register map")
     into.manifest(compiled, with_image=tensors is not None)
     return into.files
@@ -156,8 +157,8 @@ def write_manifest(compiled: Compiled, model: str, folder: Path, advance: Callab
     return into.files
 
 
-def _tensors(model: str, compiled: Compiled) -> tuple[dict[str, Tensor], dict[str, Tensor]] | None:
-    """Linears and vectors of a real file in its own formats; None for a preset, which has no weights."""
+def _tensors(model: str, compiled: Compiled) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor] | None:
+    """Linears, vectors and embedding of a real file in its own formats; None for a preset, which has no weights."""
     if model in models():
         return None
     from mixflight.workloads.model_file import open_model
@@ -178,7 +179,11 @@ def _tensors(model: str, compiled: Compiled) -> tuple[dict[str, Tensor], dict[st
                 f"the recipe must keep the file's formats for a memory image: {name} is {linears[name].format.name}, "
                 f"not {item.name}; --count-only leaves the image out"
             )
-    return linears, {name: item for name, item in stored.vectors.items() if isinstance(item, Tensor)}
+    if linears["head"].n != stored.model.vocab or not stored.model.tied_head:
+        raise InputError(f"a memory image must be of a model whose embedding is its head, not {compiled.model}; "
+                         "--count-only leaves the image out")  # fmt: skip
+    vectors = {name: item for name, item in stored.vectors.items() if isinstance(item, Tensor)}
+    return linears, vectors, linears["head"]
 
 
 def _images(
@@ -186,39 +191,12 @@ def _images(
 ) -> Iterator[tuple[int, int, bytes]]:  # fmt: skip
     """(Core, channel, bytes from address 0 to the cache) of every channel."""
     network, machine = compiled.networks["decode"], compiled.machine
-    parameters = _parameters(network, vectors)
+    parameters = vectors_of(network, vectors)
     for core, text in enumerate(compiled.texts["decode"]):
-        memory = text.memory
-        whole = np.zeros((machine.hbm.channels_per_core, memory.cache[0]), np.uint8)
-        codes, scales, at = memory.weights[0], memory.scales[0], memory.parameters[0]
-        for _, code_bytes, scale_bytes in core_image(linears, network, machine, text.share):
-            whole[:, codes : codes + code_bytes.shape[1]] = code_bytes
-            whole[:, scales : scales + scale_bytes.shape[1]] = scale_bytes
-            codes, scales = codes + code_bytes.shape[1], scales + scale_bytes.shape[1]
-        for vector in parameters:
-            each = -(-len(vector) // machine.hbm.channels_per_core // 32) * 32
-            padded = np.zeros(each * machine.hbm.channels_per_core, np.uint8)
-            padded[: len(vector)] = vector
-            whole[:, at : at + each] = padded.reshape(machine.hbm.channels_per_core, each)
-            at += each
+        whole = np.zeros((machine.hbm.channels_per_core, text.memory.cache[0]), np.uint8)
+        fill_channels(list(whole), text, network, machine, linears, parameters)
         for channel in range(machine.hbm.channels_per_core):
             yield core, channel, whole[channel].tobytes()
-
-
-def _parameters(network: Network, vectors: dict[str, Tensor]) -> list[NDArray[np.uint8]]:
-    """The norms' weights as FP32, in the order in which a program fetches them."""
-    names = [f"blk.{index}.{norm}.weight" for index in range(len(network.layers)) for norm in ("attn_norm", "ffn_norm")]
-    missing = [name for name in (*names, "output_norm.weight") if name not in vectors]
-    biased = any(item.bias for layer in network.layers for item in layer.values())
-    if missing or biased or network.head_norm_bytes or len(vectors) != len(names) + 1:
-        raise InputError(
-            f"a memory image must be of a llama file (norms only, no biases), which {network.model} is not; "
-            "--count-only leaves the image out"
-        )
-    return [
-        np.ascontiguousarray(vectors[name].dequantise()[0], "<f4").view(np.uint8)
-        for name in (*names, "output_norm.weight")
-    ]
 
 
 def manifest_of(compiled: Compiled, files: list[dict[str, Any]], *, with_image: bool) -> dict[str, Any]:

@@ -1,26 +1,11 @@
 """Rotary position embedding on adjacent pairs, angles from integer phases (``arch/numerics.md``, RoPE)."""
 
-import decimal
-import functools
-
 import numpy as np
 from numpy.typing import NDArray
 
+from mixflight.arch.control_constants import PHASE_BITS, phase_steps
 from mixflight.sim.golden.checks import F32
 from mixflight.sim.golden.functions import cosine_of_phase, sine_of_phase
-
-PHASE_BITS = 40
-_PI = decimal.Decimal("3.14159265358979323846264338327950288419716939937510")
-
-
-@functools.cache
-def phase_steps(base: float, width: int) -> tuple[int, ...]:
-    """Turns per position of each pair, times 2^40, rounded: base^(-2i/width) / (2·pi)."""
-    with decimal.localcontext() as context:
-        context.prec = 50
-        angles = (decimal.Decimal(base) ** (decimal.Decimal(-2 * i) / width) for i in range(width // 2))
-        steps = (2**PHASE_BITS * angle / (2 * _PI) for angle in angles)
-        return tuple(int(step.to_integral_value(decimal.ROUND_HALF_EVEN)) for step in steps)
 
 
 def rotation(base: float, width: int, positions: NDArray[np.int64]) -> tuple[F32, F32]:

@@ -10,6 +10,7 @@ from mixflight.arch.compact import read_program
 from mixflight.arch.errors import InputError
 from mixflight.arch.formats import format_named
 from mixflight.compile_program import compile_model
+from mixflight.mapping.core_contents import deal, gather
 from mixflight.mapping.core_image import read_tile, streamed, tile_image
 from mixflight.mapping.core_network import Linear
 from mixflight.mapping.core_tiles import index_bits, tiling_of
@@ -100,11 +101,29 @@ def test_every_weight_comes_back_from_the_image(written):
 def test_norms_lie_in_the_order_of_the_program(written):
     compiled = compile_model("flightllm-u280", "smollm2", None, None)
     stored, memory = open_model(model_file("smollm2")), compiled.texts["decode"][0].memory
-    at, size = memory.parameters[0], 576 * 4 // 8
     channels = [np.fromfile(written[0] / f"core0.channel{c}.bin", np.uint8) for c in range(8)]
-    padded = -(-size // 32) * 32
-    first = np.concatenate([item[at : at + padded] for item in channels])[: 576 * 4].view("<f4")
+    first = gather(channels, memory.parameters[0], 576 * 4).view("<f4")
     assert np.array_equal(first, stored.vectors["blk.0.attn_norm.weight"].dequantise()[0])
+
+
+def test_the_embedding_lies_row_by_row(written):
+    rows, head = np.fromfile(written[0] / "ddr.bin", np.uint8).reshape(49152, 640), smollm2_head()
+    codes, scales = rows[:, :576].view(np.int8), rows[:, 576:612].copy().view("<f2")
+    assert np.array_equal(codes, head.codes()) and np.array_equal(scales, head.scales())
+    assert not rows[:, 612:].any()
+
+
+def smollm2_head():
+    return open_model(model_file("smollm2")).linears["head"]
+
+
+@pytest.mark.parametrize(("size", "channels"), [(1, 2), (64, 2), (100, 8), (2304, 8), (2304, 2)])
+def test_what_is_dealt_comes_back(size, channels):
+    data = np.random.default_rng(size).integers(0, 256, size).astype(np.uint8)
+    dealt = deal(data, channels)
+    assert dealt.shape[1] % 32 == 0
+    assert np.array_equal(dealt[1 % channels, :32][: max(0, size - 32)], data[32:64])
+    assert np.array_equal(gather(list(dealt), 0, size), data)
 
 
 def test_index_codings():

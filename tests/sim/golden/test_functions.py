@@ -6,9 +6,10 @@ import math
 import numpy as np
 import pytest
 
+from mixflight.arch.control_constants import phase_steps
 from mixflight.arch.errors import InputError
 from mixflight.sim.golden import functions as f
-from mixflight.sim.golden.rope import phase_steps, rotate, rotation
+from mixflight.sim.golden.rope import rotate, rotation
 
 GOAL = 2.0**-16
 FRACTIONS = np.arange(1 << 23, dtype=np.uint32)

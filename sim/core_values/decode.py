@@ -1,0 +1,148 @@
+"""A model in the memories of one core, and its decode steps: what a host writes, what a core then computes.
+
+    core_model   a compiled text and the memory image of a model; ``from_file`` makes one of a GGUF file
+    CoreModel    ``step(token, position)`` is what the host writes before a step; ``decode`` runs it here
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from mixflight.arch.control_constants import ControlConstants, control_constants
+from mixflight.arch.core import CoreMachine
+from mixflight.arch.errors import InputError
+from mixflight.mapping.core_compile import CoreCompiler, CoreText, registers_of
+from mixflight.mapping.core_contents import channel_bytes, embedding_rows, fill_channels, gather, vectors_of
+from mixflight.mapping.core_image import Octets
+from mixflight.mapping.core_network import Network, network_of
+from mixflight.mapping.core_primitives import Primitive, primitives
+from mixflight.sim.core_values.execute import execute
+from mixflight.sim.core_values.state import CoreState, new_state, shape_of
+from mixflight.sim.golden.attention import Int8Cache
+from mixflight.workloads.model import Model
+from mixflight.workloads.recipe import Recipe
+from mixflight.workloads.tensor import Tensor
+from mixflight.workloads.trace import decode_traces
+
+FP32 = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """What the host writes before a step: the sequencer's ``registers`` by name, and MISC's ``constants``."""
+
+    registers: dict[str, int]
+    constants: ControlConstants
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CoreModel:
+    """A model on one core: its ``text``, and the bytes of its channels (``hbm``) and of ``ddr``, which steps change."""
+
+    machine: CoreMachine
+    model: Model
+    network: Network
+    text: CoreText
+    hbm: list[Octets]
+    ddr: list[Octets]
+
+    def step(self, token: int, position: int) -> Step:
+        """What the host writes before the step of ``token`` at ``position`` (0: the first)."""
+        model = self.model
+        if not 0 <= token < model.vocab:
+            raise InputError(f"a token must be a number below {model.vocab}, not {token}")
+        at = msgspec.structs.replace(self.network, context=position + 1)
+        return Step(
+            registers=registers_of(self.text, at, self.machine, token),
+            constants=control_constants(
+                hidden=model.hidden, head=model.head_dim, epsilon=model.norm_epsilon,
+                rope_base=model.rope_theta or None, position=position,
+            ),
+        )  # fmt: skip
+
+    def instructions(self, step: Step) -> list[Primitive]:
+        """What the queues get in ``step``, in program order."""
+        return primitives(self.text.sequencer, step.registers)
+
+    def state(self, step: Step) -> CoreState:
+        """The core before ``step``: buffers are zeros, memories are this model's own."""
+        return new_state(shape_of(self.machine), step.constants, self.hbm, self.ddr)
+
+    def decode(self, token: int, position: int) -> NDArray[np.float32]:
+        """Run a step; its logits. The cache in ``hbm`` has one token more."""
+        step = self.step(token, position)
+        execute(self.state(step), self.instructions(step))
+        return self.logits()
+
+    def logits(self) -> NDArray[np.float32]:
+        """The logits that the last step left in memory."""
+        return gather(self.hbm, self.text.memory.results[0], FP32 * self.model.vocab).view(np.float32)
+
+    def put_cache(self, layer: int, keys: Int8Cache, values: Int8Cache, tokens: int) -> None:
+        """Write the first ``tokens`` cells of a layer, as steps of these tokens would have left them."""
+        cache, heads = self.text.cache, self.network.kv_heads
+        t = np.arange(tokens)
+        for head in range(heads):
+            base = self.text.memory.cache[0] + (layer * heads + head) * cache.stride
+            parts = (
+                (0, cache.key_bytes, keys.codes[head, :tokens].view(np.uint8)),
+                (cache.value_at, cache.value_bytes, values.codes[head, :tokens].view(np.uint8)),
+                (cache.scale_at, cache.scale_bytes, np.stack(
+                    [part.scales[head, :tokens] for part in (keys, values)], axis=1
+                ).astype("<f2").view(np.uint8)),
+            )  # fmt: skip
+            for at, size, cells in parts:
+                for channel in range(cache.channels):
+                    mine = t[t % cache.channels == channel]
+                    first = base + at
+                    self.hbm[channel][first : first + len(mine) * size] = cells[mine].reshape(-1)
+
+
+def zeros(name: str, size: int) -> Octets:
+    """A memory of zeros; ``core_model`` takes another function to map files instead."""
+    del name
+    return np.zeros(size, np.uint8)
+
+
+def core_model(
+    machine: CoreMachine, model: Model, recipe: Recipe, *, linears: Mapping[str, Tensor],
+    vectors: Mapping[str, Tensor], embedding: Tensor, max_context: int, memory: Callable[[str, int], Octets] = zeros,
+) -> CoreModel:  # fmt: skip
+    """``model`` in the memories of a machine of one core, for contexts up to ``max_context``.
+
+    ``linears`` by operator (``layers.0.q``, ..., ``head``), ``vectors`` by their name in a GGUF file. ``memory`` makes
+    the bytes of ``channel0`` ..., ``ddr``, all zeros.
+    """
+    if machine.cores != 1:
+        raise InputError(f"values are those of one core, not of the {machine.cores} of {machine.name}")
+    network = network_of(next(iter(decode_traces(model, recipe, 0, 1))))
+    text = CoreCompiler(machine).texts(network, max_context)[0]
+    size = channel_bytes(text.memory)
+    hbm = [memory(f"channel{channel}", size) for channel in range(machine.hbm.channels_per_core)]
+    fill_channels(hbm, text, network, machine, linears, vectors_of(network, vectors))
+    rows = embedding_rows(network, embedding)
+    ddr = memory("ddr", rows.size)
+    ddr[:] = rows
+    return CoreModel(machine=machine, model=model, network=network, text=text, hbm=hbm, ddr=[ddr])
+
+
+def from_file(
+    machine: CoreMachine, path: Path, max_context: int, memory: Callable[[str, int], Octets] = zeros
+) -> CoreModel:  # fmt: skip
+    """The model in a GGUF file in its own formats."""
+    from mixflight.workloads.file_recipe import recipe_of
+    from mixflight.workloads.model_file import open_model
+
+    stored = open_model(path)
+    linears, vectors = (
+        {name: item for name, item in found.items() if isinstance(item, Tensor)}
+        for found in (stored.linears, stored.vectors)
+    )
+    if len(linears) < len(stored.linears) or not stored.model.tied_head:
+        raise InputError(f"the model must be a GGUF file's whose embedding is its head, which {path} is not")
+    return core_model(machine, stored.model, recipe_of("as-stored", stored.linears), linears=linears, vectors=vectors,
+                      embedding=linears["head"], max_context=max_context, memory=memory)  # fmt: skip

@@ -1,0 +1,99 @@
+"""Programs of a core compute what the golden model computes, bit for bit."""
+
+import numpy as np
+import pytest
+from tiny_llama import TinyLlama
+
+from mixflight.arch.accelerator import accelerator_named
+from mixflight.arch.errors import InputError
+from mixflight.sim.core_values.decode import from_file
+from mixflight.sim.golden.llama import Session, load_llama
+from mixflight.workloads.gguf import open_gguf
+
+MACHINES = ("flightllm-mini", "mixpe-mini")
+
+
+def bits(values):
+    return np.ascontiguousarray(values, np.float32).reshape(-1).view(np.uint32)
+
+
+def from_position(core, session, tokens):
+    """The core as if it had decoded all tokens of ``session`` itself, ``tokens`` the last of them."""
+    session.extend(tokens)
+    for layer, (keys, values) in enumerate(session._caches):
+        core.put_cache(layer, keys.view(), values.view(), session.position)
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return TinyLlama()
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_a_sequence_from_its_first_token(tiny, machine):
+    core, session = tiny.on(accelerator_named(machine), 512), Session(tiny.golden)
+    for position, token in enumerate([3, 99, 0, 41, 7]):
+        assert np.array_equal(bits(core.decode(token, position)), bits(session.extend([token])))
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize("position", [15, 16, 17, 127, 128, 255, 256, 300, 511])
+def test_contexts_around_tiles_and_their_tails(tiny, machine, position):
+    rng = np.random.default_rng(position)
+    core, session = tiny.on(accelerator_named(machine), 512), Session(tiny.golden)
+    from_position(core, session, rng.integers(0, 100, position).tolist())
+    assert np.array_equal(bits(core.decode(5, position)), bits(session.extend([5])))
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"head_dim": 64, "heads": 6, "kv_heads": 3, "hidden": 192},
+        {"head_dim": 128, "heads": 2, "kv_heads": 2, "hidden": 256},
+        {"head_dim": 64, "heads": 3, "kv_heads": 1, "hidden": 192, "ffn": 640, "vocab": 333},
+        {"head_dim": 16, "heads": 8, "kv_heads": 8},
+    ],
+    ids=["three heads", "heads of 128", "one KV head", "heads of 16"],
+)
+def test_other_shapes(shape):
+    model = TinyLlama(seed=2, **shape)
+    core, session = model.on(accelerator_named("flightllm-mini"), 256), Session(model.golden)
+    from_position(core, session, list(range(70)) * 2)
+    for position, token in ((140, 1), (141, 60)):
+        assert np.array_equal(bits(core.decode(token, position)), bits(session.extend([token])))
+
+
+def test_what_a_step_leaves_in_the_cache(tiny):
+    machine = accelerator_named("flightllm-mini")
+    stepped, written, session = tiny.on(machine, 64), tiny.on(machine, 64), Session(tiny.golden)
+    for position, token in enumerate([9, 8, 7]):
+        stepped.decode(token, position)
+    from_position(written, session, [9, 8, 7])
+    cache = slice(*np.cumsum(stepped.text.memory.cache))
+    for one, other in zip(stepped.hbm, written.hbm, strict=True):
+        assert np.array_equal(one[cache], other[cache])
+
+
+def test_what_is_refused(tiny):
+    with pytest.raises(InputError, match="values are those of one core, not of the 3 of flightllm-u280"):
+        tiny.on(accelerator_named("flightllm-u280"), 64)
+    with pytest.raises(InputError, match="a token must be a number below 100, not 100"):
+        tiny.on(accelerator_named("flightllm-mini"), 64).step(100, 0)
+
+
+def test_the_real_model_at_its_first_tokens(smollm2_path):
+    core = from_file(accelerator_named("flightllm-mini"), smollm2_path, 512)
+    session = Session(load_llama(open_gguf(smollm2_path)))
+    for position, token in enumerate([504, 3575]):
+        assert np.array_equal(bits(core.decode(token, position)), bits(session.extend([token])))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("machine", MACHINES)
+def test_the_real_model_at_many_positions(smollm2_path, machine):
+    core = from_file(accelerator_named(machine), smollm2_path, 1024)
+    session = Session(load_llama(open_gguf(smollm2_path)))
+    tokens = np.random.default_rng(0).integers(0, 49152, 1024).tolist()
+    for position in (31, 127, 128, 500, 1000):
+        from_position(core, session, tokens[session.position : position])
+        assert np.array_equal(bits(core.decode(504, position)), bits(session.extend([504])))

@@ -1,0 +1,58 @@
+"""A made model of the llama family, small enough to run everywhere: random weights in the formats of a real file."""
+
+import numpy as np
+
+from mixflight.sim.core_values.decode import core_model
+from mixflight.sim.golden.linear import grouped_weight
+from mixflight.sim.golden.llama import Llama
+from mixflight.workloads.llama_gguf import LINEARS
+from mixflight.workloads.model import Model
+from mixflight.workloads.recipe import recipe_named
+from mixflight.workloads.tensor import pack_tensor
+
+SHAPE = {"layers": 2, "hidden": 128, "heads": 4, "kv_heads": 2, "head_dim": 32, "ffn": 192, "vocab": 100}
+
+
+class TinyLlama:
+    """``golden`` for a Session, and ``on(machine, max_context)`` for a core; the same weights in both."""
+
+    def __init__(self, seed: int = 1, **shape: int) -> None:
+        self.model = Model(
+            name="tiny", summary="made", source="random", context_length=4096, rope_theta=10000.0, tied_head=True,
+            norm_epsilon=1e-5, **{**SHAPE, **shape},
+        )  # fmt: skip
+        rng, model = np.random.default_rng(seed), self.model
+        self.embedding = self._tensor(rng, "token_embd.weight", model.vocab, model.hidden, "q8_0")
+        self.linears = {"head": self.embedding}
+        norms = ["output_norm.weight"]
+        named = {}
+        for layer in range(model.layers):
+            norms += [f"blk.{layer}.{name}.weight" for name in ("attn_norm", "ffn_norm")]
+            for role, (n, k) in model.block_linears().items():
+                name = f"blk.{layer}.{LINEARS[role]}.weight"
+                named[name] = self.linears[f"layers.{layer}.{role}"] = self._tensor(rng, name, n, k, "q4_1")
+        self.vectors = {
+            name: pack_tensor(name, "f32", values=rng.uniform(0.5, 1.5, (1, model.hidden)).astype(np.float32))
+            for name in norms
+        }
+        named["token_embd.weight"] = self.embedding
+        self.golden = Llama(
+            model=model, embedding=self.embedding, head_name="token_embd.weight",
+            linears={name: grouped_weight(tensor) for name, tensor in named.items()},
+            norms={name: tensor.dequantise()[0].astype(np.float32) for name, tensor in self.vectors.items()},
+        )  # fmt: skip
+
+    @staticmethod
+    def _tensor(rng, name, n, k, form):
+        low, high = (0, 16) if form == "q4_1" else (-127, 128)
+        codes = rng.integers(low, high, (n, k)).astype(np.uint8 if form == "q4_1" else np.int8)
+        scales = (rng.uniform(0.5, 1.5, (n, k // 32)) / (high - low) / np.sqrt(k) * 8).astype(np.float16)
+        minima = (-8 * scales.astype(np.float32)).astype(np.float16) if form == "q4_1" else None
+        return pack_tensor(name, form, codes=codes, scales=scales, minima=minima)
+
+    def on(self, machine, max_context):
+        """The model in the memories of a core of ``machine``."""
+        return core_model(
+            machine, self.model, recipe_named("w4a8g32"), linears=self.linears, vectors=self.vectors,
+            embedding=self.embedding, max_context=max_context,
+        )  # fmt: skip
