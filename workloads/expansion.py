@@ -17,6 +17,7 @@ from mixflight.workloads.model import Model
 from mixflight.workloads.operators import Operator, VectorKind
 from mixflight.workloads.recipe import Recipe
 from mixflight.workloads.token_flow import Counts, counts, generated_share
+from mixflight.workloads.weight_names import layer_named
 
 F32 = FORMATS["f32"]
 SHARED = "shared."  # before the names of the shared experts' weights and operators
@@ -78,6 +79,8 @@ class Expansion:
         if self.recipe is None:
             return
         named = [layer for item in (*self.recipe.ops, *self.recipe.attn) for layer in item.layers]
+        patterns = (layer_named(pattern) for pattern in (*self.recipe.weight, *self.recipe.act))
+        named += [layer for layer in patterns if layer is not None]
         wrong = [layer for layer in named if not 0 <= layer < self.model.layers]
         if wrong:
             raise InputError(

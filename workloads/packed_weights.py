@@ -5,7 +5,8 @@
     SparseWeight   the values and the mask of a 2:4 sparse matrix
 
 All give a matrix (N outputs, K inputs); ``rows`` arguments choose outputs. The layout of each packing stands at its
-function. Only shapes are looked at when a weight is found; its numbers are read, and checked, when asked for.
+function. Only shapes, group orders and masks are looked at when a weight is found: what says which products there are.
+Its other numbers are read, and checked, when asked for.
 """
 
 import functools
@@ -33,6 +34,7 @@ VALUE_FORMATS = {"F16": "f16", "BF16": "bf16", "F32": "f32"}
 SCALE_SUFFIXES = {"F16": "", "BF16": "-bf16", "F32": "-f32"}
 AWQ_ORDER = (0, 2, 4, 6, 1, 3, 5, 7)  # the column of a group of eight that lies in nibble 0, 1, ... of a word
 WORD_BITS = 32
+MASK_BYTES = 1 << 20  # of a mask that are looked at in one go
 
 
 class Quantiser(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,15 +131,7 @@ class SparseWeight:
 
     def mask(self, rows: Rows = ALL) -> NDArray[np.bool_]:
         """Which elements have a value [N, K]."""
-        bits = np.unpackbits(self.bitmask[rows], axis=-1, bitorder="little")[:, : self.shape[1]]
-        pairs = bits.reshape(len(bits), -1, 4).sum(axis=-1) if len(bits) else np.zeros((0, 1))
-        if (pairs != 2).any():
-            row, group = (int(at) for at in np.argwhere(pairs != 2)[0])
-            raise InputError(
-                f"a 2:4 mask must have 2 values in each 4, not {int(pairs[row, group])} at row {row}, "
-                f"columns {4 * group} to {4 * group + 3}, in weight {self.name!r}"
-            )
-        return bits.astype(np.bool_)
+        return np.unpackbits(self.bitmask[rows], axis=-1, bitorder="little")[:, : self.shape[1]].astype(np.bool_)
 
     def dequantise(self, rows: Rows = ALL) -> F32:
         """The chosen rows as FP32 [N, K], zeros where there is no value."""
@@ -313,10 +307,30 @@ def _sparse(arrays: _Arrays, shape: tuple[int, int]) -> SparseWeight:
         raise arrays.wrong(f"shape must be {[n, k]}, not {told.tolist()}")
     bitmask = arrays.numbers(".weight.bitmask", ("U8",), (n, k // 8))
     values = arrays.take(".weight.compressed", tuple(VALUE_FORMATS), (n, k // 2))
+    _check_mask(bitmask, arrays)
     return SparseWeight(
         name=arrays.prefix, shape=shape, nbytes=arrays.nbytes,
         format=FORMATS[f"{VALUE_FORMATS[values.dtype]}-2of4"], stored=values, bitmask=bitmask,
     )  # fmt: skip
+
+
+def _check_mask(bitmask: NDArray[np.uint8], arrays: _Arrays) -> None:
+    """Each run of four must have two values; read in parts, as a model's masks may be larger than memory."""
+    counts = np.array([byte.bit_count() for byte in range(16)])
+    fits = (counts[np.arange(256) & 15] == 2) & (counts[np.arange(256) >> 4] == 2)
+    each = max(1, MASK_BYTES // bitmask.shape[1])
+    for start in range(0, len(bitmask), each):
+        part = bitmask[start : start + each]
+        if fits[part].all():
+            continue
+        row, byte = (int(at) for at in np.argwhere(~fits[part])[0])
+        halves = counts[int(part[row, byte]) & 15], counts[int(part[row, byte]) >> 4]
+        high = int(halves[0] == 2)
+        first = 8 * byte + 4 * high
+        raise arrays.wrong(
+            f"a 2:4 mask must have 2 values in each 4, not {halves[high]} at row {start + row}, "
+            f"columns {first} to {first + 3}"
+        )
 
 
 class _QuantState(msgspec.Struct, frozen=True):

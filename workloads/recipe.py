@@ -26,6 +26,7 @@ from mixflight.workloads.inserted import Op
 from mixflight.workloads.kv_policy import Kv
 from mixflight.workloads.token_flow import Flow
 from mixflight.workloads.topology import Edit
+from mixflight.workloads.weight_names import ATTENTION, WEIGHTS, check_pattern
 
 __all__ = ["Kv", "Recipe", "Scenario", "recipe_named", "recipes"]
 
@@ -74,7 +75,9 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def __post_init__(self) -> None:
         where = f"recipe {self.name!r}"
         for table in ("weight", "act"):
+            names = (*WEIGHTS, ATTENTION) if table == "act" else WEIGHTS
             for pattern, codec in getattr(self, table).items():
+                check_pattern(pattern, names, f"{where}, {table}")
                 check_codec(codec, f"{where}, {table}.{pattern!r}")
         self.kv.check(where)
         for pattern in self.attn:
@@ -86,6 +89,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             op.check(where)
         for codec in self.decode.ranges if isinstance(self.decode, Denoise) else ():
             for pattern, name in codec.weight.items():
+                check_pattern(pattern, WEIGHTS, f"{where}, decode.ranges.weight")
                 check_codec(name, f"{where}, decode.ranges.weight.{pattern!r}")
 
     @property

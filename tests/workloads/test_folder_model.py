@@ -318,3 +318,17 @@ def test_what_is_no_model_folder(tmp_path):
     (tmp_path / "x.safetensors").touch()
     with pytest.raises(InputError, match="must be named by its folder"):
         open_model(tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize(("row", "byte", "bits", "message"), [
+    (100, 3, 0b0101_0111, "not 3 at row 100, columns 24 to 27"),
+    (127, 7, 0b0001_0101, "not 1 at row 127, columns 60 to 63"),
+])
+def test_a_mask_that_is_not_two_of_four_is_no_model(row, byte, bits, message, tmp_path, monkeypatch):
+    """Nothing of the weight is asked for: the mask says which products there are."""
+    monkeypatch.setattr("mixflight.workloads.packed_weights.MASK_BYTES", 1024)
+    arrays = arrays_of("llama", _sparse)
+    mask = arrays["model.layers.0.mlp.up_proj.weight.bitmask"]
+    mask[row, byte] = bits
+    with pytest.raises(InputError, match=f"a 2:4 mask must have 2 values in each 4, {message}, in weight 'model.layers.0"):
+        open_model(_folder(tmp_path, "llama", arrays, {"quantization_config": PACKINGS["sparse"][1]}))

@@ -142,6 +142,21 @@ def test_every_model_expands():
         assert prefill_trace(model, recipe_named("fp16"), min(64, model.context_length)).macs > 0
 
 
+@pytest.mark.parametrize(
+    ("table", "pattern", "message"),
+    [
+        ("weight", "layers.30.q", "must name layers 0 ... 29 of smollm2-135m, not 30"),
+        ("act", "layers.31.*", "must name layers 0 ... 29 of smollm2-135m, not 31"),
+        ("weight", "*.upp", r"must end with the name of a weight or a wildcard, not '\*\.upp' \(nearest: 'up'\)"),
+        ("act", "layers.3.qkv", r"not 'layers\.3\.qkv' .*, in recipe 'mine', act"),
+        ("weight", "attention", "must end with the name of a weight"),
+    ],
+)
+def test_a_name_that_no_weight_has_is_refused(tmp_path, table, pattern, message):
+    with pytest.raises(InputError, match=message):
+        _expanded(tmp_path, BASE.replace(f"[{table}]\n", f'[{table}]\n"{pattern}" = "int4"\n'))
+
+
 def _expanded(tmp_path, text):
     recipe = written(tmp_path, text)
     return prefill_trace(model_named("smollm2-135m"), recipe, 32), list(
