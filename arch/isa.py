@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from mixflight.arch.errors import InputError
 from mixflight.arch.strict_toml import convert, read_toml
@@ -210,10 +210,16 @@ def stream_of(
         unknown = sorted(set(given) - set(names))
         if unknown:
             raise InputError(f"fields of {kind} must be among {', '.join(names)}, not {unknown[0]!r}")
-        full[kind] = {
-            name: np.broadcast_to(np.asarray(given.get(name, 0), dtype=np.int64), (int(count),)) for name in names
-        }
+        zeros = np.zeros(int(count), np.int64)
+        zeros.flags.writeable = False
+        full[kind] = {name: _column(given[name], int(count)) if name in given else zeros for name in names}
     return Stream(kinds=kinds, tables=full)
+
+
+def _column(values: ArrayLike, count: int) -> Ints:
+    """``values`` as a column of ``count`` rows; one value stands for all."""
+    column = np.asarray(values, dtype=np.int64)
+    return column if column.shape == (count,) else np.broadcast_to(column, (count,))
 
 
 def join(streams: Sequence[Stream]) -> Stream:

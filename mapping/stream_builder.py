@@ -46,7 +46,11 @@ class StreamBuilder:
         places = np.asarray(place, dtype=np.int64)
         values = {"place": places.ravel()}
         for name, column in columns.items():
-            values[name] = np.broadcast_to(np.asarray(column), places.shape).ravel()
+            given = np.asarray(column)
+            if given.ndim == 0:
+                values[name] = np.full(places.size, given)
+            else:
+                values[name] = np.broadcast_to(given, places.shape).ravel()
         self._parts[kind].append(values)
 
     def finish(self, name: str, barrier: bool, last: bool) -> Emitted:
@@ -60,9 +64,9 @@ class StreamBuilder:
             order = np.argsort(columns.pop("place"), kind="stable")
             places.append(self._places(kind)[order])
             kinds.append(np.full(len(order), CLASS_INDEX[kind], np.uint8))
-            sorted_columns = {key: column[order] for key, column in columns.items()}
-            notes[kind] = {key: sorted_columns.pop(key).astype(np.float64) for key in _NOTES.get(kind, {})}
-            tables[kind] = {key: column.astype(np.int64) for key, column in sorted_columns.items()}
+            kept = _NOTES.get(kind, {})
+            notes[kind] = {key: columns.pop(key)[order].astype(np.float64, copy=False) for key in kept}
+            tables[kind] = {key: column[order].astype(np.int64, copy=False) for key, column in columns.items()}
         if barrier:
             tables["LD"]["wait"][0] |= token_mask("LD", ["SYS"])
         tables["ST"]["release"][-1] |= token_mask("ST", ["SYS"])
@@ -77,11 +81,14 @@ class StreamBuilder:
         parts = self._parts[kind]
         defaults = {"wait": 0, "release": 0, **_DEFAULTS.get(kind, {}), **_NOTES.get(kind, {})}
         names = {"place": None, **dict.fromkeys(defaults)} | {name: None for part in parts for name in part}
+        if not parts:
+            return {name: np.zeros(0, np.int64) for name in names}
+
+        def column(part: dict[str, NDArray[Any]], name: str) -> NDArray[Any]:
+            return part[name] if name in part else np.full(len(part["place"]), defaults.get(name, 0))
+
         return {
-            name: np.concatenate(
-                [part.get(name, np.full(len(part["place"]), defaults.get(name, 0))) for part in parts]
-                or [np.zeros(0, np.int64)]
-            )
+            name: column(parts[0], name) if len(parts) == 1 else np.concatenate([column(part, name) for part in parts])
             for name in names
         }
 

@@ -5,7 +5,7 @@ divided by the publication's correction factor. There is no latency, no row miss
 cost. Lengths are rounded up to buckets: 128 tokens in prefill, 16 in decode.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import msgspec
 import numpy as np
@@ -58,9 +58,16 @@ class PublishedSimulator:
 
     def decode_program(self, context: int) -> PublishedProgram:
         """The program of a decode step after which the cache holds ``context`` tokens, rounded up to its bucket."""
-        bucket = round_up(context, DECODE_BUCKET)
-        self._fits(bucket)
-        return self.generator.program(next(decode_traces(self.model, self.recipe, bucket - 1, 1)))
+        return next(self.decode_programs(context, context))[1]
+
+    def decode_programs(self, first: int, last: int) -> Iterator[tuple[int, PublishedProgram]]:
+        """(Bucket, program) of the steps after which the cache holds ``first`` ... ``last`` tokens, bucket by
+        bucket."""
+        first, last = round_up(first, DECODE_BUCKET), round_up(last, DECODE_BUCKET)
+        self._fits(last)
+        for trace in decode_traces(self.model, self.recipe, first - 1, last - first + 1):
+            if trace.context % DECODE_BUCKET == 0:
+                yield trace.context, self.generator.program(trace)
 
     def prefill_program(self, tokens: int, masks: tuple[Mask, ...] = ()) -> PublishedProgram:
         """The program of a prefill, rounded up to its bucket; without ``masks`` those of the published density."""
@@ -81,7 +88,8 @@ class PublishedSimulator:
             raise InputError(f"prefill and decode must be at least 1 token, not {prefill} and {decode}")
         first = self.execute(self.prefill_program(prefill, masks)).total
         buckets = [round_up(context, DECODE_BUCKET) for context in range(prefill + 1, prefill + decode + 1)]
-        times = {bucket: self.execute(self.decode_program(bucket)).total for bucket in dict.fromkeys(buckets)}
+        programs = self.decode_programs(prefill + 1, prefill + decode)
+        times = {bucket: self.execute(program).total for bucket, program in programs}
         steps = tuple(times[bucket] for bucket in buckets)
         return PublishedRun(prefill=prefill, decode=decode, prefill_ms=first, steps_ms=steps)
 
@@ -98,7 +106,8 @@ class PublishedSimulator:
     def decode_bytes(self, prefill: int, decode: int) -> float:
         """Bytes moved by all decode steps of a request."""
         buckets = [round_up(context, DECODE_BUCKET) for context in range(prefill + 1, prefill + decode + 1)]
-        moved = {bucket: self.hbm_bytes(self.decode_program(bucket)) for bucket in dict.fromkeys(buckets)}
+        programs = self.decode_programs(prefill + 1, prefill + decode)
+        moved = {bucket: self.hbm_bytes(program) for bucket, program in programs}
         return sum(moved[bucket] for bucket in buckets)
 
     def trace(self, program: PublishedProgram) -> tuple[dict[str, Floats], dict[str, Floats]]:

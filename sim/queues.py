@@ -6,6 +6,7 @@ depend on the order in which the simulator visits the queues, so each queue runs
 program may be run piece by piece as long as no piece waits for a token of a later one.
 """
 
+import functools
 from typing import Any
 
 import msgspec
@@ -23,12 +24,27 @@ _DIGITS = 12
 _DONE, _STUCK, _FULL = -1, 0, 1
 
 
-class Layer(msgspec.Struct, frozen=True, kw_only=True):
+class Layer(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """A piece of a program by queues: masks and durations of each class's instructions, in the order of ``CLASSES``."""
 
     wait: tuple[NDArray[np.uint8], ...]
     release: tuple[NDArray[np.uint8], ...]
     duration: tuple[Floats, ...]
+
+    @functools.cached_property
+    def counts(self) -> Ints:
+        """Instructions of each class."""
+        return np.array([len(column) for column in self.wait], np.int64)
+
+    @functools.cached_property
+    def columns(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8], Floats]:
+        """Masks and durations, one class behind the other."""
+        return np.concatenate(self.wait), np.concatenate(self.release), np.concatenate(self.duration)
+
+    @functools.cached_property
+    def busy(self) -> Floats:
+        """Sum of the durations of each class."""
+        return np.array([column.sum() for column in self.duration])
 
 
 class Execution(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,7 +84,7 @@ def execute_fully(
 ) -> Execution:  # fmt: skip
     """As ``execute``, every instruction of every piece run; unless ``whole``, tokens may be left over."""
     classes = len(CLASSES)
-    counts = np.array([[len(layer.wait[c]) for layer in layers] for c in range(classes)], np.int64)
+    counts = np.stack([layer.counts for layer in layers], axis=1)
     firsts = np.cumsum(counts.ravel()).reshape(counts.shape) - counts
     columns = [
         np.concatenate([getattr(layer, name)[c] for c in range(classes) for layer in layers])
@@ -102,10 +118,8 @@ def _result(
         text = f"{left[one, other]} from {CLASSES[one]} to {CLASSES[other]}"
         raise InputError(f"every released token must be awaited, but a program leaves {text}")
     uses = np.bincount(order, minlength=len(layers))
-    busy = {kind: sum(int(n) * float(layer.duration[c].sum()) for n, layer in zip(uses, layers, strict=True) if n)
-            for c, kind in enumerate(CLASSES)}  # fmt: skip
-    count = {kind: sum(int(n) * len(layer.wait[c]) for n, layer in zip(uses, layers, strict=True))
-             for c, kind in enumerate(CLASSES)}  # fmt: skip
+    busy = dict(zip(CLASSES, (uses @ np.stack([layer.busy for layer in layers])).tolist(), strict=True))
+    count = dict(zip(CLASSES, (uses @ np.stack([layer.counts for layer in layers])).tolist(), strict=True))
     return Execution(total=float(state.free.max()), busy=busy, count=count, ends=ends, starts=starts)
 
 
@@ -130,14 +144,14 @@ class _State(msgspec.Struct):
             pairs.append((one, other, tuple((self.ring[one, other, at] - reference).tolist())))
         return self.free - reference, tuple(pairs)
 
-    @staticmethod
-    def of(free: Floats, pairs: tuple[tuple[int, int, tuple[float, ...]], ...]) -> "_State":
-        state = _State.empty()
-        state.free[:] = free
+    def become(self, free: Floats, pairs: tuple[tuple[int, int, tuple[float, ...]], ...]) -> None:
+        """Be what ``relative`` said."""
+        self.free[:] = free
+        self.put[:] = 0
+        self.taken[:] = 0
         for one, other, times in pairs:
-            state.ring[one, other, : len(times)] = times
-            state.put[one, other] = len(times)
-        return state
+            self.ring[one, other, : len(times)] = times
+            self.put[one, other] = len(times)
 
 
 def _execute_by_state(layers: tuple[Layer, ...], order: Ints) -> Execution | None:
@@ -147,12 +161,13 @@ def _execute_by_state(layers: tuple[Layer, ...], order: Ints) -> Execution | Non
     steps: dict[tuple[int, int], tuple[float, float, int]] = {}
     state, now = 0, 0.0
     ends = np.zeros(len(order))
-    lengths = np.array([[len(column) for column in layer.wait] for layer in layers])
+    lengths = np.stack([layer.counts for layer in layers])
     unused = lengths[order].sum(axis=0) == 0
+    run = _State.empty()
     for position, index in enumerate(order.tolist()):
         step = steps.get((index, state))
         if step is None:
-            run = _State.of(*states[state])
+            run.become(*states[state])
             end = _run_piece(layers[index], run)
             if end is None:
                 return None
@@ -166,9 +181,9 @@ def _execute_by_state(layers: tuple[Layer, ...], order: Ints) -> Execution | Non
         ends[position] = now + step[0]
         now += step[1]
         state = step[2]
-    final = _State.of(*states[state])
-    final.free += now
-    return _result(layers, order, final, ends, {})
+    run.become(*states[state])
+    run.free += now
+    return _result(layers, order, run, ends, {})
 
 
 def _key(free: Floats, pairs: tuple[tuple[int, int, tuple[float, ...]], ...]) -> object:
@@ -181,11 +196,10 @@ def _key(free: Floats, pairs: tuple[tuple[int, int, tuple[float, ...]], ...]) ->
 
 def _run_piece(layer: Layer, state: _State) -> float | None:
     """Run one piece from ``state``, which becomes the state after it; when its last instruction ends, or None."""
-    counts = np.array([[len(column)] for column in layer.wait], np.int64)
+    counts = layer.counts.reshape(-1, 1)
     firsts = np.cumsum(counts).reshape(counts.shape) - counts
-    columns = (np.concatenate(getattr(layer, name)) for name in ("wait", "release", "duration"))
     ends, stuck, _, _ = _run(
-        *columns, firsts, counts, np.zeros(1, np.int64), np.zeros(0), np.zeros(len(CLASSES), np.int64), False,
+        *layer.columns, firsts, counts, np.zeros(1, np.int64), np.zeros(0), np.zeros(len(CLASSES), np.int64), False,
         state.free, state.ring, state.put, state.taken,
     )  # fmt: skip
     return None if stuck >= 0 else float(ends[0])
