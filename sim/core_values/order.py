@@ -177,8 +177,8 @@ def _memory_races(moves: Sequence[tuple[Primitive, int, Clock]], shape: Shape) -
         bad = same & np.where(order > at, seen < mine, clock[CLASS_INDEX["LD"]] < number)
         for row in np.flatnonzero(bad)[:1].tolist():
             other = loads[row][1]
-            pair = (other, item) if order[row] > at else (item, other)
-            found.append(Race(*pair, f"memory from byte {max(start, int(first[row]))} on"))
+            later, earlier = (other, item) if order[row] > at else (item, other)
+            found.append(Race(later, earlier, f"memory from byte {max(start, int(first[row]))} on"))
     return found
 
 
