@@ -161,7 +161,7 @@ def run_jobs(build: Build, jobs: Sequence[Job], *, timeout_s: float = 600) -> li
     with tempfile.TemporaryDirectory(prefix="mixflight-run-") as name:
         folder = Path(name)
         _write_jobs(folder / "jobs.npz", jobs)
-        return _read_results(_simulate(build, folder, _STREAMS, timeout_s), jobs)
+        return _read_results(simulate(build, folder, _STREAMS, timeout_s), jobs)
 
 
 def run_vectors(build: Build, inputs: Mapping[str, np.ndarray], outputs: Sequence[str], *,
@@ -180,11 +180,11 @@ def run_vectors(build: Build, inputs: Mapping[str, np.ndarray], outputs: Sequenc
         folder = Path(name)
         np.savez(folder / "jobs.npz", outputs=np.array(list(outputs)),
                  **{f"in/{pin}": np.asarray(values, np.uint64) for pin, values in inputs.items()})
-        with np.load(_simulate(build, folder, _VECTORS, timeout_s)) as stored:
+        with np.load(simulate(build, folder, _VECTORS, timeout_s)) as stored:
             return {pin: stored[f"out/{pin}"] for pin in outputs}
 
 
-def _simulate(build: Build, folder: Path, bench: str, timeout_s: float) -> Path:
+def simulate(build: Build, folder: Path, bench: str, timeout_s: float) -> Path:
     """Run the bench over ``jobs.npz`` in ``folder`` and return the path of what it wrote."""
     done = run_tool([str(build.executable)], folder=folder, timeout_s=timeout_s,
                     environment=_environment(build, folder, bench))

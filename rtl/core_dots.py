@@ -1,0 +1,131 @@
+"""Dot products of 16 codes for every column of a core's matrix engine: by shift and add, or on DSP chains."""
+
+from amaranth import *
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from mixflight.arch.compact import K_BLOCK
+from mixflight.arch.csd_chain import node_latency, sum_bits
+from mixflight.arch.errors import InputError
+from mixflight.rtl.csd_chain import CsdChain
+from mixflight.rtl.delay import delayed
+
+GROUP = 2
+"""Products between the reduction nodes of a chain."""
+NIBBLE = 4
+PLANES = NIBBLE + 1
+
+
+def dots_ports(columns: int, width: int) -> dict:
+    """What every kind has: a step's operands and ``sum``, a cycle's worth each.
+
+    ``weights`` [column][k] and ``codes`` [k] are bytes, two's complement; ``high`` and ``narrow`` only matter to kinds
+    that take several passes. The sums of a step presented in cycle t are there in cycle t + ``latency``. What is
+    presented without ``valid`` gives sums that mean nothing.
+    """
+    return {
+        "valid": In(1), "high": In(1), "narrow": In(1),
+        "weights": In(data.ArrayLayout(data.ArrayLayout(8, K_BLOCK), columns)),
+        "codes": In(data.ArrayLayout(8, K_BLOCK)),
+        "sum": Out(data.ArrayLayout(signed(width), columns)),
+    }
+
+
+class ShiftAddDots(wiring.Component):
+    """MixPE's products for a vector: codes of four bits and a sign, by shift and add (arXiv 2411.16158, section 4).
+
+    ``sum_k w_k a_k = sum_i 2**i sum_k w_k[i] a_k``: for every bit of a code the activations whose code has it are
+    added, 16 of them in a tree, then the bits' sums are joined by shifts; the sign's counts -16.
+
+    ``narrow``: the codes lie in -16 … 15 and one step is all: bits 3 … 0, and bit 7 as the sign. Otherwise a step
+    with ``high`` = 0 takes bits 3 … 0 as they are, and one with ``high`` bits 7 … 4 with bit 7 as the sign: its sums
+    count 16 times, which is the receiver's to do.
+    """
+
+    passes_of_wide = 2
+    latency = 2
+    sum_bits = 17
+    """16 products of at most 16 x 128, and a sign."""
+
+    def __init__(self, *, columns: int):
+        self.columns = columns
+        super().__init__(dots_ports(columns, self.sum_bits))
+
+    def elaborate(self, platform):
+        """A column each, all alike."""
+        m = Module()
+        codes = [code.as_signed() for code in self.codes]
+        for number, (column, total) in enumerate(zip(self.weights, self.sum, strict=True)):
+            planes = [self._plane(m, number, bit, column, codes) for bit in range(PLANES)]
+            low, high = Signal(signed(15), name=f"low_{number}"), Signal(signed(15), name=f"high_{number}")
+            m.d.comb += [
+                low.eq(planes[0] + (planes[1] << 1)),
+                high.eq(planes[2] + (planes[3] << 1)),
+            ]
+            joined = Signal(signed(self.sum_bits), name=f"joined_{number}", reset_less=True)
+            m.d.sync += joined.eq(low + (high << 2) - (planes[4] << NIBBLE))
+            m.d.comb += total.eq(joined)
+        return m
+
+    def _plane(self, m, number, bit, column, codes):
+        """The sum of the activations whose code has the bit, a step later."""
+        terms = []
+        for k, (weight, code) in enumerate(zip(column, codes, strict=True)):
+            if bit == NIBBLE:
+                chosen = weight[-1] & (self.high | self.narrow)
+            else:
+                chosen = Mux(self.high, weight[NIBBLE + bit], weight[bit])
+            term = Signal(signed(8), name=f"gated_{number}_{bit}_{k}")
+            m.d.comb += term.eq(Mux(chosen, code, 0))
+            terms.append(term)
+        while len(terms) > 1:
+            terms = [left + right for left, right in zip(terms[::2], terms[1::2], strict=True)]
+        plane = Signal(signed(12), name=f"plane_{number}_{bit}", reset_less=True)
+        with m.If(self.valid):
+            m.d.sync += plane.eq(terms[0])
+        return plane
+
+
+class ChainDots(wiring.Component):
+    """FlightLLM's chains for a vector: a chain of 16 DSPs a column, all of K's block in the first of its two rows."""
+
+    passes_of_wide = 1
+
+    def __init__(self, *, columns: int, variant: str = "dsp48e2"):
+        self.columns, self.variant = columns, variant
+        self.latency = node_latency(node=K_BLOCK // GROUP - 1, group=GROUP, variant=variant)
+        self.sum_bits = sum_bits(K_BLOCK)
+        super().__init__(dots_ports(columns, self.sum_bits))
+
+    def elaborate(self, platform):
+        """Chains side by side; nothing ever holds them up."""
+        m = Module()
+        for number in range(self.columns):
+            m.submodules[f"chain_{number}"] = chain = CsdChain(
+                length=K_BLOCK, group=GROUP, ratios="dense", variant=self.variant, select="direct")
+            m.d.comb += [chain.wgt.valid.eq(self.valid), chain.wgt.p.segment.eq(3),
+                         self.sum[number].eq(chain.out[-1].p.sum[0])]
+            m.d.comb += [out.ready.eq(1) for out in chain.out]
+            for k in range(K_BLOCK):
+                m.d.comb += [chain.wgt.p.w[k].eq(self.weights[number][k].as_signed()),
+                             chain.wgt.p.a[k][0].eq(self.codes[k].as_signed())]
+        return m
+
+
+def dots_named(kind: str, *, columns: int):
+    """The dot products of an engine: ``shift-add``, or the variant of a DSP chain."""
+    if kind == "shift-add":
+        return ShiftAddDots(columns=columns)
+    if kind in ("dsp48e2", "generic", "dsp58"):
+        return ChainDots(columns=columns, variant=kind)
+    raise InputError(f"dots must be shift-add, dsp48e2, generic or dsp58, not {kind!r}, in a matrix engine")
+
+
+def row_sum(m: Module, dots, name: str = "row"):
+    """The sum of a step's codes, when its products come; 13 bits."""
+    terms = [code.as_signed() for code in dots.codes]
+    while len(terms) > 1:
+        terms = [left + right for left, right in zip(terms[::2], terms[1::2], strict=True)]
+    total = Signal(signed(12), name=f"{name}_tree", reset_less=True)
+    m.d.sync += total.eq(terms[0])
+    return delayed(m, Const(1), total, dots.latency - 1, f"{name}_sum")

@@ -1,0 +1,57 @@
+"""The dequantisation lane of a core: sums of any length, a minimum that may be zero."""
+
+from amaranth import *
+
+from mixflight.arch.array_pipeline import EXACT_FP32_INTEGER_BITS
+from mixflight.rtl.accumulating_lane import AccumulatingLane
+from mixflight.rtl.delay import delayed
+from mixflight.rtl.fp32 import SIGNIFICAND
+from mixflight.rtl.scaled_product import scaled_product
+
+
+class CoreLane(AccumulatingLane):
+    """``acc = f32(acc + f32(f32(d s_a) f32(I)))``, then ``acc = f32(acc + f32(f32(m s_a) f32(R)))``.
+
+    As :class:`~mixflight.rtl.dequant_lane.DequantLane` with FP16 minima, but ``sum`` may have more than 24 bits: it is
+    I rounded to 24 significant ones, which :func:`rounded_integer` does in a step before. Without a minimum m is +0,
+    which changes no bit: an accumulator is never -0. ``row_sum`` R has at most 24 bits.
+    """
+
+    def __init__(self, *, elements: int, sum_bits: int, row_bits: int):
+        if row_bits > EXACT_FP32_INTEGER_BITS + 1:
+            raise AssertionError(f"row sums of {row_bits} bits are not exact in FP32")
+        self.sum_bits, self.row_bits = sum_bits, row_bits
+        super().__init__(elements=elements, zero="f16-min", operands={
+            "scale_a": 16, "scale": 16, "minimum": 16, "sum": signed(sum_bits), "row_sum": signed(row_bits)})
+
+    def products(self, m):
+        """Of the sum, then of the row's sum."""
+        element = delayed(m, self.en, self.i, 1, "selected")
+        integer = delayed(m, self.en, element.sum, 1, "integer")
+        rows = delayed(m, self.en, element.row_sum, 1, "row_sum")
+        return [
+            scaled_product(m, self.en, element.scale, element.scale_a, integer, magnitude_bits=self.sum_bits - 1,
+                           name="main"),
+            scaled_product(m, self.en, element.minimum, element.scale_a, rows, magnitude_bits=self.row_bits - 1,
+                           name="minimum"),
+        ]
+
+
+def rounded_integer(m: Module, value, name: str):
+    """f32(value) as an integer of the same width: bits below the 24 significant ones rounded, RNE. Combinational.
+
+    A magnitude that rounds up to the width's own power of two would not fit: callers have a bit to spare.
+    """
+    magnitude = Signal(len(value), name=f"{name}_magnitude")
+    m.d.comb += magnitude.eq(Mux(value[-1], -value, value))
+    result = Signal(len(value), name=f"{name}_rounded")
+    m.d.comb += result.eq(magnitude)
+    for shift in range(1, len(value) - SIGNIFICAND):
+        kept = Signal(len(value) - shift, name=f"{name}_kept_{shift}")
+        up = magnitude[shift - 1] & (magnitude[shift] | (magnitude[:shift - 1].any() if shift > 1 else 0))
+        m.d.comb += kept.eq(magnitude[shift:] + up)
+        with m.If(magnitude[SIGNIFICAND + shift - 1:].any()):
+            m.d.comb += result.eq(kept << shift)
+    signed_result = Signal(signed(len(value)), name=f"{name}_signed")
+    m.d.comb += signed_result.eq(Mux(value[-1], -result, result))
+    return signed_result

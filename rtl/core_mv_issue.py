@@ -1,0 +1,232 @@
+"""The order in which a matrix engine takes a slab of weights: an address of every buffer, a cycle."""
+
+from amaranth import *
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
+
+from mixflight.arch.compact import K_BLOCK, LINE_BYTES, SLOTS, codes
+from mixflight.arch.errors import InputError
+from mixflight.rtl.core_ports import ACT_LINE, GLOBAL_LINE, SLOT_LAYOUTS, primitive
+
+BLOCKS_OF_LINE = LINE_BYTES // K_BLOCK
+OUT_WORDS = 16
+"""FP32 numbers of a line of the global buffer."""
+SCALE_PAD_BYTES = 32
+"""Scales of a step of columns are padded to whole bursts."""
+LOG2_BLOCK = ceil_log2(K_BLOCK)
+
+
+def event_layout(outputs: int) -> data.StructLayout:
+    """What goes with the last block of a group of one row and step of columns.
+
+    ``element`` numbers row and step within the tile, below ``outputs``; ``first`` of the tile's groups; ``emit``: the
+    last one, results leave; ``whole``: an integer sum over all slabs, ``stored``: it begins with what the slab before
+    left, ``store``: it is left for the next; ``half``: which half of a scale word counts, unless they
+    come in ``pair``s, whose second is a ``minimum`` or not for MV; ``transpose``: the scale is 2^-12.
+    """
+    return data.StructLayout({
+        "element": range(outputs), "first": 1, "emit": 1, "whole": 1, "stored": 1, "store": 1, "half": 1, "pair": 1,
+        "minimum": 1, "transpose": 1, "final": 1,
+    })  # fmt: skip
+
+
+PLACE = data.StructLayout({"line": GLOBAL_LINE, "next": GLOBAL_LINE, "left": 11, "keys": 1, "final": 1})
+"""Where the results of an emitting event go: the first line, the distance of those behind it, how many results."""
+
+
+class MvIssue(wiring.Component):
+    """Walks an MV: groups of K, in each the steps of columns, in each the rows, in each the blocks of 16, its passes.
+
+    With that order an FP32 accumulator is met again only after all steps and rows, so additions hide their latency.
+
+    ``issued``: in this cycle a block is read. With it: the word of the weight banks, the line of activations and
+    ``block`` in it, ``high`` (second pass), ``first`` and ``end`` of the group (``end`` comes with ``event``, the word
+    of the scale banks and, if results leave, ``place``). ``may_read``: the act buffer takes the read; ``may_emit``:
+    there is room for results. An MV takes ``blocks x rows x steps x passes`` cycles and one to be taken; more where the
+    same accumulator would be met within ``loop`` cycles, or where a group is shorter than ``serial``, the cycles in
+    which the lanes take its columns.
+    """
+
+    def __init__(self, *, columns: int, banks: int, outputs: int, weight_depth: int, scale_depth: int, passes: int,
+                 serial: int, loop: int):
+        lanes = columns // banks
+        if columns % OUT_WORDS or lanes % 4 or lanes > SCALE_PAD_BYTES // 2:
+            raise InputError(f"columns must be a multiple of {OUT_WORDS}, and 4, 8, 12 or 16 in a bank, not {columns} "
+                             f"in {banks} banks, in a matrix engine")
+        for name, depth in (("weight_depth", weight_depth), ("scale_depth", scale_depth)):
+            if depth % SLOTS:
+                raise InputError(f"{name} must be a multiple of {SLOTS} slots, not {depth}, in a matrix engine")
+        self.columns, self.outputs, self.passes = columns, outputs, passes
+        self.serial, self.loop = serial, loop
+        self.weight_depth, self.scale_depth = weight_depth, scale_depth
+        self.pad_units = SCALE_PAD_BYTES // (2 * lanes)
+        self.event_layout = event_layout(outputs)
+        super().__init__({
+            "instruction": In(stream.Signature(primitive("MV"))), "layouts": In(SLOT_LAYOUTS),
+            "may_read": In(1), "may_emit": In(1), "may_take": In(1),
+            "wants": Out(1), "issued": Out(1),
+            "weight_word": Out(range(weight_depth)), "act_line": Out(ACT_LINE), "scale_word": Out(range(scale_depth)),
+            "block": Out(range(BLOCKS_OF_LINE)), "high": Out(1), "narrow": Out(1), "first": Out(1), "end": Out(1),
+            "event": Out(self.event_layout), "place": Out(PLACE),
+        })
+
+    def elaborate(self, platform):
+        """Registers of the instruction, counters, addresses that only ever count."""
+        m = Module()
+        self._take(m)
+        self._state(m)
+        held = self._hazards(m)
+        m.d.comb += [
+            self.wants.eq(self.run & ~(self.end & (held | (self.event.emit & ~self.may_emit)))),
+            self.issued.eq(self.wants & self.may_read),
+        ]
+        with m.If(self.issued):
+            self._advance(m)
+        return m
+
+    def _take(self, m):
+        """The instruction, and what follows from it."""
+        given, layouts = self.instruction.p, codes("LD", "layout")
+        self.run = Signal()
+        self.mv = mv = Signal(primitive("MV"), reset_less=True)
+        self.keys, self.values = Signal(reset_less=True), Signal(reset_less=True)
+        self.steps, self.group_blocks = Signal(10, reset_less=True), Signal(12, reset_less=True)
+        self.groups, self.lines = Signal(12, reset_less=True), Signal(7, reset_less=True)
+        self.wide, self.pair = Signal(reset_less=True), Signal(reset_less=True)
+        self.stride = Signal(13, reset_less=True)
+        layout = Signal(2)
+        keys, pair, groups = Signal(), Signal(), Signal(12)
+        m.d.comb += [
+            layout.eq(layouts_of_slot(self.layouts, given.slot)),
+            keys.eq(layout == layouts["keys"]),
+            pair.eq(keys | (given.zero == codes("MV", "zero")["minimum"])),
+            groups.eq(Mux(given.group == 0, 1, given.k_blocks >> (given.group - LOG2_BLOCK)[:4])),
+            self.instruction.ready.eq(~self.run & self.may_take),
+        ]
+        units = Signal(13)
+        m.d.comb += units.eq(Mux(pair, groups << 1, groups))
+        padded = (units + self.pad_units - 1) & ~Const(self.pad_units - 1, 13)
+        with m.If(self.instruction.valid & self.instruction.ready):
+            m.d.sync += [
+                self.run.eq(1), mv.eq(given), self.keys.eq(keys), self.values.eq(layout == layouts["values"]),
+                self.steps.eq((given.columns + self.columns - 1) >> ceil_log2(self.columns)),
+                self.lines.eq((given.columns + OUT_WORDS - 1) >> ceil_log2(OUT_WORDS)),
+                self.group_blocks.eq(Mux(given.group == 0, given.k_blocks, 1 << (given.group - LOG2_BLOCK)[:4])),
+                self.groups.eq(groups), self.pair.eq(pair), self.wide.eq(given.weight_bits > 4),
+                self.stride.eq(Mux(keys, 2, padded)),
+            ]
+            self._begin(m, given)
+
+    def _begin(self, m, given):
+        """Counters of a new instruction."""
+        sizes = {"b": 12, "r": 8, "s": 10, "g": 12}
+        self.b, self.r, self.s, self.g = (Signal(bits, name=name) for name, bits in sizes.items())
+        self.second = Signal()
+        self.element = Signal(range(self.outputs))
+        weight, scale = range(self.weight_depth), range(2 * self.scale_depth)
+        self.word, self.step_word, self.group_word = (
+            Signal(weight, name=name, reset_less=True) for name in ("word", "step_word", "group_word"))
+        self.k, self.group_k = Signal(2), Signal(2)
+        self.line, self.group_line = Signal(ACT_LINE, reset_less=True), Signal(ACT_LINE, reset_less=True)
+        self.unit, self.group_unit = Signal(scale, reset_less=True), Signal(scale, reset_less=True)
+        self.out, self.step_out = Signal(GLOBAL_LINE, reset_less=True), Signal(GLOBAL_LINE, reset_less=True)
+        self.left = Signal(11, reset_less=True)
+        weight_slot = given.slot * (self.weight_depth // SLOTS)
+        scale_slot = given.slot * (2 * self.scale_depth // SLOTS)
+        m.d.sync += [signal.eq(0) for signal in (self.b, self.r, self.s, self.g, self.second, self.element, self.k,
+                                                 self.group_k)]
+        m.d.sync += [signal.eq(weight_slot) for signal in (self.word, self.step_word, self.group_word)]
+        m.d.sync += [signal.eq(scale_slot) for signal in (self.unit, self.group_unit)]
+        m.d.sync += [signal.eq(given.in_line) for signal in (self.line, self.group_line)]
+        m.d.sync += [signal.eq(given.out_line) for signal in (self.out, self.step_out)]
+        m.d.sync += self.left.eq(given.columns)
+
+    def _state(self, m):
+        """What is read now, and what goes with it."""
+        mv, event, place = self.mv, self.event, self.place
+        self.last_pass = ~self.wide | self.second if self.passes == 2 else Const(1)
+        self.last_b, self.last_r = self.b == self.group_blocks - 1, self.r == mv.rows - 1
+        self.last_s, self.last_g = self.s == self.steps - 1, self.g == self.groups - 1
+        whole = mv.group == 0
+        final = self.last_r & self.last_s & self.last_g
+        m.d.comb += [
+            self.weight_word.eq(self.word), self.act_line.eq(self.line + self.r), self.block.eq(self.k),
+            self.scale_word.eq(self.unit >> 1),
+            self.high.eq(self.second), self.narrow.eq(~self.wide), self.first.eq((self.b == 0) & ~self.second),
+            self.end.eq(self.last_b & self.last_pass),
+            event.element.eq(self.element), event.first.eq((self.g == 0) & (~mv.accumulate | whole)),
+            event.emit.eq(mv.last & self.last_g), event.whole.eq(whole), event.stored.eq(whole & mv.accumulate),
+            event.store.eq(whole & ~mv.last), event.half.eq(self.unit[0]), event.pair.eq(self.pair),
+            event.minimum.eq(mv.zero == codes("MV", "zero")["minimum"]), event.transpose.eq(mv.transpose),
+            event.final.eq(final),
+            place.line.eq(self.out), place.next.eq(Mux(mv.transpose, 1, mv.rows)), place.left.eq(self.left),
+            place.keys.eq(self.keys), place.final.eq(final),
+        ]
+
+    def _hazards(self, m):
+        """Whether the group that ends now would come too soon: after any other, or after one of the same output."""
+        ended = self.issued & self.end
+        cool = Signal(range(max(2, self.serial)))
+        held = cool != 0
+        if self.serial > 1:
+            m.d.sync += cool.eq(Mux(ended, self.serial - 1, Mux(cool == 0, 0, cool - 1)))
+        valid, element = ended, self.element
+        for age in range(1, self.loop):
+            later_valid, later = Signal(name=f"ended_{age}"), Signal.like(self.element, name=f"element_{age}")
+            m.d.sync += [later_valid.eq(valid), later.eq(element)]
+            held = held | (later_valid & (later == self.element))
+            valid, element = later_valid, later
+        return held
+
+    def _advance(self, m):
+        """The next block's addresses."""
+        mv = self.mv
+        next_k = Signal(2)
+        next_line = Signal(ACT_LINE)
+        line_ends = self.k == BLOCKS_OF_LINE - 1
+        m.d.comb += [next_k.eq(self.k + 1), next_line.eq(Mux(line_ends, self.line + mv.rows, self.line))]
+        inc_block, inc_step = Mux(self.values, self.steps, 1), Mux(self.values, 1, mv.k_blocks)
+        with m.If(~self.last_pass):
+            m.d.sync += self.second.eq(1)
+        with m.Else():
+            m.d.sync += self.second.eq(0)
+            with m.If(~self.last_b):
+                m.d.sync += [self.b.eq(self.b + 1), self.word.eq(self.word + inc_block), self.k.eq(next_k),
+                             self.line.eq(next_line)]
+            with m.Else():
+                m.d.sync += [self.b.eq(0), self.element.eq(self.element + 1)]
+                with m.If(~self.last_r):
+                    m.d.sync += [
+                        self.r.eq(self.r + 1), self.word.eq(self.step_word), self.k.eq(self.group_k),
+                        self.line.eq(self.group_line), self.out.eq(self.out + Mux(mv.transpose, self.lines, 1)),
+                    ]
+                with m.Else():
+                    self._next_step(m, inc_step, next_k, next_line)
+
+    def _next_step(self, m, inc_step, next_k, next_line):
+        """Behind the last row of a step of columns: the next step, or the next group."""
+        mv, lines = self.mv, self.columns // OUT_WORDS
+        further = Mux(mv.transpose, lines, mv.rows * lines)
+        m.d.sync += self.r.eq(0)
+        with m.If(~self.last_s):
+            m.d.sync += [
+                self.s.eq(self.s + 1), self.step_word.eq(self.step_word + inc_step),
+                self.word.eq(self.step_word + inc_step), self.k.eq(self.group_k), self.line.eq(self.group_line),
+                self.unit.eq(self.unit + self.stride), self.left.eq(self.left - self.columns),
+                self.step_out.eq(self.step_out + further), self.out.eq(self.step_out + further),
+            ]
+        with m.Else():
+            group_word, group_unit = self.group_word + self.group_blocks, self.group_unit + 1 + self.pair
+            m.d.sync += [
+                self.s.eq(0), self.g.eq(self.g + 1), self.element.eq(0), self.run.eq(~self.last_g),
+                self.group_word.eq(group_word), self.step_word.eq(group_word), self.word.eq(group_word),
+                self.group_unit.eq(group_unit), self.unit.eq(group_unit),
+                self.k.eq(next_k), self.group_k.eq(next_k), self.line.eq(next_line), self.group_line.eq(next_line),
+                self.left.eq(mv.columns), self.out.eq(mv.out_line), self.step_out.eq(mv.out_line),
+            ]
+
+
+def layouts_of_slot(layouts, slot):
+    """The layout of ``slot``."""
+    return layouts.as_value().word_select(slot, 2)

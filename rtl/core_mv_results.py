@@ -1,0 +1,171 @@
+"""Behind the products of a matrix engine: sums of groups, their dequantisation, and lines of results."""
+
+from amaranth import *
+from amaranth.lib import data, memory, wiring
+from amaranth.lib.wiring import In, Out
+
+from mixflight.arch.array_pipeline import lane_latency, loop_latency
+from mixflight.rtl.core_lane import CoreLane, rounded_integer
+from mixflight.rtl.delay import delayed
+
+SUM_BITS = 30
+"""Sums of up to 2^14 products of two INT8 codes, and a bit to round into."""
+ROW_BITS = 22
+"""Sums of up to 2^14 codes."""
+HOLD_STAGES = ROUND_STAGES = GATHER_STAGES = 1
+"""Registers of an event, of a column's rounded sum, of the results of an event."""
+TWO_TO_MINUS_12 = 0x0C00
+"""In FP16: what the lifted scales of values are lowered by."""
+
+
+class GroupSums(wiring.Component):
+    """Adds the dot products of a group's blocks: ``term`` a step (16 times with ``high``), ``row`` of its codes.
+
+    With ``end`` the sums of the group are in ``sum`` and ``row_sum`` in the next cycle, and only then.
+    """
+
+    def __init__(self, *, columns: int, term_bits: int):
+        self.columns = columns
+        super().__init__({
+            "valid": In(1), "first": In(1), "high": In(1),
+            "term": In(data.ArrayLayout(signed(term_bits), columns)), "row": In(signed(12)),
+            "sum": Out(data.ArrayLayout(signed(SUM_BITS), columns)), "row_sum": Out(signed(ROW_BITS)),
+        })
+
+    def elaborate(self, platform):
+        """An accumulator a column and one of the row."""
+        m = Module()
+        for number, (term, total) in enumerate(zip(self.term, self.sum, strict=True)):
+            kept = Signal(signed(SUM_BITS), name=f"sum_{number}", reset_less=True)
+            m.d.comb += total.eq(kept)
+            with m.If(self.valid):
+                m.d.sync += kept.eq(Mux(self.first, 0, kept) + Mux(self.high, term << 4, term))
+        row = Signal(signed(ROW_BITS), reset_less=True)
+        m.d.comb += self.row_sum.eq(row)
+        with m.If(self.valid & ~self.high):
+            m.d.sync += row.eq(Mux(self.first, 0, row) + self.row)
+        return m
+
+
+class StoredSums(wiring.Component):
+    """Integer sums that go on over the slabs of K: what element ``address`` held is in ``kept`` a cycle later."""
+
+    def __init__(self, *, columns: int, outputs: int):
+        self.layout = data.ArrayLayout(signed(SUM_BITS), columns)
+        self.outputs = outputs
+        super().__init__({
+            "read": In(1), "address": In(range(outputs)), "kept": Out(self.layout),
+            "write": In(1), "write_address": In(range(outputs)), "sums": In(self.layout),
+        })
+
+    def elaborate(self, platform):
+        """A block memory."""
+        m = Module()
+        m.submodules.memory = store = memory.Memory(shape=self.layout, depth=self.outputs, init=[])
+        read, write = store.read_port(), store.write_port()
+        m.d.comb += [read.en.eq(self.read), read.addr.eq(self.address), self.kept.eq(read.data),
+                     write.en.eq(self.write), write.addr.eq(self.write_address), write.data.eq(self.sums)]
+        return m
+
+
+class Lanes(wiring.Component):
+    """Takes the group sums of all columns at once (``event``), serves them ``serial`` = columns / lanes cycles long.
+
+    ``emitted``: ``result`` has the results of all columns of one event; a fixed time after the event, in order.
+    """
+
+    def __init__(self, *, columns: int, lanes: int, outputs: int):
+        self.columns, self.lanes, self.outputs = columns, lanes, outputs
+        self.serial = columns // lanes
+        self.loop_latency = loop_latency("f16-min")
+        halves = data.ArrayLayout(16, columns)
+        super().__init__({
+            "event": In(1), "element": In(range(outputs)), "first": In(1), "emit": In(1),
+            "sum": In(data.ArrayLayout(signed(SUM_BITS), columns)), "row_sum": In(signed(ROW_BITS)),
+            "scale": In(halves), "minimum": In(halves), "scale_a": In(16),
+            "emitted": Out(1), "result": Out(data.ArrayLayout(32, columns)),
+        })
+
+    @property
+    def latency(self) -> int:
+        """Cycles from the event to ``emitted``."""
+        return HOLD_STAGES + ROUND_STAGES + self.serial - 1 + lane_latency("f16-min") + GATHER_STAGES
+
+    def elaborate(self, platform):
+        """What is held of an event, a column of each lane a cycle, the results gathered again."""
+        m = Module()
+        held = {name: Signal.like(getattr(self, name).as_value() if hasattr(getattr(self, name), "as_value")
+                                  else getattr(self, name), name=f"held_{name}", reset_less=True)
+                for name in ("element", "first", "emit", "sum", "row_sum", "scale", "minimum", "scale_a")}
+        busy, turn = Signal(), Signal(range(max(2, self.serial)))
+        with m.If(self.event):
+            m.d.sync += [signal.eq(getattr(self, name)) for name, signal in held.items()]
+            m.d.sync += [busy.eq(1), turn.eq(0)]
+        with m.Elif(busy):
+            m.d.sync += [turn.eq(turn + 1), busy.eq(turn != self.serial - 1)]
+        lanes = [CoreLane(elements=self.outputs * self.serial, sum_bits=SUM_BITS, row_bits=ROW_BITS)
+                 for _ in range(self.lanes)]
+        for number, lane in enumerate(lanes):
+            m.submodules[f"lane_{number}"] = lane
+            self._feed(m, number, lane, held, busy, turn)
+        self._gather(m, lanes)
+        return m
+
+    def _feed(self, m, number, lane, held, busy, turn):
+        """This lane's column of the turn, its sum rounded on the way."""
+        def chosen(name, width):
+            part = held[name][number * self.serial * width:(number + 1) * self.serial * width]
+            return part.word_select(turn, width) if self.serial > 1 else part
+        total = Signal(signed(SUM_BITS), name=f"chosen_{number}")
+        m.d.comb += total.eq(chosen("sum", SUM_BITS))
+        given = Signal(lane.i.shape(), name=f"given_{number}")
+        m.d.comb += [
+            given.valid.eq(busy), given.first.eq(held["first"]), given.last.eq(held["emit"]),
+            given.element.eq(held["element"] * self.serial + (turn if self.serial > 1 else 0)),
+            given.scale_a.eq(held["scale_a"]), given.scale.eq(chosen("scale", 16)),
+            given.minimum.eq(chosen("minimum", 16)), given.row_sum.eq(held["row_sum"]),
+            given.sum.eq(rounded_integer(m, total, f"integer_{number}")),
+        ]
+        m.d.comb += [lane.en.eq(1), lane.out.ready.eq(1),
+                     lane.i.eq(delayed(m, Const(1), given, ROUND_STAGES, f"taken_{number}", reset=True))]
+
+    def _gather(self, m, lanes):
+        """Every lane offers a result in the same cycle; the last of an event completes it."""
+        valid = lanes[0].out.valid
+        turn = Signal(range(max(2, self.serial)))
+        complete = Signal()
+        with m.If(valid):
+            m.d.sync += turn.eq(Mux(turn == self.serial - 1, 0, turn + 1))
+            for number, lane in enumerate(lanes):
+                for at in range(self.serial):
+                    with m.If(turn == at):
+                        m.d.sync += self.result[number * self.serial + at].eq(lane.out.payload)
+        m.d.sync += complete.eq(valid & (turn == self.serial - 1))
+        m.d.comb += self.emitted.eq(complete)
+
+
+def column_scales(m: Module, word, event, lanes: int):
+    """(Scale, minimum) of every column from a word of every bank, as ``event`` says; transposed, 2^-12 and none."""
+    scales, minima = [], []
+    for number, bank in enumerate(word):
+        for lane in range(lanes):
+            both = bank[32 * lane:32 * lane + 32]
+            alone = Mux(event.half, bank[16 * (lanes + lane):][:16], bank[16 * lane:][:16])
+            scale = Signal(16, name=f"scale_{number}_{lane}")
+            m.d.comb += scale.eq(Mux(event.transpose, TWO_TO_MINUS_12, Mux(event.pair, both[:16], alone)))
+            scales.append(scale)
+            minima.append(Mux(event.minimum, both[16:], 0))
+    return Cat(scales), Cat(minima)
+
+
+def token_order(columns: int, banks: int) -> list[int]:
+    """Column whose result is the i-th of a step of keys: token l banks + c is column c lanes + l."""
+    lanes = columns // banks
+    return [c * lanes + lane for lane in range(lanes) for c in range(banks)]
+
+
+def words_mask(m: Module, left, line: int, words: int, name: str):
+    """Which words of line ``line`` of a step exist where ``left`` results do."""
+    mask = Signal(words, name=name)
+    m.d.comb += mask.eq(Cat((left > line * words + i) for i in range(words)))
+    return mask
