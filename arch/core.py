@@ -10,6 +10,7 @@ from typing import Literal
 import msgspec
 
 from mixflight.arch.array import Array
+from mixflight.arch.compact import LINE_BYTES, SLOTS
 from mixflight.arch.dram_standard import DramStandard, dram_standard_named
 from mixflight.arch.errors import InputError
 
@@ -180,6 +181,14 @@ class CoreBuffers(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         items = (getattr(self, name) for name in self.__struct_fields__)
         return sum(-(-item.bytes // BRAM36_BYTES) for item in items if item.kind == "bram")
 
+    @property
+    def slot_bytes(self) -> dict[str, int]:
+        """Bytes of a slot, a quarter in whole lines, of each buffer by the name that LD has for it."""
+        sizes = {
+            "weight": self.weight, "scale": self.scale, "index": self.index, "act": self.act, "global": self.vector,
+        }  # fmt: skip
+        return {name: item.bytes // SLOTS // LINE_BYTES * LINE_BYTES for name, item in sizes.items()}
+
 
 class CoreSfu(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The special-function unit: ``elements_per_cycle`` a pass, ``latency_cycles`` from first in to first out.
@@ -349,6 +358,11 @@ class CoreMachine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     def mm_columns(self) -> int:
         """Most columns (output channels) of an MM instruction."""
         return self.mpe.mm_columns if isinstance(self.mpe, Chains) else self.mpe.cols
+
+    @property
+    def column_step(self) -> int:
+        """Columns that advance together on a vector."""
+        return self.mpe.column_step if isinstance(self.mpe, Chains) else self.mpe.cols
 
     @property
     def mv_columns(self) -> int:

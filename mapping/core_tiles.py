@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import msgspec
 
-from mixflight.arch.compact import K_BLOCK, LINE_BYTES, SLOTS
-from mixflight.arch.core import Chains, CoreMachine
+from mixflight.arch.compact import K_BLOCK, LINE_BYTES
+from mixflight.arch.core import CoreMachine
 from mixflight.arch.errors import InputError
 from mixflight.arch.formats import Format
 from mixflight.mapping.core_network import Linear
@@ -31,15 +31,12 @@ def round_up(a: int, b: int) -> int:
 
 def column_step(machine: CoreMachine) -> int:
     """Columns that advance together on a vector."""
-    return machine.mpe.column_step if isinstance(machine.mpe, Chains) else machine.mpe.cols
+    return machine.column_step
 
 
 def slot_bytes(machine: CoreMachine) -> dict[str, int]:
     """Bytes of a slot of each buffer."""
-    buffers = machine.buffers
-    sizes = {"weight": buffers.weight, "scale": buffers.scale, "index": buffers.index, "act": buffers.act,
-             "global": buffers.vector}  # fmt: skip
-    return {name: item.bytes // SLOTS // LINE_BYTES * LINE_BYTES for name, item in sizes.items()}
+    return machine.buffers.slot_bytes
 
 
 def index_bits(keep_n: int, coding: str) -> float:
