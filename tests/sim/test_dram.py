@@ -322,7 +322,7 @@ def test_kernel_is_its_python(monkeypatch):
 @pytest.mark.parametrize("name", dram_standards())
 def test_a_standard_says_what_its_peak_is(name):
     standard = dram_standard_named(name)
-    assert {"hbm2": 460.8, "ddr4-2400": 19.2, "hbm2e-3200": 819.2}[name] == pytest.approx(
+    assert {"hbm2": 460.8, "ddr4-2400": 19.2, "ddr4-3200": 25.6, "hbm2e-3200": 819.2}[name] == pytest.approx(
         standard.peak_gb_s * standard.channels
     )
     assert stream(standard, bytes=1 << 20, request_bytes=4096, outstanding=32).gb_s < standard.peak_gb_s
