@@ -1,7 +1,8 @@
 """What a program does, counted by operator: actions of each component, for prices.
 
-Every bit that moves on or off chip passes the memory path and is written to, or read from, its buffer; weights are
-widened to a byte on the way in. The matrix engine reads a weight once an instruction, an activation once for each step
+Every bit that moves on or off chip passes the memory path and is written to, or read from, its buffer; weights, keys
+and values are widened to a byte on the way in, into the weight buffer for MV and the act buffer for MM, whose other
+operand MISC writes as codes. The matrix engine reads a weight once an instruction, an activation once for each step
 of columns (MV) or rows (MM), scales and indices as stored; it reads and writes an FP32 accumulator a group sum and
 writes FP32 results. Vectors are read ``inputs`` times plus once for each further pass, and written ``outputs`` times
 (``mapping.vector.WORK``).
@@ -81,7 +82,7 @@ def _moved(kind: str, table: Mapping[str, Ints]) -> Counts:
     for index, memory in enumerate(MEMORIES):
         found[memory, action] = bits * (table["memory"] == index)
     for index, buffer in enumerate(BUFFERS):
-        if buffer != "weight" or kind == "ST":  # weights are counted as they are widened
+        if buffer not in ("weight", "act") or kind == "ST":  # loaded there are only codes, counted as they are widened
             name = "write_bit" if kind == "LD" else "read_bit"
             found[f"sram.{buffer}", name] = bits * (table[side] == index)
     return found
@@ -128,12 +129,12 @@ def _misc(table: Mapping[str, Ints]) -> Counts:
         for field in ("multiplies", "adds", "table_reads", "inputs", "outputs")
     }
     elements = misc_steps(table, 1).astype(np.float64)
-    codes = (table["target"] == BUFFERS.index("act")) * elements
     return {
         ("sfu", "fp32_mul"): elements * work["multiplies"],
         ("sfu", "fp32_add"): elements * work["adds"],
         ("sfu", "table_read"): elements * work["table_reads"],
         ("sram.global", "read_bit"): elements * _FP32 * (work["inputs"] + table["passes"] - 1),
         ("sram.global", "write_bit"): elements * _FP32 * work["outputs"],
-        ("sram.act", "write_bit"): 8.0 * codes,
-    }
+        **{(f"sram.{name}", "write_bit"): 8.0 * (table["target"] == BUFFERS.index(name)) * elements
+           for name in ("act", "weight")},
+    }  # fmt: skip
