@@ -352,7 +352,7 @@ class CoreMachine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     @property
     def mm_rows(self) -> int:
         """Most rows (tokens) of an MM instruction."""
-        return self.mpe.mm_rows if isinstance(self.mpe, Chains) else self.mpe.rows
+        return self.mpe.mm_rows if isinstance(self.mpe, Chains) else self.mpe.tile(1)[0]
 
     @property
     def mm_columns(self) -> int:

@@ -14,7 +14,8 @@ MV    chains: ceil(columns / column step) ceil(k keep / (16 chain)) ceil(rows / 
 MM    chains: ceil(rows / row step) ceil(columns / chains of a unit) ceil(k keep / (16 chain)) cycles, lanes, widening
       and latency as MV.
 MM, MV on an array: tiles x groups x (the period of a group, ``mixflight.sim.array_timing``); latency is the array's
-      skew R + C - 2 and its drain. N:M weights are multiplied as dense ones.
+      skew R + C - 2 and its drain. If its weights stay: the periods of each tile's tokens, and the ends of a run
+      (``mixflight.sim.stationary_timing``). N:M weights are multiplied as dense ones.
 MISC  passes x vectors x ceil(elements / width); a later pass of the first vector waits for the one before, so
       (passes - 1) latencies more; causal vectors are as long as their past. Latency: the pipeline's.
 SYS   exchange: bytes received over the link, and its latency; barrier and done: ``barrier_cycles``; both after the last
@@ -40,6 +41,7 @@ from mixflight.sim.array_timing import drain
 from mixflight.sim.core.distinct import distinct
 from mixflight.sim.core.memory import ChannelTiming
 from mixflight.sim.core.row import ROW, SHARED_DDR, TICKS, channel_use, pairs_of, place_rows, rows_of
+from mixflight.sim.stationary_timing import stationary_ends, stationary_period
 
 Floats = NDArray[np.float64]
 
@@ -215,6 +217,8 @@ class Units:
 
     def _array(self, engine: Array, table: Mapping[str, Ints]) -> tuple[Floats, Floats]:
         shape = {"rows": engine.rows, "cols": engine.cols, "lanes": engine.lanes}
+        if engine.tokens is not None:
+            return self._stationary(engine, table)
         rows, columns = table["rows"], table["columns"]
         tiles = np.full(len(rows), np.iinfo(np.int64).max)
         split = 1
@@ -228,6 +232,24 @@ class Units:
         tail = np.array([drain(**shape, zero=zero) for zero in ZEROS])[table["zero"]]
         busy = tiles * -(-table["k"] // group) * np.maximum(steps, gap)
         return busy.astype(np.float64), (engine.rows + engine.cols - 2 + tail).astype(np.float64)
+
+    def _stationary(self, engine: Array, table: Mapping[str, Ints]) -> tuple[Floats, Floats]:
+        """A weight-stationary array: groups of each tile's tokens at their periods, and what a run takes beyond."""
+        busy, latency = np.zeros(len(table["rows"])), np.zeros(len(table["rows"]))
+        names = ("rows", "columns", "k", "group", "weight_bits", "zero")
+        rows_of = zip(*(table[name].tolist() for name in names), strict=True)
+        for at, (rows, columns, k, group, bits, zero) in enumerate(rows_of):
+            given = {
+                "rows": engine.rows, "cols": engine.cols, "lanes": engine.lanes, "group": group or max(k, 1),
+                "passes": -(-bits // engine.element.weight_bits), "zero": ZEROS[zero],
+            }  # fmt: skip
+            most = engine.tokens or 1
+            full, rest = divmod(max(rows, 1), most)
+            periods = full * stationary_period(**given, tokens=most) if full else 0
+            periods += stationary_period(**given, tokens=rest) if rest else 0
+            busy[at] = -(-columns // engine.cols) * -(-k // given["group"]) * periods
+            latency[at] = stationary_ends(**given, tokens=min(most, max(rows, 1)))
+        return busy, latency
 
     def _misc(self, table: Mapping[str, Ints]) -> dict[str, Ints]:
         sfu = self.machine.sfu

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from mixflight.arch.accelerator import core_machines
+from mixflight.arch.array import Array
 from mixflight.arch.errors import InputError
 from mixflight.arch.isa import CLASS_INDEX, CLASSES, token_mask
 from mixflight.mapping.core_program import BUFFERS, COLUMNS, OPERATIONS, SYS_OPERATIONS, Piece, Pieces
@@ -12,6 +13,7 @@ from mixflight.sim.core.execution import compile_streams, execute
 from mixflight.sim.core.memory import ChannelTiming, refresh_factor
 from mixflight.sim.core.units import LIMITS, Units
 from mixflight.sim.dram import stream_time
+from mixflight.sim.stationary_timing import stationary_cycles
 
 U280 = core_machines()["flightllm-u280"]
 ONE = msgspec.structs.replace(U280, cores=1)
@@ -119,6 +121,25 @@ def test_an_array_in_a_core_takes_what_the_arrays_formula_says():
     wide = run(program(piece(mv(columns=256, k=1024))), units=units)
     narrow = run(program(piece(mv(columns=64, k=1024))), units=units)
     assert wide.total == narrow.total  # a split array has 4 x 64 columns for a row
+
+
+STATIONARY = msgspec.structs.replace(
+    core_machines()["mixpe-core"],
+    array=Array(dataflow="weight-stationary", pe="shift-add-4x8", rows=32, cols=64, lanes=64, tokens=48),
+)
+
+
+@pytest.mark.parametrize(("rows", "tiles"), [(48, 1), (5, 1), (96, 2)])
+def test_an_array_whose_weights_stay_takes_what_its_own_formula_says(rows, tiles):
+    """Up to 48 tokens pass each weight tile; a group of 128 codes is four tiles of 32 rows."""
+    units = Units(STATIONARY)
+    assert STATIONARY.mm_rows == 48
+    done = run(program(piece(mv(columns=64, k=1024, kind="MM", rows=rows, zero=2))), units=units)
+    shape = {"rows": 32, "cols": 64, "lanes": 64, "tokens": min(rows, 48), "k": 1024, "group": 128, "passes": 1}
+    assert done.total - DISPATCH == stationary_cycles(**shape, tiles=tiles, zero="f16-min")
+    wide = run(program(piece(mv(columns=256, k=1024, kind="MM", rows=48))), units=units)
+    narrow = run(program(piece(mv(columns=64, k=1024, kind="MM", rows=48))), units=units)
+    assert wide.total - narrow.total == 3 * 8 * 4 * 48  # groups, tiles of a group, tokens
 
 
 def test_loads_overlap_products():

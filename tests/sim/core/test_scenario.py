@@ -1,5 +1,6 @@
 """Compiled passes of a small model on FlightLLM cores."""
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -94,8 +95,12 @@ def test_passes_add_up():
     assert both.busy == pytest.approx(one.busy)
 
 
-def test_an_array_in_a_core_runs_a_pass():
+@pytest.mark.parametrize("tokens", [None, 32])
+def test_an_array_in_a_core_runs_a_pass(tokens):
     machine = core_machines()["mixpe-core"]
+    if tokens:
+        changed = {"dataflow": "weight-stationary", "tokens": tokens, "split": 1}
+        machine = msgspec.structs.replace(machine, array=msgspec.structs.replace(machine.array, **changed))
     found = simulate_cores(machine, MODEL, recipe_named("w4a8g32"), "w4a8g32", 16, 2)
     assert found.decode.time_ms > 0
     assert found.prefill.macs / found.prefill.time_ms * 1e3 < machine.peak_macs_per_s
