@@ -1,0 +1,119 @@
+"""Random programs are what they say: valid, free of races, with tokens that are needed; the executor's bytes behind."""
+
+import json
+
+import numpy as np
+import pytest
+
+from mixflight.arch.accelerator import accelerator_named
+from mixflight.arch.compact import read_program
+from mixflight.arch.errors import InputError
+from mixflight.mapping.core_assembler import Register
+from mixflight.mapping.core_primitives import primitives
+from mixflight.mapping.core_sequencer import Sequencer
+from mixflight.mapping.core_tiles import slot_bytes
+from mixflight.sim.core_values.execute import execute
+from mixflight.sim.core_values.order import races
+from mixflight.sim.core_values.random_program import FAMILIES, HEAD, random_program
+from mixflight.sim.core_values.state import new_state, shape_of
+from mixflight.sim.core_values.vectors import OPERATIONS
+
+MACHINE = accelerator_named("flightllm-mini")
+
+
+def queued(made, machine=MACHINE):
+    """The instructions as the sequencer unrolls them from the text."""
+    count = len(made.text)
+    sequencer = Sequencer(
+        made.text, np.zeros(count, np.int64), np.zeros(0, np.int64), slot_bytes(machine), machine.hbm.channels_per_core
+    )
+    return primitives(sequencer, {Register(number).name: value for number, value in made.registers.items() if number})
+
+
+def same(one, other):
+    parts = ("vector", "act", "act_scales", "weight", "scale")
+    return all(np.array_equal(getattr(one, name).view(np.uint8), getattr(other, name).view(np.uint8)) for name in parts) and all(
+        np.array_equal(a, b) for a, b in zip(one.hbm, other.hbm, strict=True)
+    )
+
+
+@pytest.mark.parametrize("machine", ["flightllm-mini", "mixpe-mini"])
+@pytest.mark.parametrize("seed", range(5))
+def test_the_text_does_what_the_generator_recorded(machine, seed):
+    machine = accelerator_named(machine)
+    made = random_program(machine, seed)
+    unrolled = queued(made, machine)
+    assert [item._replace(number=0) for item in unrolled] == [item._replace(number=0) for item in made.instructions]
+    state = new_state(shape_of(machine), made.constants, [part.copy() for part in made.hbm], made.ddr)
+    execute(state, unrolled)
+    assert same(state, made.after)
+    assert races(unrolled, shape_of(machine), HEAD) == []
+
+
+@pytest.mark.parametrize("family", FAMILIES[:-1])
+def test_each_family_alone(family):
+    made = random_program(MACHINE, 5, count=30, families=[family])
+    computing = [item for item in made.instructions if not item.empty]
+    kinds = {item.kind for item in computing}
+    assert {"linear": "MV", "keys": "MV", "values": "MV", "transfer": "ST"}.get(family, "MISC") in kinds
+    assert races(made.instructions, shape_of(MACHINE), HEAD) == []
+
+
+def test_together_they_are_everything_a_decode_step_uses():
+    seen = set()
+    for seed in range(12):
+        for item in random_program(MACHINE, seed, count=80).instructions:
+            fields = item.fields
+            if item.empty:
+                continue
+            if item.kind == "MISC":
+                seen.add(OPERATIONS[fields["operation"]])
+            elif item.kind == "MV":
+                seen |= {("accumulate", fields["accumulate"]), ("last", fields["last"]), ("zero", fields["zero"]),
+                         ("transpose", fields["transpose"]), ("grouped", fields["group"] > 0)}  # fmt: skip
+            elif item.kind in ("LD", "ST"):
+                seen |= {(item.kind, "wide", fields["wide"]), (item.kind, "buffer", fields["buffer"])}
+            else:
+                seen.add(("SYS", fields["operation"]))
+    assert seen >= {"embed", "norm", "rope", "quantise", "kv_append", "softmax", "residual", "bias",
+                    "activation:silu:gated", "probability_quantise"}  # fmt: skip
+    assert seen >= {(name, value) for name in ("accumulate", "last", "transpose", "grouped") for value in (0, 1)}
+    assert seen >= {("zero", 0), ("zero", 2), ("LD", "wide", 0), ("LD", "wide", 1), ("ST", "wide", 0), ("ST", "wide", 1)}
+    assert seen >= {("ST", "buffer", 3), ("ST", "buffer", 4), ("SYS", 0), ("SYS", 2)}
+
+
+def test_most_tokens_are_needed():
+    made = random_program(MACHINE, 3, count=60)
+    needed = total = 0
+    for at, item in enumerate(made.instructions):
+        for other in item.wait:
+            if item.empty:
+                continue
+            damaged = list(made.instructions)
+            number = sum(other in before.wait for before in damaged[:at] if before.kind == item.kind)
+            givers = [place for place, giver in enumerate(damaged) if giver.kind == other and item.kind in giver.release]
+            giver = givers[number]
+            damaged[at] = item._replace(wait=tuple(name for name in item.wait if name != other))
+            kept = tuple(name for name in damaged[giver].release if name != item.kind)
+            damaged[giver] = damaged[giver]._replace(release=kept)
+            total += 1
+            needed += bool(races(damaged, shape_of(MACHINE), HEAD, most=1))
+    assert total > 20
+    assert needed > 0.6 * total
+
+
+def test_files_hold_what_a_host_needs(tmp_path):
+    made = random_program(MACHINE, 1, count=20)
+    made.save(tmp_path)
+    assert len(read_program((tmp_path / "program.bin").read_bytes())) == len(made.instructions)
+    host = json.loads((tmp_path / "host.json").read_text())
+    assert host["constants"]["position"] == made.constants.position and len(host["registers"]) == 32
+    after = np.load(tmp_path / "after.npz")
+    for number, data in enumerate(made.hbm):
+        assert np.array_equal(np.fromfile(tmp_path / f"channel{number}.bin", np.uint8), data)
+        assert not np.array_equal(after[f"channel{number}"], data)
+
+
+def test_what_is_refused():
+    with pytest.raises(InputError, match="families must be among transfer, .*, not floats"):
+        random_program(MACHINE, 0, families=["floats"])
