@@ -20,6 +20,7 @@ class CoreError(enum.IntEnum):
     DEADLOCK = 11
     MEMORY = 12
     TEXT_LENGTH = 13
+    UNSUPPORTED = 14
 
 
 MEANINGS = {
@@ -36,4 +37,5 @@ MEANINGS = {
     CoreError.DEADLOCK: "every queue waits for tokens that no one will give",
     CoreError.MEMORY: "an error response of a memory",
     CoreError.TEXT_LENGTH: "a text, or constants, longer than their memory",
+    CoreError.UNSUPPORTED: "an instruction, or an operand, that its unit in this core does not carry out",
 }

@@ -27,6 +27,7 @@ class Control(wiring.Component):
     go                      a pulse: the sequencer and the queues begin
     finished, fault         a run's end: a pulse, or the code of an error; ``fault_at`` its instruction
     memory_fault            a memory answered with an error
+    unsupported             a unit was given what it does not carry out
     halt                    the run is over: nothing more is handed out
     text_at …               what the registers hold
     ======================  ========================================================================================
@@ -44,7 +45,7 @@ class Control(wiring.Component):
             "text_at": Out(ADDRESS_BITS), "instructions": Out(range(depth + 1)),
             "constants_at": Out(ADDRESS_BITS), "constant_words": Out(range(constants + 1)),
             "load": Out(1), "loaded": In(1), "go": Out(1), "halt": Out(1), "executed": In(1), "finished": In(1),
-            "memory_fault": In(1), "fault": In(4), "fault_at": In(range(depth + 1)),
+            "memory_fault": In(1), "unsupported": In(1), "fault": In(4), "fault_at": In(range(depth + 1)),
             "busy_units": In(len(CLASSES)), "idle": In(1),
         })  # fmt: skip
 
@@ -87,6 +88,8 @@ class Control(wiring.Component):
             m.d.sync += [busy.eq(0), running.eq(0), error.eq(self.fault), error_at.eq(self.fault_at)]
         with m.Elif((running | waiting) & self.memory_fault):
             m.d.sync += [busy.eq(0), waiting.eq(0), running.eq(0), error.eq(CoreError.MEMORY)]
+        with m.Elif(running & self.unsupported):
+            m.d.sync += [busy.eq(0), running.eq(0), error.eq(CoreError.UNSUPPORTED)]
         with m.Elif(running & self.finished):
             m.d.sync += [busy.eq(0), running.eq(0), done.eq(1)]
 

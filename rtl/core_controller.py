@@ -21,8 +21,9 @@ class Controller(wiring.Component):
     """Everything that makes units work: the host talks to ``s_axi``, instructions go to ``unit_ld`` … ``unit_sys``.
 
     ``depth`` instructions of text and ``constants`` words fit; ``queue_depth`` instructions wait in each queue.
-    ``memory_fault``: a memory answered with an error. Cycles: :class:`Sequencer`, :class:`Queues`; the first
-    instruction is offered to its unit six cycles after START is taken, fetching aside.
+    ``memory_fault``: a memory answered with an error; ``unsupported``: a unit was given what it does not carry out;
+    both end the run. Cycles: :class:`Sequencer`, :class:`Queues`; the sequencer starts the cycle after START is taken, or 9
+    cycles and one for every instruction and constant later, of a memory that answers at once.
     """
 
     def __init__(self, *, depth: int, queue_depth: int, slot_bytes: Mapping[str, int], port_bits: int = 512,
@@ -34,7 +35,7 @@ class Controller(wiring.Component):
         self.queues = Queues(depth=queue_depth, in_flight=in_flight, cores=cores, classes=classes)
         super().__init__({
             "s_axi": In(Axi4Lite(core_registers().address_bits)), "reader": Out(MemoryReader(port_bits)),
-            "constants": Out(CoreConstants), "rope": Out(RopeTable), "memory_fault": In(1),
+            "constants": Out(CoreConstants), "rope": Out(RopeTable), "memory_fault": In(1), "unsupported": In(1),
             **{f"unit_{kind.lower()}": Out(UnitPort(kind)) for kind in CLASSES},
         })  # fmt: skip
 
@@ -67,6 +68,7 @@ class Controller(wiring.Component):
             control.executed.eq(sequencer.executed), control.finished.eq(queues.finished),
             control.fault.eq(Mux(sequencer.error != CoreError.NONE, sequencer.error, queues.error)),
             control.fault_at.eq(sequencer.at), control.memory_fault.eq(self.memory_fault),
+            control.unsupported.eq(self.unsupported),
             control.busy_units.eq(queues.busy), control.idle.eq(queues.idle),
         ]  # fmt: skip
         return m

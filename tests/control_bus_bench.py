@@ -23,7 +23,7 @@ def pauses(seed):
 
 async def start(dut):
     dut.rst.value = 1
-    for name in ("loaded", "executed", "finished", "fault", "fault_at", "memory_fault", "busy_units", "idle"):
+    for name in ("loaded", "executed", "finished", "fault", "fault_at", "memory_fault", "unsupported", "busy_units", "idle"):
         getattr(dut, name).value = 0
     Clock(dut.clk, 10, unit="ns").start()
     for _ in range(3):
