@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """The matrix engine of a core on vectors: MV instructions, from the buffers' words to lines of FP32 results."""
 
 from amaranth import *
@@ -15,6 +16,8 @@ from mixflight.rtl.delay import delayed
 ALWAYS = Const(1)
 SELECT_STAGES = 1
 """Register behind the buffers: the row's block, the word of weights."""
+QUEUE_STAGES = 3
+"""Cycles from entering an empty queue to leaving it."""
 PENDING = 4
 """Instructions that may be on their way."""
 
@@ -33,7 +36,7 @@ class MatrixVector(wiring.Component):
     **Cycles.** A tile takes 1 + passes x blocks of 16 x rows x steps cycles, with two passes for codes of more than 4
     bits on shift-add; groups shorter than S / lanes cycles wait for the lanes, and an accumulator is met again after
     ``loop_latency`` at the earliest. Its last results are offered ``latency`` cycles after its last block is read, and
-    ``done`` comes with the last that is written.
+    ``done`` comes the cycle after the last is written.
 
     ``unsupported`` stays 1 from an instruction with integer zero points or N:M weights on; its results mean nothing.
     """
@@ -61,7 +64,7 @@ class MatrixVector(wiring.Component):
     @property
     def latency(self) -> int:
         """Cycles from reading the last block of a tile to offering its last results."""
-        return self.to_term + 1 + self.lanes.latency + 1
+        return self.to_term + 1 + self.lanes.latency + QUEUE_STAGES
 
     def elaborate(self, platform):
         """Issue, products, group sums, lanes, results, ends."""

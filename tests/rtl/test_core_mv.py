@@ -125,7 +125,8 @@ def test_cycles(built):
     passes = [2 if mv.bits > 4 else 1 for mv in mvs]
     spent = [1 + p * mv.k // 16 * mv.rows * mv.columns // 16 for p, mv in zip(passes, mvs, strict=True)]
     assert np.diff(result.taken).tolist() == spent[:-1]
-    assert result.done[-1] - result.taken[-1] == spent[-1] - 1 + top.latency
+    assert result.write_cycles["out"][-1] - result.taken[-1] == spent[-1] - 1 + top.latency
+    assert result.done[-1] == result.write_cycles["out"][-1] + 1
 
 
 @pytest.mark.parametrize(("given", "message"), [
