@@ -185,8 +185,8 @@ def weight_at(
         raise arrays.wrong("qweight must come with a quant_method of gptq or awq")
     if ".weight_packed" in arrays:
         return _packed_integers(arrays, shape, quantiser)
-    if ".weight.bitmask" in arrays:
-        return _sparse(arrays, shape)
+    if ".weight.bitmask" in arrays or ".bitmask" in arrays:
+        return _sparse(arrays, shape, ".weight" if ".weight.bitmask" in arrays else "")
     if ".weight.absmax" in arrays:
         return _four_bits(arrays, shape)
     dtype = file.array(f"{prefix}.weight").dtype
@@ -297,16 +297,18 @@ def _packed_integers(arrays: _Arrays, shape: tuple[int, int], quantiser: Quantis
     )  # fmt: skip
 
 
-def _sparse(arrays: _Arrays, shape: tuple[int, int]) -> SparseWeight:
-    """compressed-tensors ``compressed`` [N, K/2], ``bitmask`` uint8 [N, K/8] from the lowest bit up, ``shape``."""
+def _sparse(arrays: _Arrays, shape: tuple[int, int], under: str) -> SparseWeight:
+    """compressed-tensors ``compressed`` [N, K/2], ``bitmask`` uint8 [N, K/8] from the lowest bit up, ``shape`` [2] or
+    [2, 1]; older releases have them ``under`` the name of the weight, later ones in its place."""
     n, k = shape
     if k % 8:
         raise arrays.wrong(f"the number of inputs must be a multiple of 8, not {k}")
-    told = arrays.numbers(".weight.shape", ("I64", "I32"), (2,))
-    if told.tolist() != [n, k]:
+    stored = arrays.take(f"{under}.shape", ("I64", "I32"))
+    told = stored.numbers().reshape(-1)
+    if stored.shape not in ((2,), (2, 1)) or told.tolist() != [n, k]:
         raise arrays.wrong(f"shape must be {[n, k]}, not {told.tolist()}")
-    bitmask = arrays.numbers(".weight.bitmask", ("U8",), (n, k // 8))
-    values = arrays.take(".weight.compressed", tuple(VALUE_FORMATS), (n, k // 2))
+    bitmask = arrays.numbers(f"{under}.bitmask", ("U8",), (n, k // 8))
+    values = arrays.take(f"{under}.compressed", tuple(VALUE_FORMATS), (n, k // 2))
     _check_mask(bitmask, arrays)
     return SparseWeight(
         name=arrays.prefix, shape=shape, nbytes=arrays.nbytes,
