@@ -139,6 +139,53 @@ def test_d10_a_stream_of_loads_takes_what_the_whole_stream_takes():
     assert "within 0.2 %" in TEXT
 
 
+@pytest.fixture(scope="module")
+def u280_times():
+    """Cycles of (a prefill of 128 tokens, a decode step at a context of 640) of LLaMA2-7B on a changed U280."""
+    from mixflight.arch.accelerator import core_machines
+    from mixflight.mapping.core_program import BUFFERS
+    from mixflight.sim.core.scenario import Cores, Effects
+    from mixflight.workload import load_workload
+
+    workload = load_workload("llama2-7b", "flightllm")
+
+    def times(door: int = 0, tables: dict[str, dict[str, int]] | None = None, **effects: bool) -> np.ndarray:
+        machine = core_machines()["flightllm-u280"]
+        changes = {name: msgspec.structs.replace(getattr(machine, name), **fields)
+                   for name, fields in (tables or {}).items()}  # fmt: skip
+        machine = msgspec.structs.replace(machine, **changes)
+        cores = Cores(machine, workload.model, workload.recipe, max_context=1024, effects=Effects(**effects))
+        if door:
+            cores.units.port_bytes[BUFFERS.index("weight")] = door
+        return np.array([cores.prefill(128).cycles, cores.step(640).cycles])
+
+    return times, times()
+
+
+def test_d11_widening_at_the_door_and_ports(u280_times):
+    times, base = u280_times
+    np.testing.assert_allclose(times(door=512) / base, 1, atol=1e-6)
+    three_bits = times(door=384) / base - 1
+    assert 0 <= three_bits[0] < 0.001
+    assert three_bits[1] == pytest.approx(0.011, abs=0.001)
+    ports = 1 - times(ports=False) / base
+    assert 0.0003 < ports[0] < 0.001
+    assert 0 <= ports[1] < 0.0003
+
+
+def test_d12_the_exchange_and_the_sequencer(u280_times):
+    times, base = u280_times
+    width = 64
+    assert 1 - times(exchange=False)[0] / base[0] == pytest.approx(0.039, abs=0.001)
+    for factor, prefill in ((2, -0.02), (0.5, 0.04)):
+        changed = times(tables={"exchange": {"bytes_per_cycle": int(width * factor)}}) / base - 1
+        assert changed[0] == pytest.approx(prefill, abs=0.002)
+        assert abs(changed[1]) < 0.001
+    free = times(tables={"controller": {"loop_cycles": 0, "issue_cycles": 0}})
+    np.testing.assert_allclose(free / base, 1, atol=1e-4)
+    assert "3.9 % less" in TEXT
+
+
 def test_d12_and_d13_effects_of_the_corrected_u280():
     from mixflight.arch.accelerator import core_machines
     from mixflight.sim.core.scenario import Cores, Effects
