@@ -54,6 +54,7 @@ PRESETS: Mapping[str, Preset] = {
     "aligned-array-lut": Preset(top="mixpe-array", given={"pe": "aligned"}, dsp=False),
     "float-array-lut": Preset(top="mixpe-array", given={"pe": "float"}, dsp=False),
     "fp16-array-lut": Preset(top="mixpe-array", given={"pe": "fp16"}, dsp=False),
+    "widen-lut": Preset(top="widen", dsp=False),
     "mixpe-w4a8-dot16-lut": Preset(top="mixpe-w4a8-dot-pe", given={"products": 16}, dsp=False),
     "stationary-array-lut": Preset(top="mixpe-array", given={"dataflow": "weight-stationary"}, dsp=False),
 }
