@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mixflight.arch.accelerator import array_named
+from mixflight.arch.accelerator import Accelerator, accelerator_named
+from mixflight.arch.core import CoreMachine
+from mixflight.arch.csd_chain import RATIOS
 from mixflight.arch.errors import InputError
 from mixflight.arch.pe import PeKind
 from mixflight.rtl.emit import emit_verilog
@@ -37,6 +39,33 @@ class ChosenTop:
         return emit_verilog(self.component, self.top)
 
 
+CHAIN_TOPS = {"csd-chain": "dsp48e2", "csd-chain-dsp58": "dsp58"}
+"""Tops that are a chain of a machine of cores, with the DSP block of each."""
+
+
+def _of_array(machine: Accelerator | CoreMachine, given: set[str]) -> dict[str, Any]:
+    """Dataflow, shape and PE of the array of ``machine``; lanes and split too unless a shape is given."""
+    array = machine.array
+    if array is None:
+        raise InputError(f"--arch must be a machine with an array, not the DSP chains of {machine.name}, for an array")
+    found = {"dataflow": array.dataflow, "rows": array.rows, "cols": array.cols, "pe": ARCH_PES[array.pe]}
+    if not {"rows", "cols"} & given:
+        found |= {"lanes": array.lanes, "split": array.split}
+        if array.tokens is not None:
+            found["tokens"] = array.tokens
+    return found
+
+
+def _of_chain(machine: Accelerator | CoreMachine, top: str) -> dict[str, Any]:
+    """Length and DSP group of a chain of ``machine``, and its N:M ratios as far as the top has them."""
+    chains = machine.chains if isinstance(machine, CoreMachine) else None
+    if chains is None or chains.dsp_kind != CHAIN_TOPS[top]:
+        raise InputError(f"--arch must be a machine of {CHAIN_TOPS[top]} chains, not {machine.name}, for {top}")
+    own = {"dense" if keep == chains.sparse_m else f"{keep}:{chains.sparse_m}" for keep in chains.sparse_n if keep}
+    return {"length": chains.chain, "group": chains.group,
+            "ratios": ",".join(name for name in RATIOS if name in own)}
+
+
 def choose_top(top: str, *, arch: str | None = None, **given: Any) -> ChosenTop:
     """Build the top named ``top``.
 
@@ -54,16 +83,14 @@ def choose_top(top: str, *, arch: str | None = None, **given: Any) -> ChosenTop:
                              f"its parameters are {', '.join(accepted)}")
     clock_mhz = 500.0
     if arch is not None:
-        machine = array_named(arch)
+        machine = accelerator_named(arch)
         clock_mhz = machine.clock_mhz
-        if "rows" not in accepted:
-            raise InputError(f"--arch must not be given for {top}: it is no array")
-        shape = {"dataflow": machine.array.dataflow, "rows": machine.array.rows, "cols": machine.array.cols}
-        if not {"rows", "cols"} & set(chosen):
-            shape |= {"lanes": machine.array.lanes, "split": machine.array.split}
-            if machine.array.tokens is not None:
-                shape["tokens"] = machine.array.tokens
-        chosen = {**shape, "pe": ARCH_PES[machine.array.pe], **chosen}
+        if "rows" in accepted:
+            chosen = {**_of_array(machine, given=set(chosen)), **chosen}
+        elif top in CHAIN_TOPS:
+            chosen = {**_of_chain(machine, top), **chosen}
+        else:
+            raise InputError(f"--arch must not be given for {top}: it is no array and no chain")
     for name in ("rows", "cols", "lanes", "group", "group_max", "split", "tokens"):
         if name in chosen and chosen[name] < 1:
             raise InputError(f"--{name.replace('_', '-')} must be at least 1, not {chosen[name]}, for {top}")
