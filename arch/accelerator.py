@@ -9,6 +9,7 @@ import msgspec
 from mixflight.arch.array import Array
 from mixflight.arch.core import CoreMachine
 from mixflight.arch.errors import InputError
+from mixflight.arch.prices import price_table
 from mixflight.arch.strict_toml import convert, read_toml
 
 
@@ -121,7 +122,11 @@ def core_machines() -> dict[str, CoreMachine]:
 
 
 def accelerator_named(name: str) -> Accelerator | CoreMachine:
-    """The preset ``name``, or the machine of the TOML file ``name``."""
+    """The preset ``name``, or the machine of the TOML file ``name``; ``NAME@TECHNOLOGY`` priced by another table."""
+    machine, at, technology = name.rpartition("@")
+    if at and not Path(name).exists():
+        price_table(technology)
+        return msgspec.structs.replace(accelerator_named(machine), name=name, technology=technology)
     if name in machines():
         return machines()[name]
     if name.endswith(".toml"):

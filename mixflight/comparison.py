@@ -96,7 +96,8 @@ def energy_scope(simulation: Simulation) -> str:
     """What the energy of ``simulation`` covers: comparing a chip with a board flatters the chip."""
     if isinstance(simulation.decode, GpuPhase):
         return "board"
-    return "card" if simulation.accelerator in core_machines() else "chip and DRAM, by counted actions"
+    cores = simulation.accelerator.partition("@")[0] in core_machines()
+    return "card" if cores else "chip and DRAM, by counted actions"
 
 
 def comparison_document(found: Comparison, costs: Costs, *, strict: bool = False) -> dict[str, Any]:

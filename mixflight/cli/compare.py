@@ -26,7 +26,7 @@ def register(app: typer.Typer) -> None:
         model: ModelOption,
         arch: Annotated[
             list[str] | None,
-            typer.Option("--arch", help="Preset or TOML file; may be repeated.", metavar="ARCH[:RECIPE]"),
+            typer.Option("--arch", help="Preset[@TECHNOLOGY] or TOML file; may be repeated.", metavar="ARCH[:RECIPE]"),
         ] = None,
         gpu: Annotated[
             list[str] | None,
