@@ -76,13 +76,14 @@ class DecodeText:
         self.o_out = lines.take(vector if net.post_norms else 0, "o")
         # attention, FFN and logits follow one another: MV starts each behind the last MISC of the one before
         lines.stages()
+        # gathered vectors lie in the same lines on all cores, whatever the shares
+        self.head_lines = ceil_div(step * FP32, LINE_BYTES)
+        gathered = lines.take((rows * net.kv_heads + 2) * self.head_lines * LINE_BYTES, "av")
+        self.gathered = gathered + 2 * self.head_lines
+        self.mixed = self.gathered + self.share.heads[0] * self.head_lines
         self.k_out = lines.take(rows * heads * net.head_dim * FP32, "k")
         self.v_out = lines.take(rows * heads * net.head_dim * FP32, "v")
         self.q_out = lines.take(rows * heads * step * FP32, "q")
-        self.head_lines = ceil_div(step * FP32, LINE_BYTES)
-        own = (self.share.heads[0] + 2) * self.head_lines
-        self.gathered = lines.take((rows * net.kv_heads + 2) * self.head_lines * LINE_BYTES, "av") + 2 * self.head_lines
-        self.mixed = self.gathered + own - 2 * self.head_lines
         self.score_lines = ceil_div(net.queries * self.max_context * FP32, LINE_BYTES)
         self.scores = lines.take(2 * self.score_lines * LINE_BYTES, "qk")
         lines.stage()
@@ -418,7 +419,8 @@ class DecodeText:
 
         self._linear(tiling, codes, self.o_out + local, fused)
         self._spill(into + local, tiling.columns)
-        self._exchange(net.hidden, tiling.columns, FP32 * 8, f"{part}_residual", "global", into)
+        self._exchange(net.hidden, tiling.columns, FP32 * 8, f"{part}_residual", "global", into + local,
+                       self._lines(tiling.columns))  # fmt: skip
         if net.post_norms:
             self.asm.operator(f"{part}_post_norm", "norm")
             self._fetch(net.norm_bytes)
@@ -560,20 +562,21 @@ class DecodeText:
         if behind_mv and not self.on_chip:
             asm.add("MISC", wait=["MV"])
             behind_mv = False
-        self._spill(vector + first * FP32 // LINE_BYTES, own)
+        at, mine = vector + self._lines(first), codes + self.rows * (first // LINE_BYTES)
+        self._spill(at, own)
         local = linear.static or act.group and self._whole_groups(act.group, width)
         wait = ["MV"] if behind_mv else []
         if local or not self.many:
             asm.operator(name, "quantise")
             if own:
-                self._misc("quantise", self.rows, own, a=vector + first * FP32 // LINE_BYTES,
-                           out=codes + first // LINE_BYTES, act=act, static=linear.static, wait=wait)  # fmt: skip
-            self._exchange(width, own, act.bits + (16 / act.group if act.group else 0), name, "act", codes)
+                self._misc("quantise", self.rows, own, a=at, out=mine, act=act, static=linear.static, wait=wait)
+            self._exchange(width, own, act.bits + (16 / act.group if act.group else 0), name, "act", mine,
+                           self.rows * ceil_div(own, LINE_BYTES))  # fmt: skip
             asm.add("MISC", release=["MV"])
         else:
             if wait:
                 asm.add("MISC", wait=wait)
-            self._exchange(width, own, FP32 * 8, name, "global", vector)
+            self._exchange(width, own, FP32 * 8, name, "global", at, self._lines(own))
             asm.operator(name, "quantise")
             self._misc("quantise", self.rows, width, a=vector, out=codes, act=act, release=["MV"])
         asm.add("MV", wait=["MISC"])
@@ -584,15 +587,18 @@ class DecodeText:
             return self.network.head_dim * self.network.queries % group == 0
         return True
 
-    def _exchange(self, width: int, own: int, bits: float, operator: str, buffer: str, line: int) -> None:
-        """All cores gather a vector of ``width`` elements behind the last MISC; the next MISC waits for it."""
+    def _exchange(
+        self, width: int, own: int, bits: float, operator: str, buffer: str, line: int, lines: int
+    ) -> None:  # fmt: skip
+        """All cores gather a vector of ``width`` elements behind the last MISC, of which this one has the ``lines``
+        from ``line`` on; the next MISC waits for it."""
         if not self.many:
             return
         self.asm.operator(f"exchange:{operator}", "exchange")
         self.asm.add("MISC", release=["SYS"])
         received = ceil_div(int(self.rows * (width - own) * bits), 8)
-        self.asm.add("SYS", operation="exchange", value=received, buffer=buffer, line=line, wait=["MISC"],
-                     release=["MISC"])  # fmt: skip
+        self.asm.add("SYS", operation="exchange", value=received, buffer=buffer, line=line, limit=lines,
+                     wait=["MISC"], release=["MISC"])  # fmt: skip
         self._join()
 
     def _join(self) -> None:

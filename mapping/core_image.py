@@ -34,7 +34,7 @@ def streamed(network: Network, machine: CoreMachine, share: Share) -> Iterator[t
                     name = f"layers.{index}.{item.linear.name}"
                     yield name, item, column, min(item.tile, item.first + item.columns - column)
     head = tiling_of(network.head, *share.vocab, machine)
-    for column in range(head.first, head.first + head.columns, head.tile):
+    for column in range(head.first, head.first + head.columns, max(1, head.tile)):
         yield "head", head, column, min(head.tile, head.first + head.columns - column)
 
 

@@ -98,7 +98,7 @@ def _misc(table: Mapping[str, Ints], values: Ints, sequencer: Sequencer) -> dict
 
 def _sys(table: Mapping[str, Ints], values: Ints, sequencer: Sequencer) -> dict[str, Ints]:
     return {"operation": table["operation"], "value": values[:, 0] & ADDRESS_MASK, "buffer": table["buffer"],
-            "line": table["line"]}  # fmt: skip
+            "line": table["line"], "lines": table["limit"]}  # fmt: skip
 
 
 _OPERANDS = {"LD": _move, "ST": _store, "MM": _matrix, "MV": _matrix, "MISC": _misc, "SYS": _sys}

@@ -5,6 +5,7 @@ import math
 import msgspec
 
 from mixflight.arch.core import CoreMachine
+from mixflight.arch.errors import InputError
 from mixflight.mapping.core_network import Linear, Network
 from mixflight.mapping.core_tiles import Tiling, column_step, tiling_of
 
@@ -39,7 +40,13 @@ def shares_of(network: Network, machine: CoreMachine) -> list[Share]:
         split(network.kv_heads, cores, 1), split(network.hidden, cores, step), split(network.ffn, cores, ffn_unit),
         split(network.head.n, cores, step), strict=True,
     )  # fmt: skip
-    return [Share(heads=heads, hidden=hidden, ffn=ffn, vocab=vocab) for heads, hidden, ffn, vocab in parts]
+    found = [Share(heads=heads, hidden=hidden, ffn=ffn, vocab=vocab) for heads, hidden, ffn, vocab in parts]
+    if not (found[-1].hidden[1] and found[-1].ffn[1]):
+        raise InputError(
+            f"every core must have columns of each linear: {network.hidden} and {network.ffn} in steps of {step} and "
+            f"{ffn_unit} are too few for {cores} cores of {machine.name}"
+        )
+    return found
 
 
 def tilings(network: Network, machine: CoreMachine, share: Share, layer: dict[str, Linear]) -> dict[str, Tiling]:

@@ -79,6 +79,8 @@ class Tiling(msgspec.Struct, frozen=True, kw_only=True):
 
     def tiles(self) -> Iterator[tuple[int, int, bool]]:
         """(How often, columns, whether it ends the linear) of its tiles, in order."""
+        if not self.columns:
+            return
         whole, tail = divmod(self.columns, self.tile)
         if tail:
             if whole:

@@ -1,7 +1,10 @@
-"""A model in the memories of one core, and its decode steps: what a host writes, what a core then computes.
+"""A model in the memories of a machine's cores, and its decode steps: what a host writes, what cores then compute.
 
-    core_model   a compiled text and the memory image of a model; ``from_file`` makes one of a GGUF file
-    CoreModel    ``step(token, position)`` is what the host writes before a step; ``decode`` runs it here
+    core_model      a model on a machine of one core; ``from_file`` takes it from a GGUF file
+    machine_model   on a machine of several; ``machine_from_file``
+    CoreModel       text and memory image; ``step(token, position)`` is what the host writes before a step; ``decode``
+                    runs it here
+    MachineModel    its cores; ``decode`` runs them together
 """
 
 from collections.abc import Callable, Mapping
@@ -12,6 +15,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from mixflight.arch.compact import K_BLOCK, LINE_BYTES
 from mixflight.arch.control_constants import ControlConstants, control_constants
 from mixflight.arch.core import CoreMachine
 from mixflight.arch.errors import InputError
@@ -20,7 +24,7 @@ from mixflight.mapping.core_contents import channel_bytes, embedding_rows, fill_
 from mixflight.mapping.core_image import Octets
 from mixflight.mapping.core_network import Network, network_of
 from mixflight.mapping.core_primitives import Primitive, primitives
-from mixflight.sim.core_values.execute import execute
+from mixflight.sim.core_values.execute import execute, execute_together
 from mixflight.sim.core_values.state import CoreState, new_state, shape_of
 from mixflight.sim.golden.attention import Int8Cache
 from mixflight.workloads.model import Model
@@ -41,7 +45,8 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CoreModel:
-    """A model on one core: its ``text``, and the bytes of its channels (``hbm``) and of ``ddr``, which steps change."""
+    """A core's part of a model, all of it on a machine of one: its ``text``, and the bytes of its channels (``hbm``),
+    which steps change, and of ``ddr``."""
 
     machine: CoreMachine
     model: Model
@@ -73,21 +78,25 @@ class CoreModel:
         return new_state(shape_of(self.machine), step.constants, self.hbm, self.ddr)
 
     def decode(self, token: int, position: int) -> NDArray[np.float32]:
-        """Run a step; its logits. The cache in ``hbm`` has one token more."""
+        """Run a step of a core that is alone; its logits. The cache in ``hbm`` has one token more."""
         step = self.step(token, position)
         execute(self.state(step), self.instructions(step))
         return self.logits()
 
     def logits(self) -> NDArray[np.float32]:
-        """The logits that the last step left in memory."""
-        return gather(self.hbm, self.text.memory.results[0], FP32 * self.model.vocab).view(np.float32)
+        """The logits that the last step left in memory: those of this core's part of the vocabulary."""
+        return gather(self.hbm, self.text.memory.results[0], FP32 * self.text.share.vocab[1]).view(np.float32)
 
     def put_cache(self, layer: int, keys: Int8Cache, values: Int8Cache, tokens: int) -> None:
-        """Write the first ``tokens`` cells of a layer, as steps of these tokens would have left them."""
-        cache, heads = self.text.cache, self.network.kv_heads
+        """Write the first ``tokens`` cells of a layer, as steps of these tokens would have left them.
+
+        ``keys`` and ``values`` have all heads of the model.
+        """
+        cache, (first_head, heads) = self.text.cache, self.text.share.heads
         t = np.arange(tokens)
-        for head in range(heads):
-            base = self.text.memory.cache[0] + (layer * heads + head) * cache.stride
+        for number in range(heads):
+            head = first_head + number
+            base = self.text.memory.cache[0] + (layer * heads + number) * cache.stride
             parts = (
                 (0, cache.key_bytes, keys.codes[head, :tokens].view(np.uint8)),
                 (cache.value_at, cache.value_bytes, values.codes[head, :tokens].view(np.uint8)),
@@ -108,31 +117,81 @@ def zeros(name: str, size: int) -> Octets:
     return np.zeros(size, np.uint8)
 
 
-def core_model(
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MachineModel:
+    """A model on all ``cores`` of a machine."""
+
+    cores: tuple[CoreModel, ...]
+
+    def decode(self, token: int, position: int) -> NDArray[np.float32]:
+        """Run a step on all cores; its logits."""
+        steps = [core.step(token, position) for core in self.cores]
+        execute_together(
+            [core.state(step) for core, step in zip(self.cores, steps, strict=True)],
+            [core.instructions(step) for core, step in zip(self.cores, steps, strict=True)],
+        )
+        return np.concatenate([core.logits() for core in self.cores])
+
+    def put_cache(self, layer: int, keys: Int8Cache, values: Int8Cache, tokens: int) -> None:
+        """As ``CoreModel.put_cache``, every core its heads."""
+        for core in self.cores:
+            core.put_cache(layer, keys, values, tokens)
+
+
+Memory = Callable[[str, int], Octets]
+
+
+def machine_model(
     machine: CoreMachine, model: Model, recipe: Recipe, *, linears: Mapping[str, Tensor],
-    vectors: Mapping[str, Tensor], embedding: Tensor, max_context: int, memory: Callable[[str, int], Octets] = zeros,
-) -> CoreModel:  # fmt: skip
-    """``model`` in the memories of a machine of one core, for contexts up to ``max_context``.
+    vectors: Mapping[str, Tensor], embedding: Tensor, max_context: int, memory: Memory = zeros,
+) -> MachineModel:  # fmt: skip
+    """``model`` in the memories of a machine, for contexts up to ``max_context``.
 
     ``linears`` by operator (``layers.0.q``, ..., ``head``), ``vectors`` by their name in a GGUF file. ``memory`` makes
-    the bytes of ``channel0`` ..., ``ddr``, all zeros.
+    the bytes, all zeros, of ``core0.channel0`` ..., ``ddr``.
     """
-    if machine.cores != 1:
-        raise InputError(f"values are those of one core, not of the {machine.cores} of {machine.name}")
     network = network_of(next(iter(decode_traces(model, recipe, 0, 1))))
-    text = CoreCompiler(machine).texts(network, max_context)[0]
-    size = channel_bytes(text.memory)
-    hbm = [memory(f"channel{channel}", size) for channel in range(machine.hbm.channels_per_core)]
-    fill_channels(hbm, text, network, machine, linears, vectors_of(network, vectors))
+    _check_parts(network)
     rows = embedding_rows(network, embedding)
     ddr = memory("ddr", rows.size)
     ddr[:] = rows
-    return CoreModel(machine=machine, model=model, network=network, text=text, hbm=hbm, ddr=[ddr])
+    cores = []
+    for core, text in enumerate(CoreCompiler(machine).texts(network, max_context)):
+        size = channel_bytes(text.memory)
+        hbm = [memory(f"core{core}.channel{channel}", size) for channel in range(machine.hbm.channels_per_core)]
+        fill_channels(hbm, text, network, machine, linears, vectors_of(network, vectors))
+        cores.append(CoreModel(machine=machine, model=model, network=network, text=text, hbm=hbm, ddr=[ddr]))
+    return MachineModel(cores=tuple(cores))
 
 
-def from_file(
-    machine: CoreMachine, path: Path, max_context: int, memory: Callable[[str, int], Octets] = zeros
+def _check_parts(network: Network) -> None:
+    width = network.head_dim * network.queries
+    if network.head_dim % K_BLOCK or width % LINE_BYTES:
+        raise InputError(
+            f"heads must be blocks of {K_BLOCK} elements, those of a KV head together lines of {LINE_BYTES}, not "
+            f"{network.queries} of {network.head_dim}, in {network.model}"
+        )
+
+
+def core_model(
+    machine: CoreMachine, model: Model, recipe: Recipe, *, linears: Mapping[str, Tensor],
+    vectors: Mapping[str, Tensor], embedding: Tensor, max_context: int, memory: Memory = zeros,
 ) -> CoreModel:  # fmt: skip
+    """As :func:`machine_model`, the only core of a machine."""
+    _one_core(machine)
+    return machine_model(machine, model, recipe, linears=linears, vectors=vectors, embedding=embedding,
+                         max_context=max_context, memory=memory).cores[0]  # fmt: skip
+
+
+def _one_core(machine: CoreMachine) -> None:
+    if machine.cores != 1:
+        raise InputError(f"values of a core alone are those of a machine of one, not of the {machine.cores} cores of "
+                         f"{machine.name}")  # fmt: skip
+
+
+def machine_from_file(
+    machine: CoreMachine, path: Path, max_context: int, memory: Memory = zeros
+) -> MachineModel:  # fmt: skip
     """The model in a GGUF file in its own formats."""
     from mixflight.workloads.file_recipe import recipe_of
     from mixflight.workloads.model_file import open_model
@@ -144,5 +203,12 @@ def from_file(
     )
     if len(linears) < len(stored.linears) or not stored.model.tied_head:
         raise InputError(f"the model must be a GGUF file's whose embedding is its head, which {path} is not")
-    return core_model(machine, stored.model, recipe_of("as-stored", stored.linears), linears=linears, vectors=vectors,
-                      embedding=linears["head"], max_context=max_context, memory=memory)  # fmt: skip
+    return machine_model(machine, stored.model, recipe_of("as-stored", stored.linears), linears=linears,
+                         vectors=vectors, embedding=linears["head"], max_context=max_context,
+                         memory=memory)  # fmt: skip
+
+
+def from_file(machine: CoreMachine, path: Path, max_context: int, memory: Memory = zeros) -> CoreModel:
+    """As :func:`machine_from_file`, the only core of a machine."""
+    _one_core(machine)
+    return machine_from_file(machine, path, max_context, memory).cores[0]

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mixflight.arch.compact import K_BLOCK, LINE_BYTES, SLOTS
+from mixflight.arch.compact import K_BLOCK, LINE_BYTES, SLOTS, codes
 from mixflight.arch.errors import InputError
 from mixflight.arch.isa import CLASS_INDEX, CLASSES
 from mixflight.mapping.core_primitives import Primitive
@@ -21,6 +21,9 @@ from mixflight.sim.core_values.state import BUFFERS, LINE_WORDS, Shape
 from mixflight.sim.core_values.vectors import OPERATIONS, PIECE
 
 Clock = list[int]
+
+_SENT = tuple(codes("SYS", "buffer"))
+_EXCHANGE = codes("SYS", "operation")["exchange"]
 
 
 class Access(NamedTuple):
@@ -72,8 +75,23 @@ def clocks_of(instructions: Sequence[Primitive]) -> Iterator[Clock]:
             tokens.setdefault((item.kind, other), deque()).append(ended)
 
 
-def races(instructions: Sequence[Primitive], shape: Shape, head_elements: int, most: int = 10) -> list[Race]:
-    """The first ``most`` races of a program, for a core of ``shape`` and heads of ``head_elements``."""
+def received_by(core: int, programs: Sequence[Sequence[Primitive]]) -> list[list[Access]]:
+    """What each exchange writes into the buffers of ``core``: the other cores' lines."""
+    sent = [
+        [Access(_SENT[item.fields["buffer"]], item.fields["line"], item.fields["line"] + item.fields["lines"], True)
+         for item in program if item.kind == "SYS" and item.fields["operation"] == _EXCHANGE]
+        for number, program in enumerate(programs) if number != core
+    ]  # fmt: skip
+    return [list(parts) for parts in zip(*sent, strict=True)]
+
+
+def races(
+    instructions: Sequence[Primitive], shape: Shape, most: int = 10,
+    received: Sequence[Sequence[Access]] = (),
+) -> list[Race]:  # fmt: skip
+    """The first ``most`` races of a program, for a core of ``shape``; ``received`` as :func:`received_by` says for one
+    of several cores."""
+    exchanged = iter(received)
     sizes = {"global": shape.global_lines, "act": shape.act_lines, "weight": SLOTS, "scale": SLOTS, "index": SLOTS}
     written = {name: np.zeros((len(CLASSES), size), np.int64) for name, size in sizes.items()}
     read = {name: np.zeros((len(CLASSES), size), np.int64) for name, size in sizes.items()}
@@ -89,13 +107,16 @@ def races(instructions: Sequence[Primitive], shape: Shape, head_elements: int, m
             moves.append((item, len(of_class[mine]), clock))
         known = np.array(clock)
         known[mine] = len(of_class[mine])
-        for access in accesses(item, shape, head_elements):
+        touched = accesses(item, shape)
+        if item.kind == "SYS" and item.fields["operation"] == _EXCHANGE:
+            touched = [access for access in (*touched, *next(exchanged, ())) if access.first < access.end]
+        for access in touched:
             at = slice(access.first, access.end)
             for kept in (written, read) if access.write else (written,):
                 latest = kept[access.buffer][:, at].max(axis=1)
                 for other in np.flatnonzero(latest > known)[: most - len(found)].tolist():
                     found.append(Race(item, of_class[other][latest[other] - 1], _place(access)))
-        for access in accesses(item, shape, head_elements):
+        for access in touched:
             kept = written if access.write else read
             kept[access.buffer][mine, access.first : access.end] = len(of_class[mine])
         if len(found) >= most:
@@ -108,7 +129,7 @@ def _place(access: Access) -> str:
     return f"the {access.buffer} buffer from {unit} {access.first} on"
 
 
-def accesses(item: Primitive, shape: Shape, head_elements: int) -> list[Access]:
+def accesses(item: Primitive, shape: Shape) -> list[Access]:
     """What an instruction reads and writes on chip."""
     fields = item.fields
     if item.kind in ("LD", "ST"):
@@ -130,10 +151,13 @@ def accesses(item: Primitive, shape: Shape, head_elements: int) -> list[Access]:
             lines = rows * -(-fields["columns"] // LINE_WORDS)
             found.append(Access("global", fields["out_line"], fields["out_line"] + lines, True))
         return found
-    return _vector_accesses(fields, shape, head_elements) if item.kind == "MISC" else []
+    if item.kind == "SYS":
+        own = Access(_SENT[fields["buffer"]], fields["line"], fields["line"] + fields["lines"], False)
+        return [own] if fields["lines"] else []
+    return _vector_accesses(fields, shape) if item.kind == "MISC" else []
 
 
-def _vector_accesses(fields: dict[str, int], shape: Shape, head_elements: int) -> list[Access]:
+def _vector_accesses(fields: dict[str, int], shape: Shape) -> list[Access]:
     name, vectors, n = OPERATIONS[fields["operation"]], fields["vectors"], fields["elements"]
     one, a, b, out = -(-n // LINE_WORDS), fields["a_line"], fields["b_line"], fields["out_line"]
     whole = vectors * one

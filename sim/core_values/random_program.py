@@ -178,7 +178,7 @@ class _Maker:
             ways = drawn[family]
             ways[self.rng.integers(len(ways))]()
         self._dump()
-        self._add("SYS", {"operation": codes("SYS", "operation")["done"], "value": 0, "buffer": 0, "line": 0},
+        self._add("SYS", self._nothing("SYS") | {"operation": codes("SYS", "operation")["done"]},
                   wait=[kind for kind in CLASSES if kind != "SYS" and self.of_class[kind]])  # fmt: skip
         text = self._text()
         return RandomProgram(
@@ -194,7 +194,7 @@ class _Maker:
         """Add an instruction if it can be carried out."""
         lines = {"global": GLOBAL_WINDOW, "act": ACT_WINDOW}
         item = Primitive(kind, len(self.drafts), (), (), fields)
-        touched = [] if item.empty else accesses(item, self.shape, HEAD)
+        touched = [] if item.empty else accesses(item, self.shape)
         if any(access.end > lines.get(access.buffer, SLOTS) for access in touched):
             return False
         try:
@@ -390,7 +390,7 @@ class _Maker:
     def _checked(self, name: str, vectors: int, elements: int, others: dict[str, int]) -> None:
         """Add it unless an operand reaches over results: with these, units of other widths would read other bytes."""
         fields = self._misc(name, vectors, elements, **others)
-        touched = accesses(Primitive("MISC", 0, (), (), fields), self.shape, HEAD)
+        touched = accesses(Primitive("MISC", 0, (), (), fields), self.shape)
         out = touched[-1]
         for access in touched[:-1]:
             meets = access.buffer == out.buffer and access.first < out.end and out.first < access.end
@@ -442,7 +442,7 @@ class _Maker:
         used = [kind for kind in CLASSES if kind not in ("SYS", "MM")]
         for kind in used:
             self._add(kind, self._nothing(kind))
-        self._add("SYS", {"operation": 0, "value": 0, "buffer": 0, "line": 0}, wait=used)
+        self._add("SYS", self._nothing("SYS"), wait=used)
         for kind in used:
             self._add(kind, self._nothing(kind), wait=["SYS"])
 
@@ -489,6 +489,7 @@ _SPLIT: dict[str, tuple[tuple[str, str], ...]] = {
 """Operands that are an immediate plus a register."""
 
 _RENAMED = {"ddr": "memory", "address": "offset", "line": "buffer_line"}
+"""Fields of LD and ST that are named otherwise in the text."""
 
 
 def _encoded(kind: str, fields: dict[str, int]) -> dict[str, int]:
@@ -498,6 +499,8 @@ def _encoded(kind: str, fields: dict[str, int]) -> dict[str, int]:
         return found | ({"buffer_register": fields["slot"]} if fields["slotted"] else {})
     if kind == "MV":
         return {name: value for name, value in fields.items() if name != "slot"} | {"slot_register": fields["slot"]}
+    if kind == "SYS":
+        return {name: value for name, value in fields.items() if name != "lines"} | {"limit": fields["lines"]}
     return dict(fields)
 
 
@@ -508,4 +511,5 @@ _NAMES = {
            "last", "transpose", "group"),
     "MISC": ("vectors", "elements", "a_line", "b_line", "out_line", "operation", "group", "causal", "static", "parts",
              "target"),
+    "SYS": ("operation", "value", "buffer", "line", "lines"),
 }  # fmt: skip

@@ -6,7 +6,7 @@ from tiny_llama import TinyLlama
 
 from mixflight.arch.accelerator import accelerator_named
 from mixflight.arch.errors import InputError
-from mixflight.sim.core_values.decode import from_file
+from mixflight.sim.core_values.decode import from_file, machine_from_file, machine_model
 from mixflight.sim.golden.llama import Session, load_llama
 from mixflight.workloads.gguf import open_gguf
 
@@ -19,7 +19,8 @@ def bits(values):
 
 def from_position(core, session, tokens):
     """The core as if it had decoded all tokens of ``session`` itself, ``tokens`` the last of them."""
-    session.extend(tokens)
+    if tokens:
+        session.extend(tokens)
     for layer, (keys, values) in enumerate(session._caches):
         core.put_cache(layer, keys.view(), values.view(), session.position)
 
@@ -51,7 +52,7 @@ def test_contexts_around_tiles_and_their_tails(tiny, machine, position):
         {"head_dim": 64, "heads": 6, "kv_heads": 3, "hidden": 192},
         {"head_dim": 128, "heads": 2, "kv_heads": 2, "hidden": 256},
         {"head_dim": 64, "heads": 3, "kv_heads": 1, "hidden": 192, "ffn": 640, "vocab": 333},
-        {"head_dim": 16, "heads": 8, "kv_heads": 8},
+        {"head_dim": 16, "heads": 8, "kv_heads": 2},
     ],
     ids=["three heads", "heads of 128", "one KV head", "heads of 16"],
 )
@@ -61,6 +62,25 @@ def test_other_shapes(shape):
     from_position(core, session, list(range(70)) * 2)
     for position, token in ((140, 1), (141, 60)):
         assert np.array_equal(bits(core.decode(token, position)), bits(session.extend([token])))
+
+
+@pytest.mark.parametrize(
+    ("machine", "shape"),
+    [
+        ("flightllm-u280", {"head_dim": 64, "heads": 6, "kv_heads": 3, "hidden": 384, "ffn": 640, "vocab": 333}),
+        ("flightllm-u280", {"head_dim": 64, "heads": 5, "kv_heads": 5, "hidden": 320, "ffn": 1024, "vocab": 1000}),
+        ("flightllm-vhk158", {"head_dim": 64, "heads": 3, "kv_heads": 3, "hidden": 384, "ffn": 640}),
+    ],
+    ids=["a head a core", "two heads, two, one", "a core without heads"],
+)
+def test_several_cores_together(machine, shape):
+    model = TinyLlama(seed=4, **shape)
+    cores, session = model.on(accelerator_named(machine), 1024, machine_model), Session(model.golden)
+    assert len(cores.cores) == accelerator_named(machine).cores
+    for position, token in enumerate([3, 0, 41]):
+        assert np.array_equal(bits(cores.decode(token, position)), bits(session.extend([token])))
+    from_position(cores, session, list(range(100)) * 6)
+    assert np.array_equal(bits(cores.decode(5, 603)), bits(session.extend([5])))
 
 
 def test_what_a_step_leaves_in_the_cache(tiny):
@@ -75,10 +95,12 @@ def test_what_a_step_leaves_in_the_cache(tiny):
 
 
 def test_what_is_refused(tiny):
-    with pytest.raises(InputError, match="values are those of one core, not of the 3 of flightllm-u280"):
+    with pytest.raises(InputError, match="those of a machine of one, not of the 3 cores of flightllm-u280"):
         tiny.on(accelerator_named("flightllm-u280"), 64)
     with pytest.raises(InputError, match="a token must be a number below 100, not 100"):
         tiny.on(accelerator_named("flightllm-mini"), 64).step(100, 0)
+    with pytest.raises(InputError, match="128 and 192 in steps of 64 and 64 are too few for 3 cores of flightllm-u280"):
+        tiny.on(accelerator_named("flightllm-u280"), 64, machine_model)
 
 
 def test_the_real_model_at_its_first_tokens(smollm2_path):
@@ -86,6 +108,17 @@ def test_the_real_model_at_its_first_tokens(smollm2_path):
     session = Session(load_llama(open_gguf(smollm2_path)))
     for position, token in enumerate([504, 3575]):
         assert np.array_equal(bits(core.decode(token, position)), bits(session.extend([token])))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("machine", ["flightllm-u280", "flightllm-vhk158"])
+def test_the_real_model_on_several_cores(smollm2_path, machine):
+    cores = machine_from_file(accelerator_named(machine), smollm2_path, 1024)
+    session = Session(load_llama(open_gguf(smollm2_path)))
+    tokens = np.random.default_rng(1).integers(0, 49152, 1024).tolist()
+    for position in (0, 100, 700):
+        from_position(cores, session, tokens[session.position : position])
+        assert np.array_equal(bits(cores.decode(504, position)), bits(session.extend([504])))
 
 
 @pytest.mark.slow

@@ -10,8 +10,9 @@ from tiny_llama import TinyLlama
 from mixflight.arch.accelerator import accelerator_named
 from mixflight.arch.errors import InputError
 from mixflight.arch.isa import CLASSES
+from mixflight.sim.core_values.decode import machine_model
 from mixflight.sim.core_values.execute import execute
-from mixflight.sim.core_values.order import clocks_of, races
+from mixflight.sim.core_values.order import clocks_of, races, received_by
 from mixflight.sim.core_values.state import shape_of
 
 MACHINES = ("flightllm-mini", "mixpe-mini")
@@ -23,7 +24,7 @@ def model():
 
 
 def check(core, instructions, most=10):
-    return races(instructions, shape_of(core.machine), core.model.head_dim, most)
+    return races(instructions, shape_of(core.machine), most)
 
 
 def without_token(instructions, taker, other):
@@ -60,6 +61,30 @@ def any_order(instructions, seed):
 def test_a_decode_step_has_no_races(model, machine, position):
     core = model.on(accelerator_named(machine), 512)
     assert check(core, core.instructions(core.step(1, position))) == []
+
+
+@pytest.fixture(scope="module")
+def wide():
+    return TinyLlama(seed=4, head_dim=64, heads=6, kv_heads=3, hidden=384, ffn=640)
+
+
+@pytest.mark.parametrize("machine", ["flightllm-u280", "flightllm-vhk158"])
+def test_several_cores_have_no_races(wide, machine):
+    cores = wide.on(accelerator_named(machine), 1024, machine_model).cores
+    programs = [core.instructions(core.step(1, 600)) for core in cores]
+    assert [len(received_by(core, programs)) for core in range(len(cores))] == [8] * len(cores)
+    for number, (core, program) in enumerate(zip(cores, programs, strict=True)):
+        assert races(program, shape_of(core.machine), received=received_by(number, programs)) == []
+
+
+def test_an_exchange_must_be_waited_for(wide):
+    cores = wide.on(accelerator_named("flightllm-u280"), 1024, machine_model).cores
+    programs = [core.instructions(core.step(1, 600)) for core in cores]
+    first = next(at for at, item in enumerate(programs[0]) if item.kind == "SYS" and item.fields["lines"])
+    taker = next(at for at, item in enumerate(programs[0]) if at > first and "SYS" in item.wait)
+    damaged, _ = without_token(programs[0], taker, "SYS")
+    found = races(damaged, shape_of(cores[0].machine), received=received_by(0, programs))
+    assert "SYS" in (found[0].later.kind, found[0].earlier.kind)
 
 
 @pytest.mark.parametrize("seed", range(4))

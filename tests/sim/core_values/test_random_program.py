@@ -14,7 +14,7 @@ from mixflight.mapping.core_sequencer import Sequencer
 from mixflight.mapping.core_tiles import slot_bytes
 from mixflight.sim.core_values.execute import execute
 from mixflight.sim.core_values.order import races
-from mixflight.sim.core_values.random_program import FAMILIES, HEAD, random_program
+from mixflight.sim.core_values.random_program import FAMILIES, random_program
 from mixflight.sim.core_values.state import new_state, shape_of
 from mixflight.sim.core_values.vectors import OPERATIONS
 
@@ -47,7 +47,7 @@ def test_the_text_does_what_the_generator_recorded(machine, seed):
     state = new_state(shape_of(machine), made.constants, [part.copy() for part in made.hbm], made.ddr)
     execute(state, unrolled)
     assert same(state, made.after)
-    assert races(unrolled, shape_of(machine), HEAD) == []
+    assert races(unrolled, shape_of(machine)) == []
 
 
 @pytest.mark.parametrize("family", FAMILIES[:-1])
@@ -56,7 +56,7 @@ def test_each_family_alone(family):
     computing = [item for item in made.instructions if not item.empty]
     kinds = {item.kind for item in computing}
     assert {"linear": "MV", "keys": "MV", "values": "MV", "transfer": "ST"}.get(family, "MISC") in kinds
-    assert races(made.instructions, shape_of(MACHINE), HEAD) == []
+    assert races(made.instructions, shape_of(MACHINE)) == []
 
 
 def test_together_they_are_everything_a_decode_step_uses():
@@ -97,7 +97,7 @@ def test_most_tokens_are_needed():
             kept = tuple(name for name in damaged[giver].release if name != item.kind)
             damaged[giver] = damaged[giver]._replace(release=kept)
             total += 1
-            needed += bool(races(damaged, shape_of(MACHINE), HEAD, most=1))
+            needed += bool(races(damaged, shape_of(MACHINE), most=1))
     assert total > 20
     assert needed > 0.6 * total
 
