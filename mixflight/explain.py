@@ -1,13 +1,15 @@
 """What binds a scenario and what to change first, each claim re-simulated."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
 from mixflight.arch.accelerator import Accelerator
 from mixflight.arch.core import Chains, CoreMachine
 from mixflight.machines import Machine, run
-from mixflight.sim.core.scenario import Cores, Effects
+from mixflight.mapping.block_mask import Mask
+from mixflight.sim.core.passes import Passes
+from mixflight.sim.core.scenario import Effects
 from mixflight.sim.simulate import Phase, Simulation
 from mixflight.workload import load_workload
 
@@ -70,13 +72,14 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def explain(
-    machine: Machine, model: str, prefill: int, decode: int, batch: int = 1, base: Simulation | None = None
-) -> tuple[Explanation, Explanation]:
+    machine: Machine, model: str, prefill: int, decode: int, batch: int = 1, base: Simulation | None = None,
+    masks: Sequence[Mask] = (),
+) -> tuple[Explanation, Explanation]:  # fmt: skip
     """Explanations of prefill and decode. ``base`` is the scenario already simulated, if it is at hand. The gains of a
     decode on cores are those of its last step."""
-    base = base or run(machine, model, prefill, decode, batch)
+    base = base or run(machine, model, prefill, decode, batch, masks=masks)
     if isinstance(machine.accelerator, CoreMachine):
-        return _explain_cores(machine.accelerator, machine.recipe, model, prefill, decode, batch, base)
+        return _explain_cores(machine.accelerator, machine.recipe, model, prefill, decode, base, masks)
     accelerator = machine.accelerator
     machines = {
         name: Machine(accelerator=change(accelerator), recipe=machine.recipe)
@@ -92,19 +95,17 @@ def explain(
 
 
 def _explain_cores(
-    machine: CoreMachine, recipe: str | None, model: str, prefill: int, decode: int, batch: int, base: Simulation
-) -> tuple[Explanation, Explanation]:
+    machine: CoreMachine, recipe: str | None, model: str, prefill: int, decode: int, base: Simulation,
+    masks: Sequence[Mask],
+) -> tuple[Explanation, Explanation]:  # fmt: skip
+    """Every change re-simulated on the path, fused or general, and in the groups in which ``base`` ran."""
     workload = load_workload(model, recipe)
-
-    def times(changed: CoreMachine, effects: Effects) -> tuple[float, float]:
-        cores = Cores(changed, workload.model, workload.recipe, max_context=prefill + decode, batch=batch,
-                      effects=effects)  # fmt: skip
-        passes = cores.prefill(prefill, decode), cores.step(prefill + decode)
-        first, last = (item.cycles / changed.clock_mhz for item in passes)
-        return first, last
-
-    before = times(machine, Effects())
-    after = {name: times(*change(machine)) for name, change in CORE_CHANGES.items()}
+    passes = Passes(
+        workload.model, workload.recipe, prefill, decode, batch=-(-base.batch // base.groups),
+        general=base.path == "general", masks=masks,
+    )  # fmt: skip
+    before = passes.times(machine)
+    after = {name: passes.times(*change(machine)) for name, change in CORE_CHANGES.items()}
     prefills, decodes = ({name: before[i] / item[i] for name, item in after.items()} for i in range(2))
     return _explain("prefill", base.prefill, prefills), _explain("decode", base.decode, decodes)
 

@@ -1,5 +1,6 @@
 """A machine or a GPU with its recipe, and one scenario run on it."""
 
+from collections.abc import Sequence
 from typing import get_args
 
 import msgspec
@@ -7,6 +8,7 @@ import msgspec
 from mixflight.arch.accelerator import Accelerator, accelerator_named
 from mixflight.arch.core import Chains, CoreMachine
 from mixflight.arch.errors import InputError
+from mixflight.mapping.block_mask import Mask
 from mixflight.sim.core.simulate import path_named, simulate_cores
 from mixflight.sim.simulate import FloatOperands, Simulation, simulate
 from mixflight.workload import load_workload
@@ -32,10 +34,10 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
 
 def run(
     machine: Machine, model: str, prefill: int, decode: int, batch: int = 1, mode: str = "corrected",
-    float_operands: str = "refuse", path: str = "auto",
+    float_operands: str = "refuse", path: str = "auto", masks: Sequence[Mask] = (),
 ) -> Simulation:  # fmt: skip
     """Simulate ``model`` on ``machine``; ``float_operands`` (refuse or int8): what integer machines do with floats;
-    ``path`` (auto, fused, general) of cores."""
+    ``path`` (auto, fused, general) and ``masks`` (blocks of attention that the prefill computes) of cores."""
     if mode not in MODES:
         raise InputError(f"mode must be {' or '.join(MODES)} for {machine.accelerator.name}, not {mode!r}")
     workload = load_workload(model, machine.recipe)
@@ -44,8 +46,10 @@ def run(
         check_rows(machine.accelerator, batch, workload.recipe)
         return simulate_cores(
             machine.accelerator, workload.model, workload.recipe, workload.recipe.name, prefill, decode, batch,
-            float_operands=operands, path=path_named(path),
+            float_operands=operands, path=path_named(path), masks=masks,
         )  # fmt: skip
+    if masks:
+        raise InputError(f"attention masks must be for a machine of cores, not {machine.accelerator.name}")
     return simulate(
         machine.accelerator, workload.model, workload.recipe, workload.recipe.name, prefill, decode, batch,
         operands,

@@ -4,10 +4,11 @@ Tracks are the units (operators, array, DRAM, SFU), slices the operators, time i
 decode step are shown, one after the other; within an operator a unit's slice is as long as the unit is busy.
 
 A machine of cores has a process for each core and a track for each class of instructions; neighbouring instructions of
-an operator are one slice, from the first start to the last end of its unit's work.
+an operator are one slice, from the first start to the last end of its unit's work. Where its operators run one by one,
+behind barriers, there is one process: a track of operators and, as on an array, one for each class of the busiest core.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,10 @@ import numpy as np
 from mixflight.arch.accelerator import Accelerator
 from mixflight.arch.isa import CLASSES
 from mixflight.sim.core.execution import Execution
+from mixflight.sim.core.general import Timed
+from mixflight.sim.core.scenario import limits, load_of
 from mixflight.sim.simulate import Engine
+from mixflight.workloads.operators import Operator
 from mixflight.workloads.trace import Trace
 
 TRACKS = ("operators", "array", "DRAM", "SFU")
@@ -81,4 +85,31 @@ def core_timeline(
                         "args": {"instructions": count},
                     })  # fmt: skip
         before += run.total
+    return {"traceEvents": events, "displayTimeUnit": "ns", "otherData": {"clock_mhz": clock_mhz}}
+
+
+def general_timeline(
+    name: str, clock_mhz: float, traces: Sequence[Trace], time: Callable[[Operator], Timed]
+) -> dict[str, Any]:  # fmt: skip
+    """The document of ``traces`` run one after the other on cores, each operator alone, as ``time`` says."""
+    tracks = ("operators", *CLASSES)
+    events: list[dict[str, Any]] = [{"ph": "M", "pid": 0, "name": "process_name", "args": {"name": name}}]
+    events += [{"ph": "M", "pid": 0, "tid": track, "name": "thread_name", "args": {"name": what}}
+               for track, what in enumerate(tracks)]  # fmt: skip
+    start = 0.0
+    for trace in traces:
+        for operator, layer in trace.in_order():
+            timed = time(operator)
+            title = operator.name if layer < 0 else f"layer {layer} {operator.name}"
+            bound, behind = limits(load_of(timed.spent[None], timed.used[None]))
+            arguments = {"phase": trace.phase, "context": trace.context, "cycles": timed.cycles, "bound by": bound,
+                         "next": behind, "MACs": operator.macs}  # fmt: skip
+            for track, busy in enumerate((timed.cycles, *timed.used.tolist())):
+                if busy:
+                    events.append({
+                        "ph": "X", "pid": 0, "tid": track, "name": title, "cat": operator.kind,
+                        "ts": start / clock_mhz, "dur": busy / clock_mhz,
+                        "args": arguments if track == 0 else {"busy cycles": busy},
+                    })  # fmt: skip
+            start += timed.cycles
     return {"traceEvents": events, "displayTimeUnit": "ns", "otherData": {"clock_mhz": clock_mhz}}

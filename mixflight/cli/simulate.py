@@ -19,7 +19,11 @@ from mixflight.cli.options import (
 from mixflight.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mixflight.machines import Machine
+    from mixflight.mapping.block_mask import Mask
+    from mixflight.sim.simulate import Simulation
 
 
 def register(app: typer.Typer) -> None:
@@ -44,7 +48,7 @@ def register(app: typer.Typer) -> None:
             str, typer.Option("--float-operands", help="refuse, or int8: what a machine does with floats not its own.")
         ] = "refuse",
         attention_mask: Annotated[
-            Path | None, typer.Option("--attention-mask", help="Block masks of the prefill (published).", metavar="F")
+            Path | None, typer.Option("--attention-mask", help="Block masks of the prefill (cores).", metavar="F")
         ] = None,
         json: JsonOption = False,
     ) -> None:
@@ -56,10 +60,9 @@ def register(app: typer.Typer) -> None:
             refuse_beside_published(explain=explain, batch=batch, float_operands=float_operands)
             simulate_published(arch, model, recipe, prefill, decode, attention_mask, timeline, json)
             return
-        if attention_mask is not None:
-            raise InputError("--attention-mask must come with --mode published")
         from mixflight.explain import explain as why
         from mixflight.machines import Machine, run
+        from mixflight.mapping.attention_mask import load_masks
         from mixflight.results import (
             COMPARE_COLUMNS,
             ENERGY_COLUMNS,
@@ -72,11 +75,12 @@ def register(app: typer.Typer) -> None:
         machine = Machine.parse(arch, recipe)
         if float_operands != "refuse" and (explain or timeline is not None):
             raise InputError("--float-operands must come without --explain and --timeline")
-        result = run(machine, model, prefill, decode, batch, mode, float_operands)
+        masks = load_masks(attention_mask) if attention_mask else ()
+        result = run(machine, model, prefill, decode, batch, mode, float_operands, masks=masks)
         if timeline is not None:
-            write_timeline(timeline, machine, model, prefill, decode, batch)
+            write_timeline(timeline, machine, model, prefill, decode, result, masks)
         document = simulation_document(result)
-        explained = why(machine, model, prefill, decode, batch, result) if explain else ()
+        explained = why(machine, model, prefill, decode, batch, result, masks) if explain else ()
         if explained:
             document["explain"] = [{"sentence": item.sentence, **msgspec.structs.asdict(item)} for item in explained]
         if json:
@@ -137,30 +141,39 @@ def simulate_published(
         print(f"infeasible: {document['infeasible']}")
 
 
-def write_timeline(path: Path, machine: "Machine", model: str, prefill: int, decode: int, batch: int) -> None:
-    """Write the prefill and the last decode step as Chrome trace events."""
+def write_timeline(
+    path: Path, machine: "Machine", model: str, prefill: int, decode: int, result: "Simulation",
+    masks: "Sequence[Mask]" = (),
+) -> None:  # fmt: skip
+    """Write the prefill and the last decode step of ``result`` as Chrome trace events."""
     from mixflight.arch.core import CoreMachine
     from mixflight.files import whole_file
-    from mixflight.reports.timeline import core_timeline
+    from mixflight.reports.timeline import core_timeline, general_timeline
     from mixflight.reports.timeline import timeline as array_timeline
-    from mixflight.sim.core.scenario import Cores
+    from mixflight.sim.core.general import GeneralCores
+    from mixflight.sim.core.passes import Passes
     from mixflight.workload import load_workload
     from mixflight.workloads.trace import decode_traces, prefill_trace
 
     workload = load_workload(model, machine.recipe)
-    traces = [
-        prefill_trace(workload.model, workload.recipe, prefill, batch, decode),
-        next(iter(decode_traces(workload.model, workload.recipe, prefill + decode - 1, 1, batch))),
-    ]
     accelerator = machine.accelerator
     if isinstance(accelerator, CoreMachine):
-        cores = Cores(accelerator, workload.model, workload.recipe, max_context=prefill + decode, batch=batch)
-        programs = [cores.program(trace) for trace in traces]
-        events = core_timeline(accelerator.name, accelerator.clock_mhz, [
-            (trace.phase, program.names, cores.execute(program, with_slices=True))
-            for trace, program in zip(traces, programs, strict=True)
-        ])  # fmt: skip
+        batch = -(-result.batch // result.groups)
+        passes = Passes(workload.model, workload.recipe, prefill, decode, batch=batch, masks=masks)
+        cores = passes.cores(accelerator)
+        if result.path == "general":
+            operators = GeneralCores(cores.machine, cores.units)
+            events = general_timeline(accelerator.name, accelerator.clock_mhz, passes.traces, operators.time)
+        else:
+            programs = [cores.program(trace) for trace in passes.traces]
+            events = core_timeline(accelerator.name, accelerator.clock_mhz, [
+                (trace.phase, program.names, cores.execute(program, with_slices=True))
+                for trace, program in zip(passes.traces, programs, strict=True)
+            ])  # fmt: skip
     else:
-        events = array_timeline(accelerator, traces)
+        events = array_timeline(accelerator, [
+            prefill_trace(workload.model, workload.recipe, prefill, result.batch, decode),
+            next(iter(decode_traces(workload.model, workload.recipe, prefill + decode - 1, 1, result.batch))),
+        ])  # fmt: skip
     with whole_file(path) as part:
         part.write_bytes(msgspec.json.encode(events))

@@ -6,6 +6,7 @@ interpolated.
 """
 
 from collections import defaultdict
+from collections.abc import Sequence
 
 import msgspec
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from mixflight.arch.compact import K_BLOCK
 from mixflight.arch.core import CoreMachine
 from mixflight.arch.isa import CLASS_INDEX
+from mixflight.mapping.block_mask import Mask
 from mixflight.mapping.core_compile import CoreCompiler
 from mixflight.mapping.core_program import CompiledProgram
 from mixflight.sim.core.activity import program_counts
@@ -55,16 +57,16 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Cores:
-    """Compiles and runs passes of one model on one machine."""
+    """Compiles and runs passes of one model on one machine; ``masks``: blocks of attention that a prefill computes."""
 
     def __init__(
         self, machine: CoreMachine, model: Model, formats: Formats, *, max_context: int, batch: int = 1,
-        effects: Effects | None = None,
+        effects: Effects | None = None, masks: Sequence[Mask] = (),
     ) -> None:  # fmt: skip
         effects = effects or Effects()
         self.machine, self.model, self.formats, self.batch = without(machine, effects), model, formats, batch
         self.compiler = CoreCompiler(
-            machine, max_context=max_context, on_chip=effects.on_chip, sparse=effects.sparse
+            machine, max_context=max_context, on_chip=effects.on_chip, sparse=effects.sparse, masks=masks
         )  # fmt: skip
         self.units = Units(
             self.machine, rows=effects.rows, refresh=effects.refresh, fill=effects.fill, hbm_speed=effects.hbm_speed

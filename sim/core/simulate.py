@@ -13,6 +13,7 @@ import numpy as np
 from mixflight.arch.core import CoreMachine
 from mixflight.arch.errors import InputError
 from mixflight.arch.prices import PriceTable, machine_prices
+from mixflight.mapping.block_mask import Mask
 from mixflight.mapping.core_network import network_of
 from mixflight.sim.activity import Activity
 from mixflight.sim.core.general import GeneralCores
@@ -42,11 +43,13 @@ def path_named(text: str) -> Path:
 def simulate_cores(
     machine: CoreMachine, model: Model, formats: Formats, formats_name: str, prefill: int, decode: int, batch: int = 1,
     effects: Effects | None = None, float_operands: FloatOperands = "refuse", path: Path = "auto",
+    masks: Sequence[Mask] = (),
 ) -> Simulation:  # fmt: skip
     """Prefill of ``prefill`` tokens, then ``decode`` steps at contexts prefill + 1 ... prefill + decode.
 
     ``path``: fused or general; auto takes fused for plain decoders, in groups of sequences (``groups``) where the
-    buffers do not hold the batch. ``float_operands`` int8 runs general where there are floats.
+    buffers do not hold the batch. ``float_operands`` int8 runs general where there are floats. ``masks``: blocks of
+    attention that the prefill computes, for all layers or one a layer; fused only.
     """
     first = prefill_trace(model, formats, prefill, batch, decode)
     steps = list(decode_traces(model, formats, prefill, decode, batch))
@@ -55,11 +58,15 @@ def simulate_cores(
         first, steps = operands.of(first), [operands.of(trace) for trace in steps]
 
     def cores_of(sequences: int) -> Cores:
-        return Cores(machine, model, formats, max_context=prefill + decode, batch=sequences, effects=effects)
+        return Cores(
+            machine, model, formats, max_context=prefill + decode, batch=sequences, effects=effects, masks=masks
+        )  # fmt: skip
 
     cores, groups = cores_of(batch), 1
     if path == "auto":
         path = "general" if operands.changed or not is_plain(first, steps, prefill) else "fused"
+    if masks and path == "general":
+        raise InputError(f"attention masks must be for a plain decoder with integer operands, not this {model.name}")
     if path == "fused":
         grouped = run_grouped(cores_of, batch, prefill, decode)
         runs, groups = (grouped.prefill, grouped.decode), grouped.groups

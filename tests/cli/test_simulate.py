@@ -61,7 +61,7 @@ def test_tables_fit_80_columns():
         ({"--mode": "published"}, "mode published must have an ARCH of flightllm-vhk158, flightllm-u280"),
         ({"--arch": "flightllm-u280", "--recipe": "w4a16g128"}, "activations must be integers on a FlightLLM core"),
         ({"--mode": "guessed"}, "mode must be corrected for mixpe-w4a8, not 'guessed'"),
-        ({"--attention-mask": "m.npz"}, "--attention-mask must come with --mode published"),
+        ({"--attention-mask": "m.npz"}, "--attention-mask must be a .npy file of numbers"),
         ({"--recipe": "fp16"}, "f16 weights with f16 activations, in operator 'q'"),
         ({"--recipe": "fp16"}, "--float-operands int8 converts them"),
         ({"--float-operands": "int4"}, "--float-operands must be refuse or int8, not 'int4'"),
