@@ -19,12 +19,14 @@ from mixflight.arch.compact import K_BLOCK, LINE_BYTES
 from mixflight.arch.control_constants import ControlConstants, control_constants
 from mixflight.arch.core import CoreMachine
 from mixflight.arch.errors import InputError
+from mixflight.mapping.core_assembler import Register
 from mixflight.mapping.core_compile import CoreCompiler, CoreText, registers_of
 from mixflight.mapping.core_contents import channel_bytes, embedding_rows, fill_channels, gather, vectors_of
 from mixflight.mapping.core_image import Octets
 from mixflight.mapping.core_network import Network, network_of
 from mixflight.mapping.core_primitives import Primitive, primitives
 from mixflight.sim.core_values.execute import execute, execute_together
+from mixflight.sim.core_values.host_files import save_job
 from mixflight.sim.core_values.state import CoreState, new_state, shape_of
 from mixflight.sim.golden.attention import Int8Cache
 from mixflight.workloads.model import Model
@@ -76,6 +78,12 @@ class CoreModel:
     def state(self, step: Step) -> CoreState:
         """The core before ``step``: buffers are zeros, memories are this model's own."""
         return new_state(shape_of(self.machine), step.constants, self.hbm, self.ddr)
+
+    def save(self, folder: Path, step: Step) -> None:
+        """What the host writes before ``step``, as files (``host_files``); the memories are as they are now."""
+        registers = {int(Register[name]): value for name, value in step.registers.items()}
+        save_job(folder, text=self.text.text.stream, words=self.text.text.constants, registers=registers,
+                 constants=step.constants, hbm=self.hbm, ddr=self.ddr[0])  # fmt: skip
 
     def decode(self, token: int, position: int) -> NDArray[np.float32]:
         """Run a step of a core that is alone; its logits. The cache in ``hbm`` has one token more."""

@@ -9,23 +9,22 @@ touched (:mod:`~mixflight.sim.core_values.order`), so a unit that ends too early
 The last instructions store the windows that were worked on, so memories alone show everything.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from mixflight.arch.compact import K_BLOCK, LINE_BYTES, REGISTERS, SLOTS, check, codes, compact
 from mixflight.arch.control_constants import ControlConstants, control_constants
 from mixflight.arch.core import CoreMachine
 from mixflight.arch.errors import InputError
-from mixflight.arch.isa import CLASS_INDEX, CLASSES, Ints, Stream, stream_of, to_bytes, token_mask
+from mixflight.arch.isa import CLASS_INDEX, CLASSES, Ints, Stream, stream_of, token_mask
 from mixflight.mapping.core_image import Octets
 from mixflight.mapping.core_primitives import Primitive
 from mixflight.sim.core_values.execute import execute
+from mixflight.sim.core_values.host_files import save_job
 from mixflight.sim.core_values.order import Access, accesses
 from mixflight.sim.core_values.state import BUFFERS, LINE_WORDS, CoreState, Shape, new_state, shape_of
 from mixflight.sim.core_values.vectors import OPERATIONS
@@ -65,14 +64,9 @@ class RandomProgram:
     after: CoreState
 
     def save(self, folder: Path) -> None:
-        """``program.bin``, ``channelC.bin``, ``ddr.bin``, ``host.json`` and ``after.npz`` (the whole core)."""
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "program.bin").write_bytes(to_bytes(self.text, compact()))
-        for number, data in enumerate(self.hbm):
-            data.tofile(folder / f"channel{number}.bin")
-        self.ddr[0].tofile(folder / "ddr.bin")
-        host = {"registers": self.registers, "constants": msgspec.to_builtins(self.constants)}
-        (folder / "host.json").write_text(json.dumps(host, indent=1) + "\n")
+        """The run as files (``host_files``), and ``after.npz``: the whole core behind it."""
+        save_job(folder, text=self.text, words=np.zeros(0, np.int64), registers=self.registers,
+                 constants=self.constants, hbm=self.hbm, ddr=self.ddr[0])  # fmt: skip
         after = self.after
         held: dict[str, Any] = {f"channel{number}": data for number, data in enumerate(after.hbm)}
         held |= {name: getattr(after, name) for name in ("vector", "act", "act_scales", "weight", "scale")}

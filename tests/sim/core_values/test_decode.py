@@ -1,12 +1,22 @@
 """Programs of a core compute what the golden model computes, bit for bit."""
 
+import json
+
 import numpy as np
 import pytest
 from tiny_llama import TinyLlama
 
 from mixflight.arch.accelerator import accelerator_named
+from mixflight.arch.compact import read_program
 from mixflight.arch.errors import InputError
+from mixflight.mapping.core_assembler import Register
+from mixflight.mapping.core_contents import gather
+from mixflight.mapping.core_primitives import primitives
+from mixflight.mapping.core_sequencer import Sequencer
+from mixflight.mapping.core_tiles import slot_bytes
 from mixflight.sim.core_values.decode import from_file, machine_from_file, machine_model
+from mixflight.sim.core_values.execute import execute
+from mixflight.sim.core_values.state import new_state, shape_of
 from mixflight.sim.golden.llama import Session, load_llama
 from mixflight.workloads.gguf import open_gguf
 
@@ -92,6 +102,25 @@ def test_what_a_step_leaves_in_the_cache(tiny):
     cache = slice(*np.cumsum(stepped.text.memory.cache))
     for one, other in zip(stepped.hbm, written.hbm, strict=True):
         assert np.array_equal(one[cache], other[cache])
+
+
+def test_a_step_as_files(tiny, tmp_path):
+    core = tiny.on(accelerator_named("flightllm-mini"), 64)
+    core.decode(4, 0)
+    step = core.step(7, 1)
+    core.save(tmp_path, step)
+    host = json.loads((tmp_path / "host.json").read_text())
+    assert host["registers"][str(int(Register.CONTEXT))] == 2 and host["constants"]["position"] == 1
+    text = read_program((tmp_path / "program.bin").read_bytes())
+    sequencer = core.text.sequencer
+    again = Sequencer(text, sequencer.text.kinds * 0, np.fromfile(tmp_path / "words.bin", "<u4").astype(np.int64),
+                      slot_bytes(core.machine), 2)  # fmt: skip
+    program = primitives(again, {Register(int(number)).name: value for number, value in host["registers"].items()})
+    hbm = [np.fromfile(tmp_path / f"channel{channel}.bin", np.uint8) for channel in range(2)]
+    state = new_state(shape_of(core.machine), step.constants, hbm, [np.fromfile(tmp_path / "ddr.bin", np.uint8)])
+    execute(state, program)
+    expected = core.decode(7, 1)
+    assert np.array_equal(bits(gather(hbm, core.text.memory.results[0], 400).view(np.float32)), bits(expected))
 
 
 def test_what_is_refused(tiny):
