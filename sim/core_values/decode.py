@@ -198,9 +198,9 @@ def _one_core(machine: CoreMachine) -> None:
 
 
 def machine_from_file(
-    machine: CoreMachine, path: Path, max_context: int, memory: Memory = zeros
+    machine: CoreMachine, path: Path, max_context: int, memory: Memory = zeros, layers: int | None = None
 ) -> MachineModel:  # fmt: skip
-    """The model in a GGUF file in its own formats."""
+    """The model in a GGUF file in its own formats; with ``layers`` only so many of its first ones."""
     from mixflight.workloads.file_recipe import recipe_of
     from mixflight.workloads.model_file import open_model
 
@@ -211,12 +211,25 @@ def machine_from_file(
     )
     if len(linears) < len(stored.linears) or not stored.model.tied_head:
         raise InputError(f"the model must be a GGUF file's whose embedding is its head, which {path} is not")
-    return machine_model(machine, stored.model, recipe_of("as-stored", stored.linears), linears=linears,
-                         vectors=vectors, embedding=linears["head"], max_context=max_context,
-                         memory=memory)  # fmt: skip
+    model = stored.model
+    if layers is not None:
+        if not 1 <= layers <= model.layers:
+            raise InputError(f"layers must be 1 ... {model.layers}, not {layers}, of {path}")
+        model = msgspec.structs.replace(model, layers=layers)
+        linears = {name: item for name, item in linears.items() if _layer_of(name, "layers.") < layers}
+        vectors = {name: item for name, item in vectors.items() if _layer_of(name, "blk.") < layers}
+    return machine_model(machine, model, recipe_of("as-stored", linears), linears=linears, vectors=vectors,
+                         embedding=linears["head"], max_context=max_context, memory=memory)  # fmt: skip
 
 
-def from_file(machine: CoreMachine, path: Path, max_context: int, memory: Memory = zeros) -> CoreModel:
+def _layer_of(name: str, prefix: str) -> int:
+    """The layer that a weight's name says; -1: none."""
+    return int(name.removeprefix(prefix).partition(".")[0]) if name.startswith(prefix) else -1
+
+
+def from_file(
+    machine: CoreMachine, path: Path, max_context: int, memory: Memory = zeros, layers: int | None = None
+) -> CoreModel:  # fmt: skip
     """As :func:`machine_from_file`, the only core of a machine."""
     _one_core(machine)
-    return machine_from_file(machine, path, max_context, memory).cores[0]
+    return machine_from_file(machine, path, max_context, memory, layers).cores[0]

@@ -1,7 +1,9 @@
 """Programs of a core compute what the golden model computes, bit for bit."""
 
 import json
+from dataclasses import replace
 
+import msgspec
 import numpy as np
 import pytest
 from tiny_llama import TinyLlama
@@ -132,10 +134,21 @@ def test_what_is_refused(tiny):
         tiny.on(accelerator_named("flightllm-u280"), 64, machine_model)
 
 
-def test_the_real_model_at_its_first_tokens(smollm2_path):
+def test_two_layers_of_the_real_model(smollm2_path):
+    core = from_file(accelerator_named("flightllm-mini"), smollm2_path, 512, layers=2)
+    llama = load_llama(open_gguf(smollm2_path))
+    session = Session(replace(llama, model=msgspec.structs.replace(llama.model, layers=2)))
+    for position, token in enumerate([504, 3575]):
+        assert np.array_equal(bits(core.decode(token, position)), bits(session.extend([token])))
+    with pytest.raises(InputError, match="layers must be 1 ... 30, not 31"):
+        from_file(accelerator_named("flightllm-mini"), smollm2_path, 512, layers=31)
+
+
+@pytest.mark.slow
+def test_the_real_model_from_its_first_token(smollm2_path):
     core = from_file(accelerator_named("flightllm-mini"), smollm2_path, 512)
     session = Session(load_llama(open_gguf(smollm2_path)))
-    for position, token in enumerate([504, 3575]):
+    for position, token in enumerate([504, 3575, 28, 253, 665, 436]):
         assert np.array_equal(bits(core.decode(token, position)), bits(session.extend([token])))
 
 
