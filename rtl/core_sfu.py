@@ -1,0 +1,286 @@
+"""The special-function unit of a core: MISC instructions on vectors of the global buffer, V elements a cycle.
+
+What each operation computes and where its operands lie: ``arch/core_execution.md``, to the bit ``arch/numerics.md``.
+Cycles: :func:`mixflight.arch.sfu_pipeline.misc_cycles`.
+"""
+
+from amaranth import *
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from mixflight.arch.sfu_pipeline import BATCH, PATHS, PREPARE_STAGES
+from mixflight.rtl.core_ports import (
+    LINE_BITS,
+    CoreConstants,
+    RopeTable,
+    act_write,
+    global_read,
+    global_write,
+    primitive,
+    unit,
+)
+from mixflight.rtl.delay import delayed
+from mixflight.rtl.sfu_beats import SfuBeats
+from mixflight.rtl.sfu_codes import CodeRound
+from mixflight.rtl.sfu_lane import MINUS_ZERO, ONE, ROUTE, SfuLane
+from mixflight.rtl.sfu_maximum import Maximum
+from mixflight.rtl.sfu_plan import OPERATIONS, PLAN, POST_ROUTES, plan_of, route_of
+from mixflight.rtl.sfu_reduce import Reduce
+from mixflight.rtl.sfu_results import SfuResults
+from mixflight.rtl.sfu_rotation import Rotation
+from mixflight.rtl.sfu_scalars import SfuScalars
+from mixflight.rtl.sfu_walk import READ_AHEAD, SfuWalk
+from mixflight.rtl.small_fifo import SmallFifo
+
+LEVELS = 127
+LEVELS_FP32 = 0x42FE0000
+LONGEST = max(path.result for path in PATHS.values())
+"""Steps of the longest path."""
+
+
+class CoreSfu(wiring.Component):
+    """MISC instructions, one after another; ``width`` elements a step: 1, 2, 4, 8 or 16.
+
+    ``channels``: of the core, over which the scales of a cache were dealt. ``head_max``: elements of the longest head
+    that ROPE can turn, a power of two. An operation that ``sfu_plan.OPERATIONS`` lacks must not come.
+    """
+
+    def __init__(self, *, width: int = 4, channels: int = 2, head_max: int = 128):
+        if width not in (1, 2, 4, 8, 16):
+            raise ValueError(f"width must be 1, 2, 4, 8 or 16, not {width}")
+        if channels not in (1, 2):
+            raise ValueError(f"channels must be 1 or 2, not {channels}")
+        self.width = width
+        self.channels = channels
+        self.head_max = head_max
+        super().__init__({
+            **unit("MISC"), "constants": In(CoreConstants), "rope_table": In(RopeTable),
+            "a": Out(global_read()), "b": Out(global_read()), "out": Out(global_write()), "act": Out(act_write()),
+        })  # fmt: skip
+
+    def elaborate(self, platform):
+        """Plan; walk; beats; lanes; what segments need; results."""
+        m = Module()
+        m.submodules.walk = walk = SfuWalk()
+        m.submodules.beats = beats = SfuBeats(width=self.width, channels=self.channels)
+        m.submodules.results = results = SfuResults(self.width)
+        m.submodules.rotation = rotation = Rotation(width=self.width, head_max=self.head_max)
+        for name in ("a", "b"):
+            port, mine = getattr(walk, name), getattr(self, name)
+            m.submodules[f"lines_{name}"] = lines = SmallFifo(shape=LINE_BITS, depth=READ_AHEAD)
+            connect(m, port, flipped(mine))
+            m.d.comb += [
+                lines.push.eq(mine.data_valid), lines.word.eq(mine.data), lines.pop.eq(getattr(beats, f"{name}_pop")),
+                getattr(walk, f"{name}_used").eq(lines.pop), getattr(beats, name).eq(lines.head),
+                getattr(beats, f"{name}_some").eq(lines.some),
+            ]
+        connect(m, results.global_, flipped(self.out))
+        connect(m, results.act, flipped(self.act))
+
+        course = self._course(m, walk, results)
+        plan, en, line = course.plan, course.en, walk.line
+        m.d.comb += [
+            walk.plan.eq(plan), walk.pop.eq(beats.pop), beats.plan.eq(plan), beats.line.eq(line),
+            beats.some.eq(walk.some), beats.en.eq(en), rotation.en.eq(en), results.en.eq(en),
+            results.to_act.eq(plan.to_act), results.raw.eq(plan.cells),
+            results.push.eq(beats.pop & (line.turn == plan.last_pass)),
+            *(getattr(results.queue, name).eq(getattr(line, name)) for name in results.queue.shape().members),
+            rotation.position.eq(self.constants.position), rotation.head_elements.eq(self.constants.head_elements),
+        ]
+        connect(m, rotation.table, flipped(self.rope_table))
+        flow = _Flow(m, course, beats.beat)
+        lanes = self._lanes(m, course, flow, beats, rotation)
+        m.submodules.scalars = scalars = SfuScalars()
+        hold, post = self._segments(m, course, flow, beats, line, lanes, scalars)
+        m.d.comb += beats.hold.eq(hold | beats.begins & course.is_["rope"] & ~rotation.ready)
+        self._scalars(m, course, flow, lanes, scalars, post)
+        self._results(m, course, flow, beats, line, lanes, scalars, results)
+        return m
+
+    def _course(self, m: Module, walk, results) -> "_Course":
+        """An instruction's plan from the second cycle after its arrival on, until its end."""
+        given, setup, starts = Signal(primitive("MISC")), Signal(), Signal()
+        course = _Course()
+        route = Signal(ROUTE)
+        plan = plan_of(m, given, route)
+        inverse = Mux(given.elements == self.constants.head_elements, self.constants.inverse_head,
+                      self.constants.inverse_hidden)
+        m.d.comb += [
+            self.instruction.ready.eq(~(setup | starts | course.active)), walk.start.eq(starts),
+            self.done.eq(course.active & ~walk.busy & ~walk.some & results.empty),
+            course.en.eq(course.active & ~results.full),
+        ]
+        m.d.sync += [setup.eq(0), starts.eq(setup)]
+        with m.If(self.instruction.ready & self.instruction.valid):
+            m.d.sync += [given.eq(self.instruction.payload), setup.eq(1)]
+        with m.If(setup):
+            m.d.sync += [
+                course.plan.eq(plan), course.route.eq(route), course.inverse.eq(inverse),
+                *(course.is_[name].eq(given.operation == code) for name, code in OPERATIONS.items()),
+            ]
+        with m.If(starts):
+            m.d.sync += course.active.eq(1)
+        with m.Elif(self.done):
+            m.d.sync += course.active.eq(0)
+        return course
+
+    def _lanes(self, m: Module, course, flow, beats, rotation) -> list[SfuLane]:
+        """The lanes with their elements; the first one can find 1/sqrt."""
+        en = course.en
+        turn, here = Signal(rotation.turn.shape()), Signal(rotation.turn.shape(), reset_less=True)
+        now = Mux(beats.beat.first, 0, turn)
+        with m.If(en & beats.issued):
+            m.d.sync += [turn.eq(now + 1), here.eq(now)]
+        m.d.comb += rotation.turn.eq(here)
+        lanes = []
+        for i in range(self.width):
+            m.submodules[f"lane_{i}"] = lane = SfuLane(rsqrt=i == 0)
+            m.d.comb += [
+                lane.en.eq(en), lane.x.eq(beats.x[i]), lane.partner.eq(beats.partner[i]), lane.y.eq(beats.y[i]),
+                lane.cosine.eq(rotation.rotations[i].cosine), lane.sine.eq(rotation.rotations[i].sine),
+                lane.square.eq(flow.bit("early", PREPARE_STAGES) & course.is_["norm"]), lane.route.eq(course.route),
+            ]
+            lanes.append(lane)
+        return lanes
+
+    def _segments(self, m: Module, course, flow, beats, line, lanes, scalars):
+        """Maxima and sums of segments and what becomes of them; beats that must wait; whether a sum is in the lane."""
+        en, is_ = course.en, course.is_
+        m.submodules.maximum = maximum = Maximum(self.width)
+        m.submodules.reduce = reduce = Reduce(self.width)
+        summing = Signal()
+        m.d.comb += summing.eq(is_["norm"] & (line.turn == 0) | is_["softmax"] & (line.turn == 1))
+        largest = flow.valid("largest", beats.issued & (line.turn == 0))
+        summed = flow.valid("summed", beats.issued & summing)
+        probability = is_["probability_quantise"]
+        for i, lane in enumerate(lanes):
+            of_first = probability | is_["softmax"]
+            m.d.comb += [
+                maximum.values[i].eq(Mux(of_first, lane.first, lane.x)),
+                reduce.values[i].eq(Mux(is_["norm"], lane.first, lane.exp)),
+            ]
+        for unit_, kind, valid in ((maximum, "largest", largest), (reduce, "summed", summed)):
+            m.d.comb += [unit_.en.eq(en), unit_.valid.eq(valid)]
+            m.d.comb += [getattr(unit_, name).eq(flow.at(name, kind)) for name in ("first", "last", "mask")]
+        m.d.comb += maximum.absolute.eq(~is_["softmax"])
+
+        free, post = Signal(init=1), Signal()
+        left, segment = Signal(range(max(path.post for path in PATHS.values()) + 1)), Signal(range(BATCH))
+        total = Signal(32, reset_less=True)
+        with m.If(en & beats.issued & summing & beats.beat.last):
+            m.d.sync += free.eq(0)
+        with m.If(en & summed & flow.at("last", "summed")):
+            m.d.sync += segment.eq(flow.at("segment", "summed"))
+        ends = Signal()
+        m.d.comb += ends.eq(en & post & (left == 0))
+        with m.If(en & reduce.done):
+            m.d.sync += [post.eq(1), total.eq(reduce.total), left.eq(Mux(
+                is_["norm"], PATHS["norm"].post, PATHS["softmax"].post))]
+        with m.Elif(ends):
+            m.d.sync += [post.eq(0), free.eq(1)]
+        with m.Elif(en):
+            m.d.sync += left.eq(left - 1)
+        with m.If(post):
+            m.d.comb += [lanes[0].x.eq(total), lanes[0].square.eq(0)]
+            for name, members in POST_ROUTES.items():
+                with m.If(is_[name]):
+                    m.d.comb += [getattr(lanes[0].route, part).eq(value) for part, value in route_of(members).items()]
+        m.d.comb += [
+            scalars.en.eq(en), scalars.quantise.eq(~is_["softmax"]), scalars.levels.eq(LEVELS_FP32),
+            scalars.found.eq(en & maximum.done & (course.plan.last_pass != 0)), scalars.largest.eq(maximum.largest),
+            scalars.found_segment.eq(delayed(m, en, flow.at("segment", "largest"), maximum.latency, "found")),
+            scalars.write.eq(ends), scalars.write_segment.eq(segment), scalars.factor.eq(lanes[0].reciprocal),
+            scalars.restart.eq(beats.issued & beats.beat.early & beats.beat.first & (line.segment == 0)),
+        ]
+        by_sum = is_["norm"] | is_["softmax"] & (line.turn == 2)
+        ready = Mux(by_sum, scalars.factor_count, scalars.found_count)
+        hold = beats.begins & line.first & ((line.turn != 0) & (line.segment >= ready) | ~free)
+        return hold, post
+
+    def _scalars(self, m: Module, course, flow, lanes, scalars, post):
+        """What meets all elements of a segment, and constants."""
+        is_, constants = course.is_, self.constants
+        first, added = Signal(32), Signal(32)
+        m.d.comb += [
+            scalars.factor_segment.eq(flow.at("segment", "used", -1)),
+            scalars.negative_segment.eq(flow.segment(PATHS["softmax"].largest - 1)),
+            scalars.scale_segment.eq(flow.at("segment", "result", -1)),
+            first.eq(Mux(is_["softmax"], constants.inverse_root, scalars.factor_read)),
+            added.eq(Mux(is_["softmax"], scalars.negative,
+                         Mux(is_["activation:silu:gated"] | is_["activation:silu:plain"], ONE, MINUS_ZERO))),
+        ]
+        for i, lane in enumerate(lanes):
+            m.d.comb += [lane.first_scalar.eq(first), lane.added_scalar.eq(added),
+                         lane.second_scalar.eq(scalars.factor_read)]
+            if i == 0:
+                with m.If(post):
+                    m.d.comb += [lane.first_scalar.eq(course.inverse),
+                                 lane.added_scalar.eq(Mux(is_["norm"], constants.eps, MINUS_ZERO))]
+
+    def _results(self, m: Module, course, flow, beats, line, lanes, scalars, results):
+        """FP32 results and codes to where they are gathered."""
+        valid = flow.valid("result", beats.issued & (line.turn == course.plan.last_pass))
+        m.d.comb += [
+            results.valid.eq(valid), results.flush.eq(flow.at("flush", "result")), results.scale.eq(scalars.scale),
+        ]
+        for i, lane in enumerate(lanes):
+            m.submodules[f"code_{i}"] = code = CodeRound()
+            product = Mux(course.is_["probability_quantise"], lane.second, lane.first)
+            m.d.comb += [
+                code.en.eq(course.en & course.plan.to_act), Value.cast(code.value).eq(product),
+                code.levels.eq(LEVELS), results.results[i].eq(lane.result), results.codes[i].eq(code.code),
+            ]
+
+
+class _Course:
+    """An instruction under way: its plan and route, which operation it is, whether it is active, and steps."""
+
+    def __init__(self):
+        self.plan, self.route = Signal(PLAN), Signal(ROUTE)
+        self.inverse = Signal(32)
+        self.active, self.en = Signal(), Signal()
+        self.is_ = {name: Signal(name=f"is_{name.replace(':', '_')}") for name in OPERATIONS}
+
+
+class _Flow:
+    """What goes beside the elements, as late as the operation's path has it."""
+
+    def __init__(self, m: Module, course: _Course, beat):
+        self.m, self.course = m, course
+        self.past = {}
+        for name in beat.shape().members:
+            value, rows = Value.cast(getattr(beat, name)), []
+            for bit in range(len(value)):
+                row = Signal(LONGEST, name=f"{name}_{bit}_past", reset_less=True)
+                with m.If(course.en):
+                    m.d.sync += row.eq(Cat(value[bit], row))
+                rows.append(row)
+            self.past[name] = rows
+
+    def bit(self, name: str, steps: int):
+        """A flag of the beat that was issued ``steps`` steps before."""
+        return self.past[name][0][steps - 1]
+
+    def segment(self, steps: int):
+        """The segment of the beat that was issued ``steps`` steps before."""
+        return Cat(row[steps - 1] for row in self.past["segment"])
+
+    def at(self, name: str, kind: str, more: int = 0):
+        """What the beat that now is at ``kind`` (a member of ``Path``) of the operation's path had as ``name``."""
+        return Cat(self._chosen(row, kind, more) for row in self.past[name])
+
+    def valid(self, kind: str, now):
+        """Whether the beat that now is there was marked by ``now`` when it was issued."""
+        row = Signal(LONGEST, name=f"to_{kind}")
+        with self.m.If(~self.course.active):        # marks of a shorter path than the next one's
+            self.m.d.sync += row.eq(0)
+        with self.m.Elif(self.course.en):
+            self.m.d.sync += row.eq(Cat(now, row))
+        return self._chosen(row, kind, 0)
+
+    def _chosen(self, row, kind: str, more: int):
+        by_steps: dict[int, list] = {}
+        for name, flag in self.course.is_.items():
+            if steps := getattr(PATHS[name], kind):
+                by_steps.setdefault(steps + more, []).append(flag)
+        return Cat(row[steps - 1] & Cat(*flags).any() for steps, flags in by_steps.items()).any()

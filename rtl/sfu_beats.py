@@ -1,0 +1,108 @@
+"""Lines cut into beats of V elements, each issued when what it needs is there, and made FP32."""
+
+from amaranth import *
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
+
+from mixflight.arch.sfu_pipeline import PREPARE_STAGES
+from mixflight.rtl.core_ports import LINE_BITS
+from mixflight.rtl.delay import delayed
+from mixflight.rtl.fp16_convert import Fp16Widen
+from mixflight.rtl.fp32 import Fp32Round
+from mixflight.rtl.sfu_plan import PLAN
+from mixflight.rtl.sfu_walk import LINE
+
+LIFT = 12
+"""Probabilities are lifted by 2^12 with their scales."""
+
+
+def beat_layout(width: int) -> data.StructLayout:
+    """What goes beside a beat's elements: ``mask`` says which of them exist, ``flush`` that it ends its line."""
+    return data.StructLayout({
+        "first": 1, "last": 1, "flush": 1, "early": 1, "segment": 4, "mask": width,
+    })  # fmt: skip
+
+
+class SfuBeats(wiring.Component):
+    """A beat each step with ``en`` in which ``hold`` is low and its lines are there.
+
+    ``beat`` with ``issued`` comes at once, its elements ``PREPARE_STAGES`` steps later: x and partner, the other one of
+    its pair, from the first port's lines, y from the second's, or widened from FP16 scales, x from codes.
+    """
+
+    def __init__(self, *, width: int, channels: int):
+        self.width = width
+        self.channels = channels
+        super().__init__({
+            "en": In(1), "plan": In(PLAN), "line": In(LINE), "some": In(1), "pop": Out(1),
+            "a": In(LINE_BITS), "a_some": In(1), "a_pop": Out(1), "b": In(LINE_BITS), "b_some": In(1), "b_pop": Out(1),
+            "hold": In(1), "begins": Out(1), "issued": Out(1), "beat": Out(beat_layout(width)),
+            "x": Out(32).array(width), "partner": Out(32).array(width), "y": Out(32).array(width),
+        })  # fmt: skip
+
+    def elaborate(self, platform):
+        """Issue; choose; widen."""
+        m = Module()
+        beats = 16 // self.width
+        line, place = self.line, Signal(exact_log2(beats))
+        end, here = Signal(), Signal()
+        shift = exact_log2(self.width)
+        m.d.comb += [
+            end.eq(place == line.count[shift:]), self.begins.eq(self.some & (place == 0)),
+            here.eq(self.some & (self.a_some | ~line.use_a) & (self.b_some | ~line.use_b) & ~self.hold),
+            self.issued.eq(self.en & here),
+            self.pop.eq(self.issued & end), self.a_pop.eq(self.pop & line.pop_a), self.b_pop.eq(self.pop & line.pop_b),
+            self.beat.first.eq(line.first & (place == 0)), self.beat.last.eq(line.last & end), self.beat.flush.eq(end),
+            self.beat.early.eq(line.turn == 0), self.beat.segment.eq(line.segment),
+            self.beat.mask.eq(Cat(~end | (line.count[:shift] >= i) for i in range(self.width))),
+        ]
+        if beats > 1:
+            with m.If(self.issued):
+                m.d.sync += place.eq(Mux(end, 0, place + 1))
+        codes = self._chosen(self.a.word_select(line.block, 128), place, 8)
+        words, others = self._chosen(self.a, place, 32), self._chosen(self.b, place, 32)
+        halves = self._halves(line, place)
+        swapped = self._chosen(Cat(self.a[32 * (i ^ 1):32 * (i ^ 1) + 32] for i in range(16)), place, 32)
+        for i in range(self.width):
+            x, y = self._lane(m, i, words[i], codes[i], others[i], halves[i])
+            m.d.comb += [self.x[i].eq(x), self.y[i].eq(y)]
+            if self.width > 1:
+                m.d.comb += self.partner[i ^ 1].eq(x)
+            else:
+                m.d.comb += self.partner[i].eq(delayed(m, self.en, swapped[i], PREPARE_STAGES, "partner"))
+        return m
+
+    def _chosen(self, word, place, bits: int):
+        """The beat's elements of a line."""
+        part = word.word_select(place, bits * self.width) if self.width < 16 else word
+        return [part[bits * i:bits * i + bits] for i in range(self.width)]
+
+    def _halves(self, line, place):
+        """FP16 numbers of the beat: the row's scale of embed, or of a cache's 16 tokens the value's.
+
+        A piece of 32 bytes has the two scales of 8 tokens of one channel; a line has two pieces.
+        """
+        tokens = []
+        for token in range(16):
+            piece, of_piece = (token % 2, token // 2) if self.channels == 2 else (token // 8, token % 8)
+            at = 8 * (32 * piece + 4 * of_piece + 2)
+            tokens.append(self.b[at:at + 16])
+        scale = self.b.word_select(line.half, 16)
+        return [Mux(self.plan.codes, scale, token) for token in self._chosen(Cat(tokens), place, 16)]
+
+    def _lane(self, m: Module, lane: int, word, code, other, half):
+        """x and y of a lane."""
+        en = self.en
+        words = delayed(m, en, word, PREPARE_STAGES, f"x_{lane}")
+        others = delayed(m, en, other, PREPARE_STAGES, f"y_{lane}")
+        code = delayed(m, en, code, 1, f"code_{lane}")
+        m.submodules[f"integer_{lane}"] = integer = Fp32Round(magnitude_bits=8)
+        m.submodules[f"widen_{lane}"] = widen = Fp16Widen()
+        m.d.comb += [
+            integer.en.eq(en & self.plan.codes), integer.sign.eq(code[-1]), integer.exponent.eq(127),
+            integer.magnitude.eq(Mux(code[-1], -code, code)),
+            widen.en.eq(en & self.plan.halves), widen.half.eq(delayed(m, en, half, 1, f"half_{lane}")),
+            widen.lift.eq(Mux(self.plan.codes, 0, LIFT)),
+        ]
+        return Mux(self.plan.codes, integer.value, words), Mux(self.plan.halves, widen.value, others)

@@ -1,0 +1,105 @@
+"""What an instruction of the special-function unit comes to: bases, strides, lengths and the operation's path."""
+
+from amaranth import *
+from amaranth.lib import data
+
+from mixflight.arch.compact import codes
+from mixflight.arch.sfu_pipeline import MULTIPLY_STAGES, PATHS
+from mixflight.rtl.core_ports import ACT_LINE, GLOBAL_LINE
+from mixflight.rtl.sfu_lane import ROUTE, SIGMOID_STEPS, Added, Adds, First, Result, Second
+
+OPERATIONS = {name: code for name, code in codes("MISC", "operation").items() if name in PATHS}
+"""Operations that the unit has, by their codes."""
+
+LINES = 15
+"""Bits of a vector's lines of 16 elements."""
+
+PLAN = data.StructLayout({
+    "last_pass": 2,
+    "use_b": 1,             # the second port brings lines of FP32 or scales
+    "shared_b": 1,          # one row of b for all vectors
+    "codes": 1,             # x are codes that lie in b's row: embed
+    "halves": 1,            # y are FP16: scales
+    "to_act": 1,
+    "cells": 1,             # keys and values of a cache in turns
+    "vectors": 12, "lines": LINES, "tail": 4, "segment_lines": LINES,
+    "vector_step": LINES, "line_step": 12,
+    "a_line": GLOBAL_LINE, "b_line": GLOBAL_LINE, "out_line": ACT_LINE, "out_line_step": 12,
+    "scale_half": 5,        # embed: place of the first scale in its line
+})  # fmt: skip
+
+FLAGS = {
+    "embed": {"use_b": 1, "shared_b": 1, "codes": 1, "halves": 1},
+    "norm": {"use_b": 1, "shared_b": 1},
+    "rope": {},
+    "quantise": {"to_act": 1},
+    "kv_append": {"to_act": 1, "cells": 1},
+    "probability_quantise": {"use_b": 1, "shared_b": 1, "halves": 1, "to_act": 1},
+    "softmax": {},
+    "residual": {"use_b": 1},
+    "bias": {"use_b": 1, "shared_b": 1},
+    "activation:silu:gated": {"use_b": 1},
+    "activation:silu:plain": {},
+}
+"""What an operation reads and writes."""
+
+ROUTES = {
+    "embed": {"first": First.Y, "adds": Adds.FIRST, "added": Added.SCALAR, "result": Result.SUM},
+    "norm": {"first": First.SCALAR, "second": Second.Y, "y_steps": MULTIPLY_STAGES, "result": Result.SECOND},
+    "rope": {"first": First.COSINE, "adds": Adds.FIRST, "added": Added.THIRD, "result": Result.SUM},
+    "quantise": {"first": First.SCALAR},
+    "kv_append": {"first": First.SCALAR},
+    "probability_quantise": {"first": First.Y, "second": Second.SCALAR},
+    "softmax": {"first": First.SCALAR, "adds": Adds.FIRST, "added": Added.SCALAR, "exp_of_sum": 1, "second_exp": 1,
+                "second": Second.SCALAR, "result": Result.SECOND},
+    "residual": {"adds": Adds.X, "added": Added.Y, "result": Result.SUM},
+    "bias": {"adds": Adds.X, "added": Added.Y, "result": Result.SUM},
+    "activation:silu:gated": {"first": First.SIGMOID, "adds": Adds.EXP, "added": Added.SCALAR, "second": Second.X,
+                              "third_y": 1, "y_steps": SIGMOID_STEPS + MULTIPLY_STAGES, "result": Result.THIRD},
+    "activation:silu:plain": {"first": First.SIGMOID, "adds": Adds.EXP, "added": Added.SCALAR, "second": Second.X,
+                              "result": Result.SECOND},
+}  # fmt: skip
+"""How an operation's elements run through the lanes."""
+
+POST_ROUTES = {
+    "norm": {"first": First.SCALAR, "adds": Adds.FIRST, "added": Added.SCALAR, "rsqrt": 1},
+    "softmax": {"adds": Adds.X, "added": Added.SCALAR},
+}  # fmt: skip
+"""How a segment's sum runs through the first lane: to 1/sqrt(mean + eps), to its reciprocal."""
+
+
+def route_of(members: dict) -> dict:
+    """All members of a route; those that are not given do not matter."""
+    least = {"y_steps": 2, "first": First.SCALAR, "adds": Adds.X, "added": Added.Y, "second": Second.SCALAR,
+             "result": Result.SUM}
+    return {name: members.get(name, least.get(name, 0)) for name in ROUTE.members}
+
+
+def plan_of(m: Module, given, route) -> Signal:
+    """The plan of the operands ``given`` (``core_ports.primitive("MISC")``), and what drives ``route``."""
+    plan = Signal(PLAN)
+    lines, scales_at = Signal(LINES), Signal(LINES + 5)
+    heads, scale_lines = Signal(12), Signal(LINES)
+    whole = given.group == 0
+    m.d.comb += [
+        lines.eq((given.elements + 15) >> 4), heads.eq(Mux(plan.cells, given.vectors >> 1, given.vectors)),
+        scales_at.eq(given.elements >> 1), scale_lines.eq(scales_at >> 5),
+        plan.vectors.eq(given.vectors), plan.lines.eq(lines), plan.tail.eq(given.elements[:4]),
+        plan.segment_lines.eq(lines),
+        plan.vector_step.eq(Mux(given.parts, lines, 1)), plan.line_step.eq(Mux(given.parts, 1, heads)),
+        plan.out_line_step.eq(Mux(plan.to_act, given.vectors, plan.line_step)),
+        plan.a_line.eq(given.a_line), plan.b_line.eq(given.b_line), plan.out_line.eq(given.out_line),
+    ]
+    with m.Switch(given.operation):
+        for name, code in OPERATIONS.items():
+            with m.Case(code):
+                m.d.comb += plan.last_pass.eq(PATHS[name].passes - 1)
+                m.d.comb += [getattr(plan, flag).eq(value) for flag, value in FLAGS[name].items()]
+                m.d.comb += [getattr(route, part).eq(value) for part, value in route_of(ROUTES[name]).items()]
+                if name in ("quantise", "embed"):
+                    with m.If(~whole):
+                        m.d.comb += plan.segment_lines.eq(Const(1, LINES) << (given.group - 4)[:4])
+                if name == "embed":
+                    m.d.comb += [plan.a_line.eq(given.b_line), plan.b_line.eq(given.b_line + scale_lines),
+                                 plan.scale_half.eq(scales_at)]
+    return plan

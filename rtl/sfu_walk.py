@@ -1,0 +1,175 @@
+"""Which lines an instruction of the special-function unit reads, in order, and what is done with each."""
+
+from amaranth import *
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from mixflight.arch.sfu_pipeline import BATCH
+from mixflight.rtl.core_ports import ACT_LINE, GLOBAL_LINE, global_read
+from mixflight.rtl.sfu_plan import LINES, PLAN
+from mixflight.rtl.small_fifo import SmallFifo
+
+LINE = data.StructLayout({
+    "turn": 2,              # the pass
+    "segment": 4, "first": 1, "last": 1,
+    "count": 4,             # elements of the line, less one
+    "block": 2,             # which block of its line in the act buffer, or of its line of codes
+    "half": 5,              # embed: place of the scale
+    "use_a": 1, "use_b": 1, "pop_a": 1, "pop_b": 1,
+    "end": 1,               # of the vector
+    "cells": 1,             # no elements: the line of the scales of a key and a value
+    "out": ACT_LINE,
+})  # fmt: skip
+"""A line of 16 elements on its way to the lanes."""
+
+READ_AHEAD = 8
+"""Lines of a port that are asked for and not yet used."""
+
+QUEUE = 16
+
+_CURSOR = data.StructLayout({
+    "a_vector": GLOBAL_LINE, "a": GLOBAL_LINE, "b_vector": GLOBAL_LINE, "b": GLOBAL_LINE, "out_vector": ACT_LINE,
+    "out": ACT_LINE, "left": LINES, "vectors": 12, "block": 2, "value": 1, "half": 5,
+})  # fmt: skip
+
+
+class SfuWalk(wiring.Component):
+    """Reads of both ports and a queue of lines, for one plan at a time.
+
+    After ``start``, with ``plan`` as it then stays, every line of every pass is read through ``a`` and ``b`` and shown
+    as ``line`` (``some``), until ``pop``. ``busy`` ends when the last line is in the queue. The ports' data go to
+    ``READ_AHEAD`` deep FIFOs outside, which tell of each line that is used up (``a_used``, ``b_used``).
+    """
+
+    def __init__(self):
+        super().__init__({
+            "start": In(1), "plan": In(PLAN), "busy": Out(1),
+            "a": Out(global_read()), "b": Out(global_read()), "a_used": In(1), "b_used": In(1),
+            "line": Out(LINE), "some": Out(1), "pop": In(1),
+        })  # fmt: skip
+
+    def elaborate(self, platform):
+        """A cursor through the vectors, and a copy of it from where the batch began, for the next pass."""
+        m = Module()
+        plan = self.plan
+        m.submodules.queue = queue = SmallFifo(shape=LINE, depth=QUEUE)
+        m.d.comb += [self.line.eq(queue.head), self.some.eq(queue.some), queue.pop.eq(self.pop)]
+        cursor, batch, after = Signal(_CURSOR), Signal(_CURSOR), Signal(_CURSOR)
+        turn, segment, left = Signal(2), Signal(range(BATCH)), Signal(LINES)
+        cells, cells_line, ended = Signal(), Signal(ACT_LINE), Signal()
+        first = Signal(init=1)
+
+        end, last, everything, full, final = (
+            Signal(name=name) for name in ("end", "last", "everything", "full", "final"))
+        line = Signal(LINE)
+        m.d.comb += [
+            end.eq(cursor.left == 1), last.eq(end | (left == 1)), everything.eq(end & (cursor.vectors == 1)),
+            full.eq(everything | (last & (segment == BATCH - 1))), final.eq(turn == plan.last_pass),
+            line.turn.eq(turn), line.segment.eq(segment), line.block.eq(cursor.block), line.half.eq(cursor.half),
+            line.end.eq(end), line.out.eq(cursor.out),
+        ]
+        with m.If(cells):
+            m.d.comb += [line.cells.eq(1), line.turn.eq(plan.last_pass), line.out.eq(cells_line), line.end.eq(1)]
+        with m.Else():
+            m.d.comb += [
+                line.first.eq(first), line.last.eq(last), line.count.eq(Mux(end, plan.tail - 1, 15)),
+                line.use_a.eq(1), line.pop_a.eq(~plan.codes | end | (cursor.block == 3)),
+                line.use_b.eq(plan.use_b),
+                line.pop_b.eq(plan.use_b & (~plan.codes | end | (last & (cursor.half == 31)))),
+            ]
+        step = self._reads(m, cursor, line, cells, queue)
+        m.d.comb += [queue.push.eq(step), queue.word.eq(line)]
+        self._advance(m, cursor, after, end, last)
+        with m.If(self.start):
+            begin = {"a_vector": plan.a_line, "a": plan.a_line, "b_vector": plan.b_line, "b": plan.b_line,
+                     "out_vector": plan.out_line, "out": plan.out_line, "left": plan.lines, "vectors": plan.vectors,
+                     "block": 0, "value": 0, "half": plan.scale_half}
+            for to in (cursor, batch):
+                m.d.sync += [getattr(to, name).eq(value) for name, value in begin.items()]
+            m.d.sync += [self.busy.eq(1), turn.eq(0), segment.eq(0), left.eq(plan.segment_lines), first.eq(1)]
+        with m.Elif(step & cells):
+            m.d.sync += [cells.eq(0), self.busy.eq(~ended)]
+        with m.Elif(step):
+            m.d.sync += [
+                left.eq(Mux(last, plan.segment_lines, left - 1)), segment.eq(segment + last), first.eq(last),
+                cursor.eq(after), ended.eq(everything), cells.eq(plan.cells & final & end & cursor.value),
+                cells_line.eq(cursor.out + 1),
+            ]
+            with m.If(full):
+                m.d.sync += segment.eq(0)
+                with m.If(final):
+                    m.d.sync += [turn.eq(0), batch.eq(after)]
+                with m.Else():
+                    m.d.sync += [turn.eq(turn + 1), cursor.eq(batch)]
+            with m.If(everything & final & ~plan.cells):
+                m.d.sync += self.busy.eq(0)
+        return m
+
+    def _reads(self, m: Module, cursor, line, cells, queue):
+        """Ask both ports for the line where they must bring a new one; whether the cursor moves on."""
+        ready = []
+        value = self.plan.cells & cursor.value
+        room = self.busy & ~queue.level[-1]
+        for name, port, used, use, pop, address in (
+            ("a", self.a, self.a_used, line.use_a, line.pop_a, Mux(value, cursor.b, cursor.a)),
+            ("b", self.b, self.b_used, line.use_b, line.pop_b, cursor.b),
+        ):
+            ahead, taken = Signal(range(READ_AHEAD + 1), name=f"{name}_ahead"), Signal(name=f"{name}_taken")
+            fresh, needed, accepted = (Signal(name=f"{name}_{what}") for what in ("fresh", "needed", "accepted"))
+            m.d.comb += [
+                needed.eq(use & fresh & ~taken), port.address.eq(address),
+                port.valid.eq(room & needed & ~ahead[-1]), accepted.eq(port.valid & port.ready),
+            ]
+            with m.If(accepted & ~used):
+                m.d.sync += ahead.eq(ahead + 1)
+            with m.Elif(used & ~accepted):
+                m.d.sync += ahead.eq(ahead - 1)
+            ready.append((needed, accepted, taken, fresh, pop))
+        step = Signal()
+        m.d.comb += step.eq(room & Cat(~needed | accepted for needed, accepted, *_ in ready).all())
+        for _, accepted, taken, fresh, pop in ready:
+            with m.If(self.start):
+                m.d.sync += fresh.eq(1)
+            with m.Elif(step):
+                m.d.sync += taken.eq(0)
+                with m.If(~cells):
+                    m.d.sync += fresh.eq(pop)
+            with m.Elif(accepted):
+                m.d.sync += taken.eq(1)
+        return step
+
+    def _advance(self, m: Module, cursor, after, end, last):
+        """``after``: where the next line is."""
+        plan = self.plan
+        value, block_end = plan.cells & cursor.value, cursor.block == 3
+        m.d.comb += after.eq(cursor)
+        with m.If(end):
+            m.d.comb += [after.left.eq(plan.lines), after.vectors.eq(cursor.vectors - 1), after.block.eq(0),
+                         after.value.eq(plan.cells & ~cursor.value)]
+        with m.Else():
+            m.d.comb += [after.left.eq(cursor.left - 1), after.block.eq(cursor.block + 1)]
+        with m.If(last & plan.codes):
+            m.d.comb += after.half.eq(cursor.half + 1)
+
+        next_a, next_b, next_out = Signal(GLOBAL_LINE), Signal(GLOBAL_LINE), Signal(ACT_LINE)
+        m.d.comb += [
+            next_a.eq(cursor.a_vector + plan.vector_step), next_b.eq(cursor.b_vector + plan.vector_step),
+            next_out.eq(cursor.out_vector + Mux(plan.to_act, 1, plan.vector_step)),
+        ]
+        with m.If(end & ~value):
+            m.d.comb += [after.a.eq(next_a), after.a_vector.eq(next_a)]
+        with m.Elif(~value):
+            m.d.comb += after.a.eq(cursor.a + Mux(plan.codes, block_end, plan.line_step))
+        with m.If(end & plan.shared_b):
+            m.d.comb += after.b.eq(cursor.b_vector)
+        with m.Elif(plan.shared_b):
+            m.d.comb += after.b.eq(cursor.b + (~plan.codes | (last & (cursor.half == 31))))
+        with m.Elif(~plan.cells | value):
+            m.d.comb += [after.b.eq(Mux(end, next_b, cursor.b + plan.line_step)),
+                         after.b_vector.eq(Mux(end, next_b, cursor.b_vector))]
+        with m.If(plan.cells):
+            m.d.comb += after.out.eq(cursor.out + (block_end | end) + (end & cursor.value))
+        with m.Elif(end):
+            m.d.comb += [after.out.eq(next_out), after.out_vector.eq(next_out)]
+        with m.Elif(~plan.to_act | block_end):
+            m.d.comb += after.out.eq(cursor.out + plan.out_line_step)

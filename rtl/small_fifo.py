@@ -1,0 +1,40 @@
+"""A short FIFO in LUT memory whose head can be seen in the cycle after it was written."""
+
+from amaranth import *
+from amaranth.lib import memory, wiring
+from amaranth.lib.wiring import In, Out
+
+
+class SmallFifo(wiring.Component):
+    """``depth`` words, a power of two, in order. ``push`` must not come when it is full, nor ``pop`` when it is empty.
+
+    ``head`` is the oldest word and means nothing while ``level``, the words that it holds, is 0.
+    """
+
+    def __init__(self, *, shape, depth: int):
+        self.shape = shape
+        self.depth = depth
+        super().__init__({
+            "push": In(1), "word": In(shape), "pop": In(1), "head": Out(shape), "some": Out(1),
+            "level": Out(range(depth + 1)),
+        })
+
+    def elaborate(self, platform):
+        """Two pointers and a count."""
+        m = Module()
+        m.submodules.memory = stored = memory.Memory(shape=self.shape, depth=self.depth, init=[])
+        write, read = stored.write_port(), stored.read_port(domain="comb")
+        first, last = Signal(range(self.depth)), Signal(range(self.depth))
+        m.d.comb += [
+            write.addr.eq(last), write.data.eq(self.word), write.en.eq(self.push),
+            read.addr.eq(first), Value.cast(self.head).eq(Value.cast(read.data)),
+        ]
+        with m.If(self.push):
+            m.d.sync += last.eq(last + 1)
+        with m.If(self.pop):
+            m.d.sync += first.eq(first + 1)
+        with m.If(self.push & ~self.pop):
+            m.d.sync += [self.level.eq(self.level + 1), self.some.eq(1)]
+        with m.Elif(self.pop & ~self.push):
+            m.d.sync += [self.level.eq(self.level - 1), self.some.eq(self.level != 1)]
+        return m

@@ -1,0 +1,53 @@
+# amaranth: UnusedElaboratable=no
+"""The special-function unit of a core in emitted Verilog against the reference executor, and its cycles."""
+
+import re
+
+import numpy as np
+import pytest
+
+from mixflight.arch.sfu_pipeline import PATHS, misc_cycles
+from mixflight.rtl.core_sfu import CoreSfu
+from mixflight.rtl.emit import emit_verilog
+from mixflight.verify_core_sfu import STALLS, build_sfu, build_text, check_sfu
+
+
+def test_every_operation_in_random_order_with_stalls():
+    """Subnormal operands, zeros, lengths that fill no line, rows in turns and apart, all lines of both buffers."""
+    outcome = check_sfu(build_sfu(width=4), width=4, rounds=2)
+    assert (outcome.failures, outcome.messages) == (0, ())
+    assert outcome.tests == 2 * len(STALLS) * 3 * len(PATHS)
+    assert outcome.cycles_rtl == outcome.cycles_sim > 10_000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("width", "channels"), [(1, 1), (2, 2), (8, 2), (16, 1), (4, 2)])
+def test_every_width(width, channels):
+    outcome = check_sfu(build_sfu(width=width, channels=channels), width=width, channels=channels, rounds=10, seed=5)
+    assert (outcome.failures, outcome.messages) == (0, ())
+    assert outcome.cycles_rtl == outcome.cycles_sim
+
+
+WRONG = {
+    "a quotient that is cut off": (r"quotient_24\[23:1\] \} \+ quotient_24\[0\]", "quotient_24[23:1] }"),
+    "partial sums of the segment before": (r">= used;", ">= 6'h20;"),
+    "probabilities lifted too little": (r"4'h0 : 4'hc;", "4'h0 : 4'hb;"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_wrong_in_one_place_is_found(name):
+    pattern, other = WRONG[name]
+    text, count = re.subn(pattern, other, emit_verilog(CoreSfu(width=4), "core-sfu"))
+    assert count
+    assert check_sfu(build_text(text), width=4, rounds=1).failures
+
+
+@pytest.mark.parametrize("operation", PATHS)
+def test_cycles_grow_with_what_is_done_and_fall_with_width(operation):
+    """A pass takes vectors times beats; the rest does not depend on the length."""
+    cycles = [misc_cycles(operation, width=4, vectors=2, elements=n) for n in (1024, 2048, 4096)]
+    assert (cycles[2] - cycles[1]) == 2 * (cycles[1] - cycles[0]) == PATHS[operation].passes * 2 * 2048 // 4
+    widths = [misc_cycles(operation, width=width, vectors=2, elements=1024) for width in (1, 2, 4, 8, 16)]
+    assert np.all(np.diff(widths) < 0)
