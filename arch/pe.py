@@ -54,6 +54,12 @@ class Pe(msgspec.Struct, frozen=True, kw_only=True):
         """
         return self._digits(weight) if self.scales_floats else 1
 
+    def mac_action(self, weight: Format) -> str:
+        """What a MAC of ``weight`` is charged as: ``mac``, or ``mac_4bit`` where unsigned codes of at most 4 bits leave
+        the upper half of an 8-bit multiplier still."""
+        codes = weight.kind == "int" and not weight.signed and weight.operand_bits <= 4
+        return "mac_4bit" if codes and self.arithmetic == "integer" and self.weight_bits == 8 else "mac"
+
     def group_of(self, weight: Format, k: int) -> int:
         """Values along ``k`` that share a scale on this PE: the weight's group, or what is aligned together."""
         group = weight.group or k

@@ -91,7 +91,7 @@ def _matrix_counts(
     weight_bits = 8.0 * command.count * command.weight_bytes * computed
     act_bits = 8.0 * command.count * command.act_bytes * computed
     counts = {
-        (f"pe.{array.pe}", "mac"): float(command.macs * command.passes),
+        (f"pe.{array.pe}", array.element.mac_action(command.weight)): float(command.macs * command.passes),
         ("sram.weight", "write_bit"): 8.0 * weights_loaded,
         ("sram.weight", "read_bit"): weight_bits * row_tiles,
         ("sram.act", "read_bit"): act_bits * col_tiles * command.passes,

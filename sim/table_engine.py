@@ -135,10 +135,11 @@ def _pairs(array: Array, table: OperatorTable) -> NDArray[np.int64]:
         (
             passes(element, weight, act, name), element.group_of(weight, 1 << 40) if element.scales_floats else 0,
             element.digit_groups(weight), weight.kind == "int" or element.scales_floats,
+            element.mac_action(weight) == "mac_4bit",
         )
         for weight, act, name in table.formats
     ]  # fmt: skip
-    return np.array(rows, dtype=np.int64).reshape(-1, 4)
+    return np.array(rows, dtype=np.int64).reshape(-1, 5)
 
 
 @functools.lru_cache(maxsize=4096)

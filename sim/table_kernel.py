@@ -23,12 +23,13 @@ ACTIONS = (
     ("sram.act", "write_bit"), ("sram.output", "write_bit"), ("sram.output", "read_bit"), ("dram", "read_bit"),
     ("dram", "write_bit"), ("align", "fp16"), ("lanes", "fp32_mul"), ("lanes", "fp32_add"),
     ("accumulator", "read_bit"), ("accumulator", "write_bit"), ("row_sum", "int_add"), ("lanes", "zero_correct"),
-    ("sfu", "fp32_mul"), ("sfu", "fp32_add"), ("sfu", "table_read"),
+    ("sfu", "fp32_mul"), ("sfu", "fp32_add"), ("sfu", "table_read"), ("pe", "mac_4bit"),
 )  # fmt: skip
 """What is counted, by place; ``pe`` stands for the array's own kind of PE."""
 LIMITS = ("dram", "array", "array edge", "lanes", "sfu", "latency")
 _DRAM, _ARRAY, _EDGE, _LANES, _SFU, _LATENCY = range(len(LIMITS))
 _NONE, _INT4, _MINIMUM = (ZEROS.index(zero) for zero in ("none", "int4", "f16-min"))
+_MAC_4BIT = ACTIONS.index(("pe", "mac_4bit"))
 NO_FIT = -1
 
 
@@ -175,7 +176,7 @@ def _count_matrix(
     computed = macs / (float(count) * m * n * k)
     row_tiles, col_tiles = _ceil(m, tile[0]), _ceil(n, tile[1])
     results = float(count) * m * n * (computed if op[4] and op[5] else 1.0)
-    counts[0] += times * macs * passes
+    counts[_MAC_4BIT if pair[4] else 0] += times * macs * passes
     counts[1] += times * 8.0 * loaded
     counts[2] += times * 8.0 * count * op[11] * computed * row_tiles
     counts[3] += times * 8.0 * count * op[12] * computed * col_tiles * passes

@@ -64,3 +64,13 @@ def test_what_cannot_be_promoted_names_operator_and_formats(pe, weight, act):
 def test_groups_of_a_pe(pe, weight, k, group, digit_groups):
     assert PES[pe].group_of(FORMATS[weight], k) == group
     assert PES[pe].digit_groups(FORMATS[weight]) == digit_groups
+
+
+@pytest.mark.parametrize(("pe", "weight", "action"), [
+    ("multiply-8x8", "uint4-g128-z4", "mac_4bit"), ("multiply-8x8", "q4_1", "mac_4bit"), ("multiply-8x8", "int8", "mac"),
+    ("multiply-8x8", "q4_0", "mac_4bit"), ("multiply-8x8", "iq4_nl", "mac"), ("multiply-4x8", "q4_1", "mac"),
+    ("shift-add-4x8", "q4_1", "mac"), ("fp16-mac", "q4_1", "mac"),
+])  # fmt: skip
+def test_still_bits_of_a_multiplier_are_charged_apart(pe, weight, action):
+    """Signed codes toggle the upper bits with their sign, and values of tables are wider than their codes."""
+    assert PES[pe].mac_action(FORMATS[weight]) == action

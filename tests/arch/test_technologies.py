@@ -26,6 +26,18 @@ def test_our_own_pes_are_scaled_from_their_counted_switching():
 
 
 @pytest.mark.parametrize(
+    "technology", ["45nm-literature", "28nm-literature", "osu018-scaled", "fpga-16nm-ultrascale", "fpga-7nm-versal"]
+)
+def test_codes_of_four_bits_cost_an_int8_pe_what_recorded_ones_do(technology):
+    energy = cell_counts_named("int8-pe").energy
+    ratio = energy["real-codes"].pj_per_mac / energy["real"].pj_per_mac
+    wide, narrow = (price_table(technology).of("pe.multiply-8x8", action) for action in ("mac", "mac_4bit"))
+    assert ratio == pytest.approx(0.642, abs=5e-4)
+    assert narrow.value_pj == pytest.approx(ratio * wide.value_pj, rel=SHOWN)
+    assert narrow.low_pj < narrow.value_pj < wide.value_pj <= narrow.high_pj
+
+
+@pytest.mark.parametrize(
     ("technology", "component", "action", "source", "factor"),
     [
         ("28nm-literature", "pe.multiply-8x8", "mac", "pe.multiply-8x8", TO_32),

@@ -257,3 +257,23 @@ def test_a_masked_softmax_takes_the_sfu_for_what_is_seen():
     assert dense.sfu_cycles == 3 * 9 * 128 * 128 // 16 + latency
     assert masked.sfu_cycles == 3 * 9 * 16 * sum(range(1, 9)) + latency  # 16 tokens need each of 1 to 8 beats
     assert masked.activity.counts["sfu", "table_read"] == 9 * 128 * 129 // 2
+
+
+def test_an_int8_array_is_charged_for_the_bits_that_its_model_has():
+    """A 4-bit model on INT8 PEs: MACs of codes apart from those of the INT8 head and of cached keys and values."""
+    from mixflight.arch.prices import price_table
+    from mixflight.machines import Machine, run
+    from mixflight.workloads.model import model_named
+    from mixflight.workloads.recipe import recipe_named
+    from mixflight.workloads.trace import prefill_trace
+
+    trace = prefill_trace(model_named("smollm2-135m"), recipe_named("w4a8g32"), 16)
+    macs = {4: 0.0, 8: 0.0}
+    for operator in trace.operators:
+        if operator.weight is not None:
+            macs[operator.weight.bits] += operator.macs * len(operator.layers)
+    assert min(macs.values()) > 0
+    prefill = run(Machine.parse("int8:w4a8g32"), "smollm2-135m", 16, 1).prefill
+    table = price_table("45nm-literature")
+    wide, narrow = (table.of("pe.multiply-8x8", action).value_pj for action in ("mac", "mac_4bit"))
+    assert prefill.components["pe.multiply-8x8"].pj == pytest.approx(macs[8] * wide + macs[4] * narrow)
