@@ -26,6 +26,8 @@ from mixflight.sim.gpu.scenario import IDEAL, INT4_RECIPE, GpuRun
 from mixflight.sim.simulate import Simulation
 
 METRICS = ("tokens_per_joule", "tokens_per_s", "tokens_per_usd")
+Tried = dict[tuple[str, str, float], Simulation | str]
+"""Machine, parameter and value -> what came of it: the first machine is moved once, not once for every other."""
 
 
 class Assumption(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -111,7 +113,8 @@ def sensitivity(
     if len(archs) + len(gpus) < 2:
         raise InputError(f"sensitivity must have at least two machines, not {len(archs) + len(gpus)}")
     sides = [_arch(text, scenario, recipe) for text in archs] + [_gpu(text, scenario, recipe) for text in gpus]
-    found = [row for other in sides[1:] for row in _pair(sides[0], other, scenario, metric, costs)]
+    tried: Tried = {}
+    found = [row for other in sides[1:] for row in _pair(sides[0], other, scenario, metric, costs, tried)]
     return sorted(found, key=lambda row: (sides.index(_named(sides, row.against)), -row.swing))
 
 
@@ -142,7 +145,7 @@ def value(simulation: Simulation, metric: str, costs: Costs, energy_pj: float | 
     return 1 / costs.usd_per_token(simulation.accelerator, rate, energy * 1e-9 / decode.time_ms)
 
 
-def _pair(a: Side, b: Side, scenario: Scenario, metric: str, costs: Costs) -> list[Moved]:
+def _pair(a: Side, b: Side, scenario: Scenario, metric: str, costs: Costs, tried: Tried) -> list[Moved]:
     base = value(a.simulation, metric, costs) / value(b.simulation, metric, costs)
     row = functools.partial(_row, a, b, base)
     found: list[Moved] = []
@@ -151,7 +154,7 @@ def _pair(a: Side, b: Side, scenario: Scenario, metric: str, costs: Costs) -> li
     if metric == "tokens_per_usd":
         found += _costs(a, b, metric, costs, row)
     for side in (a, b):
-        found += _assumptions(a, b, side, scenario, metric, costs, row)
+        found += _assumptions(a, b, side, scenario, metric, costs, row, tried)
     return found
 
 
@@ -248,7 +251,7 @@ def _fixed(amount: Amount, end: float) -> Amount:
 
 
 def _assumptions(
-    a: Side, b: Side, side: Side, scenario: Scenario, metric: str, costs: Costs, row: Callable[..., Moved]
+    a: Side, b: Side, side: Side, scenario: Scenario, metric: str, costs: Costs, row: Callable[..., Moved], tried: Tried
 ) -> list[Moved]:
     def ratio(changed: Simulation) -> float:
         both = (changed, b.simulation) if side is a else (a.simulation, changed)
@@ -262,9 +265,13 @@ def _assumptions(
         if item.machine != kind:
             continue
         ends = [_moved(side.machine, item, end) for end in (item.low, item.high)]
-        tried = [_tried(side.machine, item.parameter, end, scenario) for end in ends]
-        ratios = [None if isinstance(found, str) else ratio(found) for found in tried]
-        errors = [f"at {end:g}: {found}" for end, found in zip(ends, tried, strict=True) if isinstance(found, str)]
+        for end in ends:
+            key = side.name, item.parameter, end
+            if key not in tried:
+                tried[key] = _tried(side.machine, item.parameter, end, scenario)
+        found = [tried[side.name, item.parameter, end] for end in ends]
+        ratios = [None if isinstance(one, str) else ratio(one) for one in found]
+        errors = [f"at {end:g}: {one}" for end, one in zip(ends, found, strict=True) if isinstance(one, str)]
         parameter = f"{item.parameter} of {side.simulation.accelerator}"
         rows.append(row(parameter, side.name, "assumption", *ends, *ratios, item.source, "; ".join(errors)))
     return rows

@@ -84,6 +84,15 @@ def test_what_cannot_run_is_a_row_with_its_error(monkeypatch):
     assert "cannot run at its highest" in tornado_figure(found, "t")
 
 
+def test_the_first_machine_is_moved_once_for_all_others(monkeypatch):
+    real, runs = module.run, []
+    monkeypatch.setattr(module, "run", lambda machine, *scenario: runs.append(machine) or real(machine, *scenario))
+    found = sensitivity(PAIR[:1], ("h100:fp16", "v100s:fp16"), SCENARIO, "tokens_per_s", COSTS)
+    moved = [item for item in assumptions() if item.machine == "array"]
+    assert len(runs) == 1 + 2 * len(moved)
+    assert len(found) == 2 * len(moved)
+
+
 def test_speed_knows_no_prices():
     found = sensitivity(PAIR, (), SCENARIO, "tokens_per_s", COSTS)
     assert {row.kind for row in found} == {"assumption"}

@@ -95,6 +95,9 @@ def _tables(document: dict, results: list) -> None:  # type: ignore[type-arg]
             ("machine", "batch", "$", "low", "high"),
             [(f"{row['name']}:{row['recipe']}", row["batch"], *(row[key] for key in keys)) for row in priced],
         )  # fmt: skip
+    bare = list(dict.fromkeys(row["name"] for row in document["rows"] if row["usd_per_million_tokens"] is None))
+    if priced and bare:
+        print(f"without a stated price, and so without a cost: {', '.join(bare)}")
     if document["claims"]:
         print_table(
             "FlightLLM's claims: from its own published numbers, and corrected: of the simulated machines",
