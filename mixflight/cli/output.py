@@ -6,11 +6,14 @@ from typing import Any
 import msgspec
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 NOT_A_NUMBER = (None, "", "-")
 """Cells that may stand in a column of numbers without making it one of text."""
+
+_WIDEST = 10_000
 
 
 def print_json(document: Any) -> None:
@@ -19,7 +22,8 @@ def print_json(document: Any) -> None:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], fold: bool = True) -> None:
-    """Write a table for people on stdout; numbers are right-aligned, and text folds where it must and ``fold``."""
+    """Write a table for people on stdout; numbers are right-aligned. Text folds where it must; without ``fold`` a table
+    that is wider than the terminal stays so, and nothing of it is cut."""
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False,
                   collapse_padding=True)  # fmt: skip
     materialised = [list(row) for row in rows]
@@ -28,7 +32,11 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
         table.add_column(name, justify="right" if numeric else "left", no_wrap=numeric or not fold, overflow="fold")
     for row in materialised:
         table.add_row(*(_cell(value) for value in row))
-    Console().print(table)
+    console = Console()
+    if not fold:
+        natural = Measurement.get(console, console.options.update(max_width=_WIDEST), table).maximum
+        console.width = max(console.width, natural)
+    console.print(table)
 
 
 def _cell(value: object) -> str:

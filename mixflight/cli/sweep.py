@@ -57,30 +57,44 @@ def register(app: typer.Typer) -> None:
 
 
 def print_outcome(space: "Space", outcome: "Outcome", folder: Path) -> None:
-    """The front as a table, then what was left out and how far the tiers are apart."""
-    from mixflight.cli.output import print_table
-    from mixflight.sweeping.space import column
-
-    varied = [column(path) for path in space.values]
-    varied = [name for name in varied if len({item[name] for item in outcome.pareto}) > 1]
-    names = [*varied, *space.objectives, "bound_by"]
-    shown: dict[tuple[Any, ...], int] = {}
-    rows = []
-    for item in outcome.pareto:
-        group = tuple(item[column(path)] for path in space.by)
-        shown[group] = shown.get(group, 0) + 1
-        if shown[group] <= SHOWN:
-            rows.append(tuple(_cell(item[name]) for name in names))
-    cut = f" (at most {SHOWN} of each shown)" if len(rows) < len(outcome.pareto) else ""
-    title = f"{space.summary}\nthe front: {len(outcome.pareto):,} of {outcome.points:,} points{cut}"
-    print_table(title, [_heading(name) for name in names], rows, fold=False)
+    """Each front as a table, then what was left out, how far the tiers are apart and what the study found."""
+    print(f"{space.summary}\n{len(outcome.pareto):,} of {outcome.points:,} points on the front{'s' * bool(space.by)}")
+    for group, items in _fronts(space, outcome).items():
+        _print_front(space, group, items)
     left_out = sum(outcome.excluded.values())
     print(f"{outcome.evaluated:,} points measured, {left_out:,} left out by constraints, {outcome.failed:,} failed; "
           f"{outcome.engine_evaluated:,} by the engine")  # fmt: skip
     if outcome.fidelity == "screened":
         apart = outcome.largest_disagreement
         print(f"engine against closed form, at most: time {apart['time']:.2%}, energy {apart['energy']:.2%}")
+    if outcome.finding:
+        print(f"finding: {outcome.finding}")
     print(f"results: {folder} (mixflight report {folder})")
+
+
+def _fronts(space: "Space", outcome: "Outcome") -> dict[tuple[Any, ...], list[dict[str, Any]]]:
+    """The points of each front by the values of the space's ``by``."""
+    from mixflight.sweeping.space import column
+
+    found: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for item in outcome.pareto:
+        found.setdefault(tuple(item[column(path)] for path in space.by), []).append(item)
+    return found
+
+
+def _print_front(space: "Space", group: tuple[Any, ...], items: list[dict[str, Any]]) -> None:
+    """One front: the columns in which its points differ, their objectives, and what binds the decode."""
+    from mixflight.cli.output import print_table
+    from mixflight.sweeping.space import column
+
+    varied = [column(path) for path in space.values if path not in space.by]
+    varied = [name for name in varied if len({item[name] for item in items}) > 1]
+    names = [*varied, *space.objectives, "bound_by"]
+    rows = [tuple(_cell(item[name]) for name in names) for item in items[:SHOWN]]
+    where = ", ".join(f"{path} {_cell(value)}" for path, value in zip(space.by, group, strict=True)) or "the front"
+    cut = f", {SHOWN} shown" if len(items) > SHOWN else ""
+    print_table(f"{where}: {len(items):,} point{'s' * (len(items) > 1)}{cut}", [_heading(name) for name in names], rows,
+                fold=False)  # fmt: skip
 
 
 def _heading(name: str) -> str:

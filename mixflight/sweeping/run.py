@@ -58,6 +58,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     ``excluded`` did not meet a constraint on exact quantities, ``failed`` could not be built or run.
 
     ``pareto``   the points of the front, with both tiers' values of the objectives and how far they are apart
+    ``finding``   what the study says that its results support
     ``largest_disagreement``   over all points that both tiers measured: time and energy, engine over closed form less 1
     """
 
@@ -74,6 +75,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     slack: Slack | None
     largest_disagreement: dict[str, float]
     pareto: tuple[dict[str, Any], ...]
+    finding: str = ""
     points_per_s: float | None = None
     seconds: float | None = None
 
@@ -290,5 +292,5 @@ def _outcome(
         summary=space.summary, objectives=dict(space.objectives), by=space.by, points=run.looked_at,
         evaluated=run.evaluated, engine_evaluated=by_engine, excluded=dict(sorted(run.excluded.items())),
         failed=run.errors.total(), errors=dict(_commonest(run.errors)), fidelity=space.fidelity, slack=slack,
-        largest_disagreement=apart, pareto=tuple(entries),
+        largest_disagreement=apart, pareto=tuple(entries), finding=space.finding,
     )  # fmt: skip
