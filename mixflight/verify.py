@@ -6,6 +6,7 @@
     verify_pe       a processing element: its operands alone, then random groups with gaps
     verify_function a function unit: every significand, or a million points and the edges, then stalls
     verify_widen    the widening unit: every width, padding, stalls
+    verify_core_mv  a core's matrix engine: every layout and width, several slabs, stalls
 
 All return a :class:`Row`. A failed check is a line of the row, not an exception.
 """
@@ -19,6 +20,7 @@ import numpy as np
 
 from mixflight.arch.errors import InputError
 from mixflight.rtl.bench_systolic_array import array_job, array_span, array_values
+from mixflight.rtl.core_mv import MatrixVector
 from mixflight.rtl.csd_chain import CsdChain
 from mixflight.rtl.design import ChosenTop, choose_top
 from mixflight.rtl.harness import Build, Result, build_model, run_jobs
@@ -28,6 +30,7 @@ from mixflight.rtl.weight_stationary_array import WeightStationaryArray
 from mixflight.rtl.widen import Widen
 from mixflight.sim.array_timing import array_cycles
 from mixflight.sim.golden.array import lane_values
+from mixflight.verify_core_mv import check_core_mv
 from mixflight.verify_csd import check_chain
 from mixflight.verify_pe import build_element, check_element
 from mixflight.verify_sfu import build_function, check_function
@@ -139,6 +142,8 @@ def verify_top(chosen: ChosenTop, *, model: Path | None = None, seed: int = 0, m
         return verify_function(chosen, seed=seed, mutate=mutate)
     if isinstance(chosen.component, Widen):
         return verify_widen(chosen, seed=seed, mutate=mutate)
+    if isinstance(chosen.component, MatrixVector):
+        return verify_core_mv(chosen, seed=seed, mutate=mutate)
     if not hasattr(chosen.component, "lanes"):
         return verify_pe(chosen, seed=seed, mutate=mutate)
     array = chosen.component
@@ -302,6 +307,15 @@ def verify_widen(chosen: ChosenTop, *, seed: int = 0, mutate: Mutate | None = No
     """Run the widening unit over runs of every width, with padding and stalls."""
     build = _build(chosen, mutate)
     outcome = check_widen(chosen.component, build, seed=seed)
+    return Row(top=chosen.top, configuration=dict(chosen.parameters), tests=outcome.tests, failures=outcome.failures,
+               cycles_rtl=outcome.cycles_rtl, cycles_sim=outcome.cycles_sim, real_tiles=0, values=outcome.values,
+               messages=outcome.messages, build_s=round(build.seconds, 2), run_s=round(outcome.run_s, 2))
+
+
+def verify_core_mv(chosen: ChosenTop, *, seed: int = 0, mutate: Mutate | None = None) -> Row:
+    """Run a core's matrix engine over tiles of every kind."""
+    build = _build(chosen, mutate)
+    outcome = check_core_mv(chosen.component, build, seed=seed)
     return Row(top=chosen.top, configuration=dict(chosen.parameters), tests=outcome.tests, failures=outcome.failures,
                cycles_rtl=outcome.cycles_rtl, cycles_sim=outcome.cycles_sim, real_tiles=0, values=outcome.values,
                messages=outcome.messages, build_s=round(build.seconds, 2), run_s=round(outcome.run_s, 2))

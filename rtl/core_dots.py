@@ -5,15 +5,13 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from mixflight.arch.compact import K_BLOCK
-from mixflight.arch.csd_chain import node_latency, sum_bits
+from mixflight.arch.csd_chain import sum_bits
 from mixflight.arch.errors import InputError
+from mixflight.arch.mv_pipeline import CHAIN_GROUP, NARROW_BITS, SHIFT_ADD_STAGES, dots_latency
 from mixflight.rtl.csd_chain import CsdChain
 from mixflight.rtl.delay import delayed
 
-GROUP = 2
-"""Products between the reduction nodes of a chain."""
-NIBBLE = 4
-PLANES = NIBBLE + 1
+PLANES = NARROW_BITS + 1
 
 
 def dots_ports(columns: int, width: int) -> dict:
@@ -43,7 +41,7 @@ class ShiftAddDots(wiring.Component):
     """
 
     passes_of_wide = 2
-    latency = 2
+    latency = SHIFT_ADD_STAGES
     sum_bits = 17
     """16 products of at most 16 x 128, and a sign."""
 
@@ -63,7 +61,7 @@ class ShiftAddDots(wiring.Component):
                 high.eq(planes[2] + (planes[3] << 1)),
             ]
             joined = Signal(signed(self.sum_bits), name=f"joined_{number}", reset_less=True)
-            m.d.sync += joined.eq(low + (high << 2) - (planes[4] << NIBBLE))
+            m.d.sync += joined.eq(low + (high << 2) - (planes[4] << NARROW_BITS))
             m.d.comb += total.eq(joined)
         return m
 
@@ -71,10 +69,10 @@ class ShiftAddDots(wiring.Component):
         """The sum of the activations whose code has the bit, a step later."""
         terms = []
         for k, (weight, code) in enumerate(zip(column, codes, strict=True)):
-            if bit == NIBBLE:
+            if bit == NARROW_BITS:
                 chosen = weight[-1] & (self.high | self.narrow)
             else:
-                chosen = Mux(self.high, weight[NIBBLE + bit], weight[bit])
+                chosen = Mux(self.high, weight[NARROW_BITS + bit], weight[bit])
             term = Signal(signed(8), name=f"gated_{number}_{bit}_{k}")
             m.d.comb += term.eq(Mux(chosen, code, 0))
             terms.append(term)
@@ -93,7 +91,7 @@ class ChainDots(wiring.Component):
 
     def __init__(self, *, columns: int, variant: str = "dsp48e2"):
         self.columns, self.variant = columns, variant
-        self.latency = node_latency(node=K_BLOCK // GROUP - 1, group=GROUP, variant=variant)
+        self.latency = dots_latency(variant)
         self.sum_bits = sum_bits(K_BLOCK)
         super().__init__(dots_ports(columns, self.sum_bits))
 
@@ -102,7 +100,7 @@ class ChainDots(wiring.Component):
         m = Module()
         for number in range(self.columns):
             m.submodules[f"chain_{number}"] = chain = CsdChain(
-                length=K_BLOCK, group=GROUP, ratios="dense", variant=self.variant, select="direct")
+                length=K_BLOCK, group=CHAIN_GROUP, ratios="dense", variant=self.variant, select="direct")
             m.d.comb += [chain.wgt.valid.eq(self.valid), chain.wgt.p.segment.eq(3),
                          self.sum[number].eq(chain.out[-1].p.sum[0])]
             m.d.comb += [out.ready.eq(1) for out in chain.out]

@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 
 from mixflight.arch.compact import codes
 from mixflight.arch.errors import InputError
+from mixflight.arch.mv_pipeline import SELECT_STAGES, mv_latency
 from mixflight.rtl.core_dots import dots_named, row_sum
 from mixflight.rtl.core_mv_issue import OUT_WORDS, PLACE, MvIssue
 from mixflight.rtl.core_mv_results import GroupSums, Lanes, StoredSums, column_scales, token_order, words_mask
@@ -14,10 +15,6 @@ from mixflight.rtl.core_ports import READ_LATENCY, SLOT_LAYOUTS, act_read, bank_
 from mixflight.rtl.delay import delayed
 
 ALWAYS = Const(1)
-SELECT_STAGES = 1
-"""Register behind the buffers: the row's block, the word of weights."""
-QUEUE_STAGES = 3
-"""Cycles from entering an empty queue to leaving it."""
 PENDING = 4
 """Instructions that may be on their way."""
 
@@ -33,9 +30,8 @@ class MatrixVector(wiring.Component):
     **Ports.** The weight and scale banks are read by nobody else: their ``ready`` is taken for granted. A word of the
     scale banks is 4 S / C bytes.
 
-    **Cycles.** A tile takes 1 + passes x blocks of 16 x rows x steps cycles, with two passes for codes of more than 4
-    bits on shift-add; groups shorter than S / lanes cycles wait for the lanes, and an accumulator is met again after
-    ``loop_latency`` at the earliest. Its last results are offered ``latency`` cycles after its last block is read, and
+    **Cycles.** :func:`mixflight.arch.mv_pipeline.mv_cycles`: as a rule 1 + passes x blocks of 16 x rows x steps, with two
+    passes for codes of more than 4 bits on shift-add. A tile's last results are offered ``latency`` cycles after its last block is read, and
     ``done`` comes the cycle after the last is written.
 
     ``unsupported`` stays 1 from an instruction with integer zero points or N:M weights on; its results mean nothing.
@@ -45,15 +41,16 @@ class MatrixVector(wiring.Component):
                  outputs: int = 128, weight_depth: int = 4096, scale_depth: int = 1024, queue: int = 16):
         if lanes < 1 or columns % lanes:
             raise InputError(f"lanes must divide the columns: {lanes} does not divide {columns}, in a matrix engine")
-        self.columns, self.banks, self.queue = columns, banks, queue
-        self.dots = dots_named(dots, columns=columns)
-        self.lanes = Lanes(columns=columns, lanes=lanes, outputs=outputs)
+        self.columns, self.banks, self.dots, self.lanes, self.queue = columns, banks, dots, lanes, queue
+        self.weight_depth, self.scale_depth = weight_depth, scale_depth
+        self.products = dots_named(dots, columns=columns)
+        self.dequantise = Lanes(columns=columns, lanes=lanes, outputs=outputs)
         self.issue = MvIssue(
             columns=columns, banks=banks, outputs=outputs, weight_depth=weight_depth, scale_depth=scale_depth,
-            passes=self.dots.passes_of_wide, serial=self.lanes.serial, loop=self.lanes.loop_latency)
-        self.sums = GroupSums(columns=columns, term_bits=self.dots.sum_bits)
+            passes=self.products.passes_of_wide, serial=self.dequantise.serial, loop=self.dequantise.loop_latency)
+        self.sums = GroupSums(columns=columns, term_bits=self.products.sum_bits)
         self.stored = StoredSums(columns=columns, outputs=outputs)
-        self.to_term = READ_LATENCY + SELECT_STAGES + self.dots.latency
+        self.to_term = READ_LATENCY + SELECT_STAGES + self.products.latency
         super().__init__({
             **unit("MV"), "layouts": In(SLOT_LAYOUTS), "unsupported": Out(1),
             "weight": Out(weight_read(banks, columns // banks, weight_depth)),
@@ -64,12 +61,12 @@ class MatrixVector(wiring.Component):
     @property
     def latency(self) -> int:
         """Cycles from reading the last block of a tile to offering its last results."""
-        return self.to_term + 1 + self.lanes.latency + QUEUE_STAGES
+        return mv_latency(dots=self.dots, serial=self.dequantise.serial, read_latency=READ_LATENCY)
 
     def elaborate(self, platform):
         """Issue, products, group sums, lanes, results, ends."""
         m = Module()
-        m.submodules.issue, m.submodules.dots, m.submodules.sums = issue, dots, sums = self.issue, self.dots, self.sums
+        m.submodules.issue, m.submodules.dots, m.submodules.sums = issue, dots, sums = self.issue, self.products, self.sums
         wiring.connect(m, wiring.flipped(self.instruction), issue.instruction)
         m.d.comb += [
             issue.layouts.eq(self.layouts), issue.may_read.eq(self.act.ready),
@@ -118,7 +115,7 @@ class MatrixVector(wiring.Component):
 
     def _events(self, m, term):
         """The end of a group: its sums meet what was stored, the scales, the lanes. Returns ends without results."""
-        m.submodules.stored, m.submodules.lanes = stored, lanes = self.stored, self.lanes
+        m.submodules.stored, m.submodules.lanes = stored, lanes = self.stored, self.dequantise
         # The scales of an event are asked for so that they come when its sums do.
         ask = Signal(data.StructLayout({"valid": 1, "word": self.scale.address.shape()}))
         m.d.comb += [ask.valid.eq(self.issue.issued & self.issue.end), ask.word.eq(self.issue.scale_word)]
@@ -128,7 +125,7 @@ class MatrixVector(wiring.Component):
         m.d.sync += ended.eq(term)
         event = ended.event
         m.d.comb += [stored.read.eq(term.end), stored.address.eq(term.event.element)]
-        scale_a = delayed(m, ALWAYS, self.scale_a, self.dots.latency + 1, "scale_a")
+        scale_a = delayed(m, ALWAYS, self.scale_a, self.products.latency + 1, "scale_a")
         scales, minima = column_scales(m, list(self.scale.data), event, self.columns // self.banks)
         totals = [Signal(signed(len(kept)), name=f"total_{i}") for i, kept in enumerate(self.sums.sum)]
         m.d.comb += [total.eq(new + Mux(event.stored, kept, 0))
@@ -144,8 +141,8 @@ class MatrixVector(wiring.Component):
 
     def _results(self, m):
         """Results wait in a queue, their places in another; every line of an event is written. Returns final writes."""
-        m.submodules.places = places = fifo.SyncFIFOBuffered(width=PLACE.size, depth=self.queue)
-        m.submodules.results = results = fifo.SyncFIFOBuffered(width=32 * self.columns, depth=self.queue)
+        m.submodules.places = places = fifo.SyncFIFO(width=PLACE.size, depth=self.queue)
+        m.submodules.results = results = fifo.SyncFIFO(width=32 * self.columns, depth=self.queue)
         issue, lines = self.issue, self.columns // OUT_WORDS
         waiting = Signal(range(self.queue + 1))
         enters, leaves = issue.issued & issue.end & issue.event.emit, Signal()
@@ -153,7 +150,7 @@ class MatrixVector(wiring.Component):
         m.d.comb += [
             issue.may_emit.eq(waiting != self.queue - 2),
             places.w_en.eq(enters), places.w_data.eq(issue.place),
-            results.w_en.eq(self.lanes.emitted), results.w_data.eq(self.lanes.result),
+            results.w_en.eq(self.dequantise.emitted), results.w_data.eq(self.dequantise.result),
         ]
         place = data.View(PLACE, places.r_data)
         both = Signal()
@@ -181,7 +178,7 @@ class MatrixVector(wiring.Component):
     def _ends(self, m, plain, final):
         """``done`` in order: instructions with results end when these are written, others with their last group."""
         issue, mv = self.issue, self.instruction.p
-        m.submodules.order = order = fifo.SyncFIFOBuffered(width=1, depth=PENDING)
+        m.submodules.order = order = fifo.SyncFIFO(width=1, depth=PENDING)
         ends = [Signal(range(PENDING + 2), name=name) for name in ("plain_ends", "final_ends")]
         taken = [Signal(name=name) for name in ("plain_taken", "final_taken")]
         for count, come, away in zip(ends, (plain, final), taken, strict=True):

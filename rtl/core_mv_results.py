@@ -4,7 +4,8 @@ from amaranth import *
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from mixflight.arch.array_pipeline import lane_latency, loop_latency
+from mixflight.arch.array_pipeline import loop_latency
+from mixflight.arch.mv_pipeline import ROUND_STAGES, results_latency
 from mixflight.rtl.core_lane import CoreLane, rounded_integer
 from mixflight.rtl.delay import delayed
 
@@ -12,8 +13,6 @@ SUM_BITS = 30
 """Sums of up to 2^14 products of two INT8 codes, and a bit to round into."""
 ROW_BITS = 22
 """Sums of up to 2^14 codes."""
-HOLD_STAGES = ROUND_STAGES = GATHER_STAGES = 1
-"""Registers of an event, of a column's rounded sum, of the results of an event."""
 TWO_TO_MINUS_12 = 0x0C00
 """In FP16: what the lifted scales of values are lowered by."""
 
@@ -89,7 +88,7 @@ class Lanes(wiring.Component):
     @property
     def latency(self) -> int:
         """Cycles from the event to ``emitted``."""
-        return HOLD_STAGES + ROUND_STAGES + self.serial - 1 + lane_latency("f16-min") + GATHER_STAGES
+        return results_latency(self.serial)
 
     def elaborate(self, platform):
         """What is held of an event, a column of each lane a cycle, the results gathered again."""

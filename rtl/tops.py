@@ -5,6 +5,7 @@ from typing import get_args
 from mixflight.arch.array import Dataflow
 from mixflight.arch.csd_chain import RATIOS
 from mixflight.arch.errors import InputError
+from mixflight.rtl.core_mv import MatrixVector
 from mixflight.rtl.csd_chain import CsdChain
 from mixflight.rtl.pe_align import GroupAlign
 from mixflight.rtl.pe_centred import CentredShiftAddPE
@@ -60,6 +61,16 @@ def aligned_pe(*, group_max: int = 128, extra_bits: int = 2) -> ShiftAddPE:
     return ShiftAddPE(group_max=group_max, a_bits=12 + extra_bits)
 
 
+def small_engine(*, dots: str = "shift-add", banks: int = 2, lanes: int = 8) -> MatrixVector:
+    """The matrix engine of a core on vectors, 16 columns wide, with buffers small enough to look at."""
+    return MatrixVector(columns=16, banks=banks, dots=dots, lanes=lanes, outputs=64, weight_depth=256, scale_depth=256)
+
+
+def chain_engine() -> MatrixVector:
+    """The same on DSP chains."""
+    return small_engine(dots="dsp48e2")
+
+
 def generic_chain(*, length: int = 16, group: int = 2, ratios: str = ",".join(RATIOS)) -> CsdChain:
     """The sparse DSP chain without primitives: registers and operators."""
     return CsdChain(length=length, group=group, ratios=ratios, variant="generic")
@@ -92,5 +103,7 @@ TOPS = {
     "sfu-reciprocal": ReciprocalUnit,
     "sfu-rsqrt": RsqrtUnit,
     "widen": Widen,
+    "core-mv": small_engine,
+    "core-mv-chains": chain_engine,
 }
 """Top name -> what builds the component from keyword parameters, each with a default."""

@@ -8,6 +8,7 @@ import pytest
 from core_mv_model import Machine, Mv
 
 from mixflight.arch.errors import InputError
+from mixflight.arch.mv_pipeline import mv_cycles, passes
 from mixflight.rtl.core_mv import MatrixVector
 from mixflight.rtl.emit import emit_verilog
 from mixflight.rtl.harness import build_model
@@ -89,7 +90,7 @@ def test_sums_beyond_twenty_four_bits_are_rounded(built):
     check(machine, mvs, result)
 
 
-@pytest.mark.parametrize("dots", ["generic", "dsp48e2"])
+@pytest.mark.parametrize("dots", ["generic", pytest.param("dsp48e2", marks=pytest.mark.slow)])
 def test_chains_give_the_same_values(dots):
     top = engine(dots=dots)
     machine = Machine(columns=16, banks=2, **DEPTHS, seed=5)
@@ -115,15 +116,16 @@ def test_other_shapes(banks, columns, lanes):
 
 
 def test_cycles(built):
-    """A tile is taken in 1 + passes x blocks x rows x steps cycles, and done ``latency`` after its last block."""
+    """Back to back, a tile keeps the engine as long as computed, and writes ``latency`` cycles after its last block."""
     top = engine()
     machine = Machine(columns=16, banks=2, **DEPTHS, seed=0)
     mvs = list(itertools.chain.from_iterable(
         tile(machine, rows=rows, columns=columns, k=64, group=group, act_group=group, bits=bits)
         for rows, columns, group, bits in ((1, 128, 32, 4), (1, 128, 32, 8), (2, 64, 64, 4), (1, 64, 32, 4))))
     result, = run_unit(built, [job(machine, mvs)])
-    passes = [2 if mv.bits > 4 else 1 for mv in mvs]
-    spent = [1 + p * mv.k // 16 * mv.rows * mv.columns // 16 for p, mv in zip(passes, mvs, strict=True)]
+    spent = [mv_cycles(columns=mv.columns, step=16, k=mv.k, rows=mv.rows, group=mv.group, serial=2,
+                       passes=passes(dots="shift-add", weight_bits=mv.bits)) for mv in mvs]
+    assert spent == [1 + 32, 1 + 64, 1 + 32, 1 + 9 + 8]
     assert np.diff(result.taken).tolist() == spent[:-1]
     assert result.write_cycles["out"][-1] - result.taken[-1] == spent[-1] - 1 + top.latency
     assert result.done[-1] == result.write_cycles["out"][-1] + 1

@@ -1,0 +1,64 @@
+"""The matrix engine of a core on vectors as data: cycles of a tile, and the registers between reading and results.
+
+``mixflight.rtl.core_mv`` is built from these numbers and verified against them.
+"""
+
+from mixflight.arch.array_pipeline import lane_latency, loop_latency
+from mixflight.arch.compact import K_BLOCK
+from mixflight.arch.csd_chain import node_latency
+
+TAKE_CYCLES = 1
+"""Cycles in which an instruction is taken and nothing is read."""
+SELECT_STAGES = 1
+"""Registers behind the buffers: the row's block of codes, the word of weights."""
+SHIFT_ADD_STAGES = 2
+"""Of shift-add products: the sums of each bit, and what they join to."""
+SUM_STAGES = HOLD_STAGES = ROUND_STAGES = GATHER_STAGES = 1
+"""Registers of a group's sum, of an event for the lanes, of a column's rounded sum, of the results of an event."""
+QUEUE_CYCLES = 1
+"""From entering an empty queue of results to leaving it."""
+CHAIN_GROUP = 2
+"""Products between the reduction nodes of a DSP chain."""
+NARROW_BITS = 4
+"""Codes of more bits take two passes on shift-add products."""
+
+
+def passes(*, dots: str, weight_bits: int) -> int:
+    """Passes over a word of weights: shift-add products take four bits of a code at a time."""
+    return 2 if dots == "shift-add" and weight_bits > NARROW_BITS else 1
+
+
+def mv_cycles(
+    *, columns: int, step: int, k: int, rows: int, passes: int, group: int, serial: int, more: bool = False
+) -> int:
+    """Cycles in which an MV keeps the engine, unstalled.
+
+    ``step`` columns advance together, with 16 along ``k`` of one of the ``rows``; a group of ``group`` (0: all of K) ends
+    ``serial`` cycles after another at the earliest, and an accumulator is met again after the lanes' loop. ``more``: a
+    slab of the same tile follows, which meets the accumulators of this one.
+    """
+    groups = k // group if group else 1
+    reads = passes * -(-k // K_BLOCK) // groups
+    events = rows * -(-columns // step)
+    period, loop = max(reads, serial) * events, loop_latency("f16-min")
+    last = max(reads, serial) * (events - 1) + reads
+    if more and group:
+        last = max(last, loop - TAKE_CYCLES)
+    return TAKE_CYCLES + (groups - 1) * max(period, loop) + last
+
+
+def dots_latency(dots: str) -> int:
+    """Cycles from a step's operands to its sums of 16 products."""
+    if dots == "shift-add":
+        return SHIFT_ADD_STAGES
+    return node_latency(node=K_BLOCK // CHAIN_GROUP - 1, group=CHAIN_GROUP, variant=dots)
+
+
+def results_latency(serial: int) -> int:
+    """Cycles from a group's sums to the results of all columns, of which a lane serves ``serial``."""
+    return HOLD_STAGES + ROUND_STAGES + serial - 1 + lane_latency("f16-min") + GATHER_STAGES
+
+
+def mv_latency(*, dots: str, serial: int, read_latency: int) -> int:
+    """Cycles from reading the last block of a tile to offering its last results."""
+    return read_latency + SELECT_STAGES + dots_latency(dots) + SUM_STAGES + results_latency(serial) + QUEUE_CYCLES
