@@ -33,9 +33,9 @@ def mv_cycles(
 ) -> int:
     """Cycles in which an MV keeps the engine, unstalled.
 
-    ``step`` columns advance together, with 16 along ``k`` of one of the ``rows``; a group of ``group`` (0: all of K) ends
-    ``serial`` cycles after another at the earliest, and an accumulator is met again after the lanes' loop. ``more``: a
-    slab of the same tile follows, which meets the accumulators of this one.
+    ``step`` columns advance together, with 16 along ``k`` of one of the ``rows``; a group of ``group`` (0: all of K)
+    ends ``serial`` cycles after another at the earliest, and an accumulator is met again after the lanes' loop.
+    ``more``: a slab of the same tile follows, which meets the accumulators of this one.
     """
     groups = k // group if group else 1
     reads = passes * -(-k // K_BLOCK) // groups

@@ -30,9 +30,9 @@ class MatrixVector(wiring.Component):
     **Ports.** The weight and scale banks are read by nobody else: their ``ready`` is taken for granted. A word of the
     scale banks is 4 S / C bytes.
 
-    **Cycles.** :func:`mixflight.arch.mv_pipeline.mv_cycles`: as a rule 1 + passes x blocks of 16 x rows x steps, with two
-    passes for codes of more than 4 bits on shift-add. A tile's last results are offered ``latency`` cycles after its last block is read, and
-    ``done`` comes the cycle after the last is written.
+    **Cycles.** :func:`mixflight.arch.mv_pipeline.mv_cycles`: as a rule 1 + passes x blocks of 16 x rows x steps, with
+    two passes for codes of more than 4 bits on shift-add. A tile's last results are offered ``latency`` cycles after its
+    last block is read, and ``done`` comes the cycle after the last is written.
 
     ``unsupported`` stays 1 from an instruction with integer zero points or N:M weights on; its results mean nothing.
     """
@@ -66,7 +66,8 @@ class MatrixVector(wiring.Component):
     def elaborate(self, platform):
         """Issue, products, group sums, lanes, results, ends."""
         m = Module()
-        m.submodules.issue, m.submodules.dots, m.submodules.sums = issue, dots, sums = self.issue, self.products, self.sums
+        issue, dots, sums = self.issue, self.products, self.sums
+        m.submodules.issue, m.submodules.dots, m.submodules.sums = issue, dots, sums
         wiring.connect(m, wiring.flipped(self.instruction), issue.instruction)
         m.d.comb += [
             issue.layouts.eq(self.layouts), issue.may_read.eq(self.act.ready),
