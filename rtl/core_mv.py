@@ -31,8 +31,8 @@ class MatrixVector(wiring.Component):
     scale banks is 4 S / C bytes.
 
     **Cycles.** :func:`mixflight.arch.mv_pipeline.mv_cycles`: as a rule 1 + passes x blocks of 16 x rows x steps, with
-    two passes for codes of more than 4 bits on shift-add. A tile's last results are offered ``latency`` cycles after its
-    last block is read, and ``done`` comes the cycle after the last is written.
+    two passes for codes of more than 4 bits on shift-add. A tile's last results are offered ``latency`` cycles after
+    its last block is read, and ``done`` comes the cycle after the last is written.
 
     ``unsupported`` stays 1 from an instruction with integer zero points or N:M weights on; its results mean nothing.
     """
