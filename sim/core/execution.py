@@ -10,9 +10,9 @@ from numba import njit
 from mixflight.arch.core import CoreMachine
 from mixflight.arch.errors import InputError
 from mixflight.arch.isa import CLASSES, Ints
-from mixflight.mapping.core_program import Piece, Pieces
+from mixflight.mapping.core_program import Pieces
 from mixflight.sim.core import kernel
-from mixflight.sim.core.row import TICKS
+from mixflight.sim.core.row import ROW, TICKS
 from mixflight.sim.core.units import LIMITS, Floats, Units
 
 SLICES = ("class", "operator", "start", "busy until", "end")
@@ -58,13 +58,14 @@ class Compiled(msgspec.Struct, frozen=True, kw_only=True):
 
 def compile_streams(units: Units, streams: Sequence[Pieces], core_of: Sequence[int]) -> Compiled:
     """All distinct ``streams``, timed; ``core_of`` names each core's."""
-    pieces: list[Piece] = []
-    orders = []
+    counts = np.array([len(piece) for stream in streams for piece in stream.pieces], np.int64)
+    program = np.empty(int(counts.sum()), ROW)
+    orders, pieces, first = [], 0, 0
     for stream in streams:
-        orders.append(stream.order + len(pieces))
-        pieces += stream.pieces
-    counts = np.array([len(item) for item in pieces], np.int64)
-    program = units.program(pieces)
+        orders.append(stream.order + pieces)
+        last = first + int(counts[pieces : pieces + len(stream.pieces)].sum())
+        units.write_rows(stream.pieces, program[first:last])
+        pieces, first = pieces + len(stream.pieces), last
     return Compiled(
         program=program, firsts=np.cumsum(counts) - counts, counts=counts,
         orders=tuple(orders[index] for index in core_of),

@@ -115,6 +115,11 @@ def _known(standard: str, request_bytes: int, outstanding: int, write: bool) -> 
     return {}
 
 
+def forget() -> None:
+    """Forget all transfers, so that the next ones are simulated; for measuring what that takes."""
+    _known.cache_clear()
+
+
 def _added_ns(standard: str, request_bytes: int, outstanding: int, places: list[Place], write: bool) -> list[float]:
     """What transfers add, each behind a read of ``_LEAD_BYTES``. A write is also followed by a read, so that both
     turnarounds are its own."""

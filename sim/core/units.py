@@ -40,7 +40,7 @@ from mixflight.mapping.core_program import BUFFERS, CONTROL, MEMORIES, SYS_OPERA
 from mixflight.sim.array_timing import drain
 from mixflight.sim.core.distinct import distinct
 from mixflight.sim.core.memory import ChannelTiming
-from mixflight.sim.core.row import ROW, SHARED_DDR, TICKS, channel_use, pairs_of, place_rows, rows_of
+from mixflight.sim.core.row import SHARED_DDR, TICKS, channel_use, pairs_of, place_rows, rows_of
 from mixflight.sim.stationary_timing import stationary_ends, stationary_period
 
 Floats = NDArray[np.float64]
@@ -97,10 +97,9 @@ class Units:
                  "global": buffers.vector}  # fmt: skip
         self.port_bytes = np.array([sizes[name].bytes_per_cycle for name in BUFFERS], np.float64)
 
-    def program(self, pieces: Sequence[Piece]) -> Any:
-        """Rows (``mixflight.sim.core.row``) of all ``pieces``, one after the other."""
+    def write_rows(self, pieces: Sequence[Piece], rows: Any) -> None:
+        """Write the rows (``mixflight.sim.core.row``) of all ``pieces``, one after the other."""
         kinds = np.concatenate([piece.kinds for piece in pieces]) if pieces else np.zeros(0, np.uint8)
-        rows = np.empty(len(kinds), ROW)
         for index, kind in enumerate(CLASSES):
             at = np.flatnonzero(kinds == index)
             if not len(at):
@@ -114,7 +113,6 @@ class Units:
             place_rows(
                 rows, at, timed, which, waits[table["wait"]], releases[table["release"]], table["operator"]
             )  # fmt: skip
-        return rows
 
     def _distinct(self, kind: str, table: dict[str, Ints]) -> tuple[Any, Ints]:
         """(Rows of the distinct instructions of a class, but for tokens and operator; the number of each one's)."""
