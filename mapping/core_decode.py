@@ -206,7 +206,7 @@ class DecodeText:
                     "signed": linear.weight.signed}  # fmt: skip
         return {"bytes": size, "code_bits": linear.weight.bits, "signed": linear.weight.signed}
 
-    def _bits(self, linear: Linear) -> dict[str, int]:
+    def _bits(self, linear: Linear) -> dict[str, Any]:
         """Fields of the bits of a code."""
         return {"weight_bits": 0, "bits_register": R.BITS} if linear.name in self.columns else {}
 
@@ -217,9 +217,7 @@ class DecodeText:
         if self.share.heads[1]:
             self._queries_keys_values(tiles)
             self._attention()
-        step, (first, number) = net.queries * net.head_dim, self.share.heads
-        self._share_codes("attention_output_quantise", layer["o"], net.heads_width, (first * step, number * step),
-                          self.gathered, self.mixed_codes, behind_mv=number > 0)  # fmt: skip
+        self._share_heads(layer["o"])
         self._residual_linear(tiles["o"], self.mixed_codes, "attention")
         self._normed_input("ffn_norm", layer["up"], "ffn_input_quantise", self.input_codes)
         self._ffn(tiles)
@@ -227,6 +225,12 @@ class DecodeText:
                           self.hidden_codes, behind_mv=False)  # fmt: skip
         self._residual_linear(tiles["down"], self.hidden_codes, "ffn")
         asm.set(R.KEYS, self.batch_heads * self.cache.stride, source=R.KEYS)
+
+    def _share_heads(self, linear: Linear) -> None:
+        """o's input: every core's heads, quantised and exchanged."""
+        step, (first, number) = self.network.queries * self.network.head_dim, self.share.heads
+        self._share_codes("attention_output_quantise", linear, self.network.heads_width, (first * step, number * step),
+                          self.gathered, self.mixed_codes, behind_mv=number > 0)  # fmt: skip
 
     def _normed_input(self, name: str, linear: Linear, quantise: str, codes: int) -> None:
         """Norm of the residual vector, quantised; the next MV may start."""
@@ -492,7 +496,7 @@ class DecodeText:
         """The slabs of K of one tile: the first, a loop of those between, the last."""
         lengths, asm = tiling.slabs(), self.asm
         self._fetch_bits(tiling.linear)
-        step = tiling.slab // LINE_BYTES
+        step = tiling.slab // LINE_BYTES * self.rows
 
         def slab(k: int, line: int, register: int, first: bool, last: bool) -> None:
             self._load(tiling.linear, tiling.slab_of(columns, k, last))
@@ -528,16 +532,17 @@ class DecodeText:
 
     def _mv(
         self, weight: Format, rows: int, *, wait: Sequence[str], release: Sequence[str], k: int = 0, keep: int = 16,
-        last: bool = True, **fields: Any,
+        last: bool = True, onwards: bool = True, **fields: Any,
     ) -> None:  # fmt: skip
-        """One MV on the slot that is next."""
+        """One MV on the slot that is next; ``onwards``: the next one goes on to the slot behind."""
         integer = weight.offset or weight.zero not in ("none", "f16-min")
         zero = "minimum" if weight.zero == "f16-min" else "integer" if integer else "none"
         self.asm.add(
             "MV", wait=wait, release=release, keep=keep, zero=zero, last=last, k_blocks=ceil_div(k, K_BLOCK),
             group=log2_group(weight), rows=rows, slot_register=R.SLOT, **{"weight_bits": weight.bits, **fields},
         )  # fmt: skip
-        self.asm.rotate(R.SLOT, 1, SLOTS)
+        if onwards:
+            self.asm.rotate(R.SLOT, 1, SLOTS)
 
     def _spill(self, line: int, elements: int) -> None:
         """Where activations do not stay on chip: a fused layer's FP32 results to memory and back, all rows."""

@@ -123,7 +123,8 @@ class Sequencer:
             found["keep_n"] = table["keep"]
             found["group"] = np.where(table["group"] > 0, 1 << table["group"], 0)
         elif kind == "MISC":
-            found |= {name: table[name] for name in ("operation", "causal")}
+            rotates = table["operation"] == codes("MISC", "operation")["rope"]
+            found |= {"operation": table["operation"], "causal": np.where(rotates, 0, table["causal"])}
             found["group"] = np.where(table["group"] > 0, 1 << table["group"], 0)
             found["passes"] = np.where(table["static"] == 1, 1, _PASSES[table["operation"]])
             buffers = np.array([codes("LD", "buffer")[name] for name in codes("MISC", "target")], np.int64)

@@ -50,9 +50,22 @@ class TinyLlama:
         minima = (-8 * scales.astype(np.float32)).astype(np.float16) if form == "q4_1" else None
         return pack_tensor(name, form, codes=codes, scales=scales, minima=minima)
 
-    def on(self, machine, max_context, make=core_model):
+    def on(self, machine, max_context, make=core_model, chunk=0):
         """The model in the memories of the only core of ``machine``; ``make=machine_model`` for all its cores."""
         return make(
             machine, self.model, recipe_named("w4a8g32"), linears=self.linears, vectors=self.vectors,
-            embedding=self.embedding, max_context=max_context,
+            embedding=self.embedding, max_context=max_context, chunk=chunk,
         )  # fmt: skip
+
+
+def bits(values):
+    """FP32 values as their bits."""
+    return np.ascontiguousarray(values, np.float32).reshape(-1).view(np.uint32)
+
+
+def from_position(core, session, tokens):
+    """The core as if it had decoded all tokens of ``session`` itself, ``tokens`` the last of them."""
+    if tokens:
+        session.extend(tokens)
+    for layer, (keys, values) in enumerate(session._caches):
+        core.put_cache(layer, keys.view(), values.view(), session.position)

@@ -7,7 +7,7 @@
     MachineModel    its cores; ``decode`` runs them together
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from mixflight.arch.control_constants import ControlConstants, control_constants
 from mixflight.arch.core import CoreMachine
 from mixflight.arch.errors import InputError
 from mixflight.mapping.core_assembler import Register
+from mixflight.mapping.core_chunk import chunk_registers, chunk_texts
 from mixflight.mapping.core_compile import CoreCompiler, CoreText, registers_of
 from mixflight.mapping.core_contents import channel_bytes, embedding_rows, fill_channels, gather, vectors_of
 from mixflight.mapping.core_image import Octets
@@ -39,8 +40,9 @@ FP32 = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """What the host writes before a step: the sequencer's ``registers`` by name, and MISC's ``constants``."""
+    """What the host writes before a step: ``text``, the sequencer's ``registers`` by name, MISC's ``constants``."""
 
+    text: CoreText
     registers: dict[str, int]
     constants: ControlConstants
 
@@ -56,6 +58,8 @@ class CoreModel:
     text: CoreText
     hbm: list[Octets]
     ddr: list[Octets]
+    chunks: CoreText | None = None
+    chunk_tokens: int = 0
 
     def step(self, token: int, position: int) -> Step:
         """What the host writes before the step of ``token`` at ``position`` (0: the first)."""
@@ -63,17 +67,30 @@ class CoreModel:
         if not 0 <= token < model.vocab:
             raise InputError(f"a token must be a number below {model.vocab}, not {token}")
         at = msgspec.structs.replace(self.network, context=position + 1)
-        return Step(
-            registers=registers_of(self.text, at, self.machine, token),
-            constants=control_constants(
-                hidden=model.hidden, head=model.head_dim, epsilon=model.norm_epsilon,
-                rope_base=model.rope_theta or None, position=position,
-            ),
-        )  # fmt: skip
+        return Step(text=self.text, registers=registers_of(self.text, at, self.machine, token),
+                    constants=self._constants(position))  # fmt: skip
+
+    def chunk_step(self, tokens: Sequence[int], position: int) -> Step:
+        """What the host writes before a chunk of ``chunk_tokens`` tokens, the first at ``position``; their rows of the
+        embedding are copied to the end of DDR here."""
+        if self.chunks is None or len(tokens) != self.chunk_tokens:
+            raise InputError(f"a chunk must be {self.chunk_tokens} tokens of a model with chunks, not {len(tokens)}")
+        stride, size = self.network.embedding_stride, self.network.embedding_bytes
+        table = self.model.vocab * stride
+        for number, token in enumerate(tokens):
+            row = self.ddr[0][token * stride : token * stride + size]
+            self.ddr[0][table + number * size : table + (number + 1) * size] = row
+        registers = chunk_registers(self.chunks, self.network, self.machine, position, len(tokens), table)
+        return Step(text=self.chunks, registers=registers, constants=self._constants(position))
+
+    def _constants(self, position: int) -> ControlConstants:
+        model = self.model
+        return control_constants(hidden=model.hidden, head=model.head_dim, epsilon=model.norm_epsilon,
+                                 rope_base=model.rope_theta or None, position=position)  # fmt: skip
 
     def instructions(self, step: Step) -> list[Primitive]:
         """What the queues get in ``step``, in program order."""
-        return primitives(self.text.sequencer, step.registers)
+        return primitives(step.text.sequencer, step.registers)
 
     def state(self, step: Step) -> CoreState:
         """The core before ``step``: buffers are zeros, memories are this model's own."""
@@ -82,12 +99,18 @@ class CoreModel:
     def save(self, folder: Path, step: Step) -> None:
         """What the host writes before ``step``, as files (``host_files``); the memories are as they are now."""
         registers = {int(Register[name]): value for name, value in step.registers.items()}
-        save_job(folder, text=self.text.text.stream, words=self.text.text.constants, registers=registers,
+        save_job(folder, text=step.text.text.stream, words=step.text.text.constants, registers=registers,
                  constants=step.constants, hbm=self.hbm, ddr=self.ddr[0])  # fmt: skip
 
     def decode(self, token: int, position: int) -> NDArray[np.float32]:
         """Run a step of a core that is alone; its logits. The cache in ``hbm`` has one token more."""
-        step = self.step(token, position)
+        return self._run(self.step(token, position))
+
+    def prefill(self, tokens: Sequence[int], position: int) -> NDArray[np.float32]:
+        """Run a chunk of a core that is alone; the logits behind its last token."""
+        return self._run(self.chunk_step(tokens, position))
+
+    def _run(self, step: Step) -> NDArray[np.float32]:
         execute(self.state(step), self.instructions(step))
         return self.logits()
 
@@ -133,7 +156,13 @@ class MachineModel:
 
     def decode(self, token: int, position: int) -> NDArray[np.float32]:
         """Run a step on all cores; its logits."""
-        steps = [core.step(token, position) for core in self.cores]
+        return self._run([core.step(token, position) for core in self.cores])
+
+    def prefill(self, tokens: Sequence[int], position: int) -> NDArray[np.float32]:
+        """Run a chunk on all cores; the logits behind its last token."""
+        return self._run([core.chunk_step(tokens, position) for core in self.cores])
+
+    def _run(self, steps: Sequence[Step]) -> NDArray[np.float32]:
         execute_together(
             [core.state(step) for core, step in zip(self.cores, steps, strict=True)],
             [core.instructions(step) for core, step in zip(self.cores, steps, strict=True)],
@@ -151,9 +180,10 @@ Memory = Callable[[str, int], Octets]
 
 def machine_model(
     machine: CoreMachine, model: Model, recipe: Recipe, *, linears: Mapping[str, Tensor],
-    vectors: Mapping[str, Tensor], embedding: Tensor, max_context: int, memory: Memory = zeros,
+    vectors: Mapping[str, Tensor], embedding: Tensor, max_context: int, memory: Memory = zeros, chunk: int = 0,
 ) -> MachineModel:  # fmt: skip
-    """``model`` in the memories of a machine, for contexts up to ``max_context``.
+    """``model`` in the memories of a machine, for contexts up to ``max_context``; with programs for chunks of ``chunk``
+    tokens of a prompt, if there are any.
 
     ``linears`` by operator (``layers.0.q``, ..., ``head``), ``vectors`` by their name in a GGUF file. ``memory`` makes
     the bytes, all zeros, of ``core0.channel0`` ..., ``ddr``.
@@ -161,14 +191,17 @@ def machine_model(
     network = network_of(next(iter(decode_traces(model, recipe, 0, 1))))
     _check_parts(network)
     rows = embedding_rows(network, embedding)
-    ddr = memory("ddr", rows.size)
-    ddr[:] = rows
+    ddr = memory("ddr", rows.size + chunk * network.embedding_bytes)
+    ddr[: rows.size] = rows
     cores = []
-    for core, text in enumerate(CoreCompiler(machine).texts(network, max_context)):
+    texts = CoreCompiler(machine).texts(network, max_context)
+    chunks = chunk_texts(texts, network, machine, max_context, chunk) if chunk else (None,) * len(texts)
+    for core, (text, other) in enumerate(zip(texts, chunks, strict=True)):
         size = channel_bytes(text.memory)
         hbm = [memory(f"core{core}.channel{channel}", size) for channel in range(machine.hbm.channels_per_core)]
         fill_channels(hbm, text, network, machine, linears, vectors_of(network, vectors))
-        cores.append(CoreModel(machine=machine, model=model, network=network, text=text, hbm=hbm, ddr=[ddr]))
+        cores.append(CoreModel(machine=machine, model=model, network=network, text=text, hbm=hbm, ddr=[ddr],
+                               chunks=other, chunk_tokens=chunk))  # fmt: skip
     return MachineModel(cores=tuple(cores))
 
 
@@ -183,12 +216,12 @@ def _check_parts(network: Network) -> None:
 
 def core_model(
     machine: CoreMachine, model: Model, recipe: Recipe, *, linears: Mapping[str, Tensor],
-    vectors: Mapping[str, Tensor], embedding: Tensor, max_context: int, memory: Memory = zeros,
+    vectors: Mapping[str, Tensor], embedding: Tensor, max_context: int, memory: Memory = zeros, chunk: int = 0,
 ) -> CoreModel:  # fmt: skip
     """As :func:`machine_model`, the only core of a machine."""
     _one_core(machine)
     return machine_model(machine, model, recipe, linears=linears, vectors=vectors, embedding=embedding,
-                         max_context=max_context, memory=memory).cores[0]  # fmt: skip
+                         max_context=max_context, memory=memory, chunk=chunk).cores[0]  # fmt: skip
 
 
 def _one_core(machine: CoreMachine) -> None:
@@ -198,7 +231,8 @@ def _one_core(machine: CoreMachine) -> None:
 
 
 def machine_from_file(
-    machine: CoreMachine, path: Path, max_context: int, memory: Memory = zeros, layers: int | None = None
+    machine: CoreMachine, path: Path, max_context: int, memory: Memory = zeros, layers: int | None = None,
+    chunk: int = 0,
 ) -> MachineModel:  # fmt: skip
     """The model in a GGUF file in its own formats; with ``layers`` only so many of its first ones."""
     from mixflight.workloads.file_recipe import recipe_of
@@ -219,7 +253,7 @@ def machine_from_file(
         linears = {name: item for name, item in linears.items() if _layer_of(name, "layers.") < layers}
         vectors = {name: item for name, item in vectors.items() if _layer_of(name, "blk.") < layers}
     return machine_model(machine, model, recipe_of("as-stored", linears), linears=linears, vectors=vectors,
-                         embedding=linears["head"], max_context=max_context, memory=memory)  # fmt: skip
+                         embedding=linears["head"], max_context=max_context, memory=memory, chunk=chunk)  # fmt: skip
 
 
 def _layer_of(name: str, prefix: str) -> int:
@@ -228,8 +262,9 @@ def _layer_of(name: str, prefix: str) -> int:
 
 
 def from_file(
-    machine: CoreMachine, path: Path, max_context: int, memory: Memory = zeros, layers: int | None = None
+    machine: CoreMachine, path: Path, max_context: int, memory: Memory = zeros, layers: int | None = None,
+    chunk: int = 0,
 ) -> CoreModel:  # fmt: skip
     """As :func:`machine_from_file`, the only core of a machine."""
     _one_core(machine)
-    return machine_from_file(machine, path, max_context, memory, layers).cores[0]
+    return machine_from_file(machine, path, max_context, memory, layers, chunk).cores[0]

@@ -39,8 +39,8 @@ def compute(state: CoreState, fields: dict[str, int]) -> None:
             raise InputError(f"{operation} must go to the act buffer with a scale of its own")
         {"quantise": _quantise, "probability_quantise": _probabilities, "kv_append": _append}[operation](state, fields)
         return
-    if TARGETS[fields["target"]] != "global" or fields["causal"]:
-        raise InputError(f"{operation} must go to the global buffer, and not be causal")
+    if TARGETS[fields["target"]] != "global":
+        raise InputError(f"{operation} must go to the global buffer")
     if operation == "embed":
         result = _embed(state, fields)
     else:
@@ -65,10 +65,15 @@ def _operator(state: CoreState, operation: str, fields: dict[str, int], x: F32) 
         return (x * rsqrt(mean + f32_of(constants.eps))[:, None]) * _shared(state, fields)
     if operation == "rope":
         steps = np.array(constants.rope_steps[: fields["elements"] // 2], np.int64)
-        phase = (constants.position * steps) & ((1 << PHASE_BITS) - 1)
+        positions = constants.position + np.arange(len(x) if fields["causal"] else 1)[:, None]
+        phase = (positions * steps) & ((1 << PHASE_BITS) - 1)
         return rotate(x, cosine_of_phase(phase), sine_of_phase(phase))
     if operation == "softmax":
-        return softmax(x * f32_of(constants.inverse_root))
+        scores = x * f32_of(constants.inverse_root)
+        found = read_rows(state, fields["out_line"], *x.shape, apart=bool(fields["parts"]))
+        for row, own in enumerate(_own(fields)):
+            found[row, :own] = softmax(scores[row, :own])
+        return found
     if operation == "residual":
         return x + _operand(state, fields, "b_line")
     if operation == "bias":
@@ -108,7 +113,14 @@ def _probabilities(state: CoreState, fields: dict[str, int]) -> None:
     at = 4 * (token // channels) + 2
     place = (at // PIECE * channels + token % channels) * PIECE + at % PIECE
     scales = state.vector.reshape(-1)[fields["b_line"] * LINE_BYTES :].view(np.float16)[place // 2].astype(np.float32)
-    _write_codes(state, fields["out_line"], p * (scales * LIFT), n)
+    past = np.arange(n) < np.array(_own(fields))[:, None]
+    _write_codes(state, fields["out_line"], np.where(past, p, np.float32(0)) * (scales * LIFT), n)
+
+
+def _own(fields: dict[str, int]) -> list[int]:
+    """Elements of each vector: all, or with ``causal`` those up to its own place among the last ``vectors``."""
+    vectors, n = fields["vectors"], fields["elements"]
+    return [n - vectors + 1 + row if fields["causal"] else n for row in range(vectors)]
 
 
 def _write_codes(state: CoreState, line: int, x: F32, group: int) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import msgspec
 import numpy as np
 import pytest
-from tiny_llama import TinyLlama
+from tiny_llama import TinyLlama, bits, from_position
 
 from mixflight.arch.accelerator import accelerator_named
 from mixflight.arch.compact import read_program
@@ -23,18 +23,6 @@ from mixflight.sim.golden.llama import Session, load_llama
 from mixflight.workloads.gguf import open_gguf
 
 MACHINES = ("flightllm-mini", "mixpe-mini")
-
-
-def bits(values):
-    return np.ascontiguousarray(values, np.float32).reshape(-1).view(np.uint32)
-
-
-def from_position(core, session, tokens):
-    """The core as if it had decoded all tokens of ``session`` itself, ``tokens`` the last of them."""
-    if tokens:
-        session.extend(tokens)
-    for layer, (keys, values) in enumerate(session._caches):
-        core.put_cache(layer, keys.view(), values.view(), session.position)
 
 
 @pytest.fixture(scope="module")
