@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from mixflight.arch.compact import K_BLOCK, LINE_BYTES
+from mixflight.arch.compact import INSTRUCTION_BYTES, K_BLOCK, LINE_BYTES
 from mixflight.arch.control_constants import ControlConstants, control_constants
 from mixflight.arch.core import CoreMachine
 from mixflight.arch.errors import InputError
@@ -26,6 +26,9 @@ from mixflight.mapping.core_contents import channel_bytes, embedding_rows, fill_
 from mixflight.mapping.core_image import Octets
 from mixflight.mapping.core_network import Network, network_of
 from mixflight.mapping.core_primitives import Primitive, primitives
+from mixflight.sim.core.execution import Execution, compile_streams
+from mixflight.sim.core.execution import execute as run_engine
+from mixflight.sim.core.units import Units
 from mixflight.sim.core_values.execute import execute, execute_together
 from mixflight.sim.core_values.host_files import save_job
 from mixflight.sim.core_values.state import CoreState, new_state, shape_of
@@ -45,6 +48,11 @@ class Step:
     text: CoreText
     registers: dict[str, int]
     constants: ControlConstants
+
+    @property
+    def numbered(self) -> dict[int, int]:
+        """The registers by number."""
+        return {int(Register[name]): value for name, value in self.registers.items()}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -96,10 +104,17 @@ class CoreModel:
         """The core before ``step``: buffers are zeros, memories are this model's own."""
         return new_state(shape_of(self.machine), step.constants, self.hbm, self.ddr)
 
+    def engine(self, step: Step) -> Execution:
+        """What the engine says that ``step`` takes on a machine of this core alone, every instruction at its own
+        addresses."""
+        units = Units(self.machine)
+        pieces = step.text.sequencer.expand(step.numbered, repeat=False)
+        text_bytes = INSTRUCTION_BYTES * len(step.text.text.stream)
+        return run_engine(units, compile_streams(units, [pieces], [0]), text_bytes=text_bytes)
+
     def save(self, folder: Path, step: Step) -> None:
         """What the host writes before ``step``, as files (``host_files``); the memories are as they are now."""
-        registers = {int(Register[name]): value for name, value in step.registers.items()}
-        save_job(folder, text=step.text.text.stream, words=step.text.text.constants, registers=registers,
+        save_job(folder, text=step.text.text.stream, words=step.text.text.constants, registers=step.numbered,
                  constants=step.constants, hbm=self.hbm, ddr=self.ddr[0])  # fmt: skip
 
     def decode(self, token: int, position: int) -> NDArray[np.float32]:

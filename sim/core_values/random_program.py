@@ -29,9 +29,10 @@ from mixflight.sim.core_values.order import Access, accesses
 from mixflight.sim.core_values.state import BUFFERS, LINE_WORDS, CoreState, Shape, new_state, shape_of
 from mixflight.sim.core_values.vectors import OPERATIONS
 
-FAMILIES = ("transfer", "linear", "keys", "values", "vector", "attention", "barrier")
+DECODE_FAMILIES = ("transfer", "linear", "keys", "values", "vector", "attention", "barrier")
+FAMILIES = (*DECODE_FAMILIES, "causal")
 """What instructions are drawn from: transfers of vectors; loads of a slot and its MV; MISC on vectors; the cache's
-quantisation and cells; tokens from everyone to everyone."""
+quantisation and cells; tokens from everyone to everyone; MISC on successive tokens, which decode steps do not have."""
 
 ACT_WINDOW = 48
 GLOBAL_WINDOW = 4 * ACT_WINDOW
@@ -97,7 +98,7 @@ class _Draft:
 
 
 def random_program(
-    machine: CoreMachine, seed: int, count: int = 60, families: Sequence[str] = FAMILIES
+    machine: CoreMachine, seed: int, count: int = 60, families: Sequence[str] = DECODE_FAMILIES
 ) -> RandomProgram:  # fmt: skip
     """A program of about ``count`` instructions that compute or move something, drawn from ``families``."""
     unknown = [name for name in families if name not in FAMILIES]
@@ -161,6 +162,7 @@ class _Maker:
             "keys": (self._keys_slot, self._product), "values": (self._values_slot, self._product),
             "vector": (self._vector, self._vector, self._embed),
             "attention": (self._append, self._probabilities, self._softmax), "barrier": (self._barrier,),
+            "causal": (self._causal,),
         }  # fmt: skip
         before = len(self.drafts)
         for _ in range(TRIES * count):
@@ -417,17 +419,27 @@ class _Maker:
             "parts": self._whole(0, 1), "out_line": self._whole(0, ACT_WINDOW - 1),
         })  # fmt: skip
 
-    def _softmax(self) -> None:
-        vectors, elements = self._whole(1, 4), self._whole(1, 300)
+    def _softmax(self, causal: int = 0) -> None:
+        vectors, elements = self._whole(1, 4), self._whole(4, 300)
         line = self._operand(vectors, elements)
-        self._checked("softmax", vectors, elements, {"a_line": line, "out_line": line})
+        self._checked("softmax", vectors, elements, {"a_line": line, "out_line": line, "causal": causal})
 
-    def _probabilities(self) -> None:
-        vectors, elements, line = self._whole(1, 4), self._whole(1, 300), self._whole(RAW, GLOBAL_WINDOW - 20)
+    def _causal(self) -> None:
+        """Rotation, softmax or probabilities of successive tokens."""
+        way = (self._turn, self._softmax, self._probabilities)[self._whole(0, 2)]
+        way(causal=1)
+
+    def _turn(self, causal: int) -> None:
+        vectors = self._whole(1, 6)
+        line = self._operand(vectors, HEAD)
+        self._checked("rope", vectors, HEAD, {"a_line": line, "out_line": line, "causal": causal})
+
+    def _probabilities(self, causal: int = 0) -> None:
+        vectors, elements, line = self._whole(1, 4), self._whole(4, 300), self._whole(RAW, GLOBAL_WINDOW - 20)
         each = -(-4 * -(-elements // self.shape.channels) // 32) * 32
         if self._try("LD", self._ld("global", self._whole(CELLS, OUT - each, 32), each, line=line)):
             self._checked("probability_quantise", vectors, elements, {
-                "a_line": self._operand(vectors, elements), "b_line": line, "target": 1,
+                "a_line": self._operand(vectors, elements), "b_line": line, "target": 1, "causal": causal,
                 "out_line": self._whole(0, ACT_WINDOW - 1),
             })  # fmt: skip
 

@@ -9,11 +9,16 @@ from tiny_llama import TinyLlama, bits, from_position
 
 from mixflight.arch.accelerator import accelerator_named
 from mixflight.arch.errors import InputError
+from mixflight.mapping.core_compile import CoreCompiler
+from mixflight.sim.core.execution import compile_streams, execute
+from mixflight.sim.core.units import Units
 from mixflight.sim.core_values.decode import from_file, machine_model
 from mixflight.sim.core_values.order import races, received_by
 from mixflight.sim.core_values.state import shape_of
 from mixflight.sim.golden.llama import Session, load_llama
 from mixflight.workloads.gguf import open_gguf
+from mixflight.workloads.recipe import recipe_named
+from mixflight.workloads.trace import decode_traces
 
 SHAPE = {"head_dim": 64, "heads": 6, "kv_heads": 3, "hidden": 384, "ffn": 640, "vocab": 333}
 
@@ -68,6 +73,23 @@ def test_several_cores(model, machine):
     programs = [core.instructions(core.chunk_step(tokens, 528)) for core in cores.cores]
     for number, program in enumerate(programs):
         assert races(program, shape_of(cores.cores[0].machine), received=received_by(number, programs)) == []
+
+
+def test_a_chunk_takes_fewer_cycles_than_its_tokens_one_by_one(model):
+    core = model.on(accelerator_named("flightllm-mini"), 320, chunk=8)
+    chunk = core.engine(core.chunk_step(list(range(8)), 96))
+    steps = [core.engine(core.step(1, position)) for position in range(96, 104)]
+    assert chunk.instructions > 0 and max(step.total for step in steps) < chunk.total
+    assert chunk.total < sum(step.total for step in steps)
+
+
+def test_the_engine_times_a_step_as_the_compilers_own_program(model):
+    machine = accelerator_named("flightllm-mini")
+    core, trace = model.on(machine, 320), next(iter(decode_traces(model.model, recipe_named("w4a8g32"), 200, 1)))
+    units, program = Units(machine), CoreCompiler(machine, max_context=320).compile(trace, repeat=False)
+    whole = execute(units, compile_streams(units, program.streams, program.core_of),
+                    text_bytes=16 * len(program.texts[0]))  # fmt: skip
+    assert core.engine(core.step(0, 200)).total == whole.total
 
 
 @pytest.mark.parametrize("position", [0, 120, 256])

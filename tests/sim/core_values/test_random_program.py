@@ -50,7 +50,7 @@ def test_the_text_does_what_the_generator_recorded(machine, seed):
     assert races(unrolled, shape_of(machine)) == []
 
 
-@pytest.mark.parametrize("family", FAMILIES[:-1])
+@pytest.mark.parametrize("family", [name for name in FAMILIES if name != "barrier"])
 def test_each_family_alone(family):
     made = random_program(MACHINE, 5, count=30, families=[family])
     computing = [item for item in made.instructions if not item.empty]
