@@ -83,14 +83,12 @@ class StreamBuilder:
         names = {"place": None, **dict.fromkeys(defaults)} | {name: None for part in parts for name in part}
         if not parts:
             return {name: np.zeros(0, np.int64) for name in names}
-
-        def column(part: dict[str, NDArray[Any]], name: str) -> NDArray[Any]:
-            return part[name] if name in part else np.full(len(part["place"]), defaults.get(name, 0))
-
-        return {
-            name: column(parts[0], name) if len(parts) == 1 else np.concatenate([column(part, name) for part in parts])
-            for name in names
-        }
+        found = {}
+        for name in names:
+            columns = [part[name] if name in part else np.full(len(part["place"]), defaults.get(name, 0))
+                       for part in parts]  # fmt: skip
+            found[name] = columns[0] if len(columns) == 1 else np.concatenate(columns)
+        return found
 
 
 def tokens(kind: str, **given: ArrayLike) -> Any:

@@ -22,6 +22,7 @@ Floats = NDArray[np.float64]
 _RING = 1 << 10
 _DIGITS = 12
 _DONE, _STUCK, _FULL = -1, 0, 1
+_loop = njit(cache=True, _nrt=False)  # nothing is allocated, and counting references takes time
 
 
 class Layer(msgspec.Struct, frozen=True, kw_only=True, dict=True):
@@ -136,28 +137,56 @@ class _State(msgspec.Struct):
         n = len(CLASSES)
         return _State(np.zeros(n), np.zeros((n, n, _RING)), np.zeros((n, n), np.int64), np.zeros((n, n), np.int64))
 
-    def relative(self, reference: float) -> tuple[Floats, tuple[tuple[int, int, tuple[float, ...]], ...]]:
-        """Queues and tokens relative to ``reference``."""
-        pairs = []
-        for one, other in np.argwhere(self.put > self.taken).tolist():
-            at = np.arange(self.taken[one, other], self.put[one, other]) % _RING
-            pairs.append((one, other, tuple((self.ring[one, other, at] - reference).tolist())))
-        return self.free - reference, tuple(pairs)
+    def relative(self, reference: float) -> Floats:
+        """Queues and tokens relative to ``reference``, as ``_write`` puts them."""
+        room = np.empty(len(self.free) + 2 * self.put.size + int((self.put - self.taken).sum()))
+        return room[: _write(self.free, self.ring, self.put, self.taken, reference, room)]
 
-    def become(self, free: Floats, pairs: tuple[tuple[int, int, tuple[float, ...]], ...]) -> None:
+    def become(self, numbers: Floats) -> None:
         """Be what ``relative`` said."""
-        self.free[:] = free
-        self.put[:] = 0
-        self.taken[:] = 0
-        for one, other, times in pairs:
-            self.ring[one, other, : len(times)] = times
-            self.put[one, other] = len(times)
+        _read(numbers, self.free, self.ring, self.put, self.taken)
+
+
+@_loop
+def _write(free: Any, ring: Any, put: Any, taken: Any, reference: float, into: Any) -> int:
+    """Each queue's time; then of each pair of classes with tokens its number, how many, and their times."""
+    n = 0
+    for c in range(len(free)):
+        into[n] = free[c] - reference
+        n += 1
+    for one in range(len(free)):
+        for other in range(len(free)):
+            if put[one, other] == taken[one, other]:
+                continue
+            into[n] = one * len(free) + other
+            into[n + 1] = put[one, other] - taken[one, other]
+            n += 2
+            for item in range(taken[one, other], put[one, other]):
+                into[n] = ring[one, other, item % _RING] - reference
+                n += 1
+    return n
+
+
+@_loop
+def _read(numbers: Any, free: Any, ring: Any, put: Any, taken: Any) -> None:
+    for one in range(len(free)):
+        free[one] = numbers[one]
+        for other in range(len(free)):
+            put[one, other] = 0
+            taken[one, other] = 0
+    n = len(free)
+    while n < len(numbers):
+        one, other = int(numbers[n]) // len(free), int(numbers[n]) % len(free)
+        put[one, other] = int(numbers[n + 1])
+        for item in range(put[one, other]):
+            ring[one, other, item] = numbers[n + 2 + item]
+        n += 2 + put[one, other]
 
 
 def _execute_by_state(layers: tuple[Layer, ...], order: Ints) -> Execution | None:
     """Piece by piece, each pair of piece and starting state once; None if a piece needs a token of a later one."""
-    states: list[tuple[Floats, tuple[tuple[int, int, tuple[float, ...]], ...]]] = [(np.zeros(len(CLASSES)), ())]
-    known: dict[object, int] = {_key(*states[0]): 0}
+    states = [np.zeros(len(CLASSES))]
+    known = {_key(states[0]): 0}
     steps: dict[tuple[int, int], tuple[float, float, int]] = {}
     state, now = 0, 0.0
     ends = np.zeros(len(order))
@@ -167,31 +196,28 @@ def _execute_by_state(layers: tuple[Layer, ...], order: Ints) -> Execution | Non
     for position, index in enumerate(order.tolist()):
         step = steps.get((index, state))
         if step is None:
-            run.become(*states[state])
+            run.become(states[state])
             end = _run_piece(layers[index], run)
             if end is None:
                 return None
             latest = float(run.free.max())
             run.free[unused] = latest  # says nothing, but would make equal states differ
             after = run.relative(latest)
-            number = known.setdefault(_key(*after), len(states))
+            number = known.setdefault(_key(after), len(states))
             if number == len(states):
                 states.append(after)
             step = steps[index, state] = end, latest, number
         ends[position] = now + step[0]
         now += step[1]
         state = step[2]
-    run.become(*states[state])
+    run.become(states[state])
     run.free += now
     return _result(layers, order, run, ends, {})
 
 
-def _key(free: Floats, pairs: tuple[tuple[int, int, tuple[float, ...]], ...]) -> object:
-    """``free`` and ``pairs`` to 12 digits, so that rounding does not make equal states differ."""
-    return (
-        tuple(round(value, _DIGITS) for value in free.tolist()),
-        tuple((one, other, tuple(round(value, _DIGITS) for value in times)) for one, other, times in pairs),
-    )
+def _key(state: Floats) -> bytes:
+    """``state`` to 12 digits, so that rounding does not make equal states differ."""
+    return (np.round(state, _DIGITS) + 0.0).tobytes()
 
 
 def _run_piece(layer: Layer, state: _State) -> float | None:
