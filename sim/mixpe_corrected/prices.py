@@ -47,8 +47,10 @@ def prices_for(machine: Sized, dram_pj_per_bit: float, *, anchored: bool = False
     factor = _anchor() if anchored else 1.0
     base = price_table(array_named(REFERENCE).technology)
     lane = lane_of(machine.candidate)[1] * to_45nm().energy * factor
+    mac = mac_pj(machine.candidate) * factor
     ours = {
-        (f"pe.{machine.candidate.kind}", "mac"): mac_pj(machine.candidate) * factor,
+        (f"pe.{machine.candidate.kind}", "mac"): mac,
+        (f"pe.{machine.candidate.kind}", "mac_4bit"): mac,  # of the operands that the candidate has
         ("lanes", "fp32_mul"): lane / _LANE_MULTIPLIES,
         ("lanes", "fp32_add"): 0.0, ("lanes", "zero_correct"): 0.0,  # all in the lane's own energy
         ("accumulator", "read_bit"): 0.0, ("accumulator", "write_bit"): 0.0,
