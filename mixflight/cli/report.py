@@ -30,10 +30,9 @@ def register(app: typer.Typer) -> None:
         from mixflight.cli.output import print_json
         from mixflight.files import whole_file
         if (folder / "sweep.json").exists():
-            if svg is not None:
-                raise InputError("--figures must come with the folder of a run: the page of a sweep draws its own")
+            figures = [] if svg is None else [write_study_figure(folder, svg)]
             path = write_sweep_page(folder, output or folder / "report.html")
-            print_json({"path": str(path)}) if json else print(path)
+            print_json({"path": str(path), "figures": list(map(str, figures))}) if json else print(path)
             return
         from mixflight.reports.document import read_document
         from mixflight.reports.figures import FIGURES, standalone
@@ -65,6 +64,33 @@ def write_sweep_page(folder: Path, path: Path) -> Path:
     from mixflight.sweeping.store import document_of, read_manifest
 
     text = render_sweep(document_of(folder), msgspec.to_builtins(read_manifest(folder)))
+    with whole_file(path) as part:
+        part.write_text(text)
+    return path
+
+
+def write_study_figure(folder: Path, into: Path) -> Path:
+    """Write the figure of the finished sweep of a shipped study in ``folder``; other sweeps have none."""
+    import msgspec
+
+    from mixflight.arch.errors import InputError
+    from mixflight.files import whole_file
+    from mixflight.reports.study_figures import study_figure
+    from mixflight.sweeping.space import space_named, studies
+    from mixflight.sweeping.store import document_of, read_manifest, stored_rows
+
+    space = read_manifest(folder).space
+    plain = msgspec.structs.replace(space, finding="")
+    name = next((name for name in studies() if msgspec.structs.replace(space_named(name), finding="") == plain), None)
+    if name is None:
+        raise InputError("--figures must come with the folder of a run or a shipped study: other sweeps have none")
+    # Engine rows of a screened sweep are of its front alone.
+    first = "engine" if space.fidelity == "engine" else "closed-form"
+    rows = list(stored_rows(folder, first))
+    text = study_figure(name, space_named(name).finding, rows, document_of(folder)["pareto"])
+    if text is None:
+        raise InputError(f"--figures must come with a study that has a figure, not {name}")
+    path = into / f"study-{name}.svg"
     with whole_file(path) as part:
         part.write_text(text)
     return path

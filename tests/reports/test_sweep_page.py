@@ -77,6 +77,6 @@ def test_a_sweep_that_is_not_finished_is_refused(page, tmp_path):
     shutil.copytree(page[0].removesuffix("/report.html"), folder)
     (folder / "front.json").unlink()
     assert "a sweep must be finished to be shown" in refusal("report", folder)
-    assert "--figures must come with the folder of a run" in refusal(
+    assert "--figures must come with the folder of a run or a shipped study" in refusal(
         "report", page[0].removesuffix("/report.html"), "--figures", tmp_path
     )

@@ -55,7 +55,7 @@ def test_screening_a_large_space_finds_the_exhaustive_front(tmp_path):
         workers.stop()
     assert exhaustive.engine_evaluated == LARGE.size > 2 * screened.engine_evaluated
     ours, all_ = ({item["key"]: item for item in found.pareto} for found in (screened, exhaustive))
-    assert len(all_) > 20
+    assert len(all_) > 10
     assert ours.keys() == all_.keys()
     for key, item in all_.items():
         for name in LARGE.objectives:

@@ -1,15 +1,21 @@
 """What the shipped studies' findings say, in the rows of the studies."""
 
+import html
+from pathlib import Path
+from xml.etree import ElementTree
+
 import pytest
 
 from mixflight.arch.synthesis_counts import counts_named
+from mixflight.cli.report import write_study_figure
 from mixflight.sweeping.fields import symbol
 from mixflight.sweeping.measure import Evaluator
 from mixflight.sweeping.run import sweep
-from mixflight.sweeping.space import assignment, space_named
+from mixflight.sweeping.space import assignment, space_named, studies
 from mixflight.sweeping.store import stored_rows
 from mixflight.sweeping.workers import Here
 
+ROOT = Path(__file__).resolve().parents[2]
 DOT = "mixpe-w4a8-dot16-lut"
 """The chain of MixPE products in LUTs."""
 
@@ -31,6 +37,17 @@ def test_accuracy_finding(tmp_path):
     )
     assert 0 < max(saves(name) for name in ("kv4", "k8v4", "k4v8")) < 0.015
     assert "kv8" in {item["recipe"] for item in outcome.pareto}
+    first = write_study_figure(tmp_path, tmp_path).read_text()
+    assert first == write_study_figure(tmp_path, tmp_path).read_text()
+    assert all(f">{name}<" in first for name in ("w4-g64-z4", "kv8", "w3-g32-z3"))
+
+
+@pytest.mark.parametrize("name", studies())
+def test_the_figure_of_each_study_is_there_and_says_what_was_found(name):
+    text = (ROOT / "docs" / f"study-{name}.svg").read_text()
+    ElementTree.fromstring(text)
+    assert f"<desc>{html.escape(space_named(name).finding)}</desc>" in text
+    assert f"![{name}](study-{name}.svg)" in (ROOT / "docs" / "sweeps.md").read_text()
 
 
 @pytest.mark.slow
