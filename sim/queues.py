@@ -231,6 +231,44 @@ def _run_piece(layer: Layer, state: _State) -> float | None:
     return None if stuck >= 0 else float(ends[0])
 
 
+@_loop
+def _start(c: int, mask: int, start: float, ring: Any, put: Any, taken: Any) -> Any:
+    """When an instruction of class ``c`` that waits as ``mask`` says can start; infinity while a token is missing."""
+    classes = len(put)
+    for p in range(classes - 1):
+        if mask >> (classes - 2 - p) & 1:
+            other = p if p < c else p + 1
+            if taken[other, c] == put[other, c]:
+                return np.inf
+            start = max(start, ring[other, c, taken[other, c] % _RING])
+    return start
+
+
+@_loop
+def _has_room(c: int, mask: int, put: Any, taken: Any) -> bool:
+    """Whether the rings hold the tokens that class ``c`` releases as ``mask`` says."""
+    classes = len(put)
+    room = True
+    for p in range(classes - 1):
+        if mask >> (classes - 2 - p) & 1:
+            other = p if p < c else p + 1
+            room &= put[c, other] - taken[c, other] < _RING
+    return room
+
+
+@_loop
+def _pass_on(c: int, wait: int, release: int, end: float, ring: Any, put: Any, taken: Any) -> None:
+    """Take the tokens that an instruction waited for, and release its own at ``end``."""
+    classes = len(put)
+    for p in range(classes - 1):
+        other = p if p < c else p + 1
+        if wait >> (classes - 2 - p) & 1:
+            taken[other, c] += 1
+        if release >> (classes - 2 - p) & 1:
+            ring[c, other, put[c, other] % _RING] = end
+            put[c, other] += 1
+
+
 @njit(cache=True)
 def _run(
     wait: Any, release: Any, duration: Any, firsts: Any, counts: Any, order: Any, starts: Any, starts_at: Any,
@@ -255,38 +293,17 @@ def _run(
                     at[c] = 0
                     continue
                 index = firsts[c, layer] + at[c]
-                start = free[c]
-                blocked = _DONE
-                mask = wait[index]
-                if mask:
-                    for p in range(classes - 1):
-                        if mask >> (classes - 2 - p) & 1:
-                            other = p if p < c else p + 1
-                            if taken[other, c] == put[other, c]:
-                                blocked = _STUCK
-                                break
-                            start = max(start, ring[other, c, taken[other, c] % _RING])
-                grant = release[index]
-                if grant and blocked == _DONE:
-                    for p in range(classes - 1):
-                        if grant >> (classes - 2 - p) & 1:
-                            other = p if p < c else p + 1
-                            if put[c, other] - taken[c, other] >= _RING:
-                                blocked = _FULL
-                if blocked != _DONE:
-                    reason = blocked
+                mask, grant = wait[index], release[index]
+                start = _start(c, mask, free[c], ring, put, taken) if mask else free[c]
+                if start == np.inf:
+                    reason = _STUCK
+                    break
+                if grant and not _has_room(c, grant, put, taken):
+                    reason = _FULL
                     break
                 end = start + duration[index]
-                if mask:
-                    for p in range(classes - 1):
-                        if mask >> (classes - 2 - p) & 1:
-                            taken[p if p < c else p + 1, c] += 1
-                if grant:
-                    for p in range(classes - 1):
-                        if grant >> (classes - 2 - p) & 1:
-                            other = p if p < c else p + 1
-                            ring[c, other, put[c, other] % _RING] = end
-                            put[c, other] += 1
+                if mask or grant:
+                    _pass_on(c, mask, grant, end, ring, put, taken)
                 if with_starts:
                     starts[starts_at[c] + done[c]] = start
                 free[c] = end
