@@ -125,24 +125,23 @@ def _accuracy(figure: "Figure", rows: Sequence[Row], front: Sequence[Row]) -> No
     ax = figure.subplots()
     on_front = {(item["recipe"], item["array.pe"]) for item in front}
     some = [row for row in rows if row["array.pe"] == "shift-add-4x8" and row["feasible"]]
-    crowded = sorted(row["perplexity"] for row in some if row["perplexity"] < _CROWDED)
-    for row in some:
-        place = crowded.index(row["perplexity"]) - len(crowded) / 2 if row["perplexity"] < _CROWDED else 0.0
+    for place, row in enumerate(sorted(some, key=lambda row: row["perplexity"])):
+        left = place % 2 == 0 and row["perplexity"] < _CROWDED
         kept = (row["recipe"], row["array.pe"]) in on_front
         ax.plot(row["energy_mj_per_token"], row["perplexity"], marker="o", markersize=5, linestyle="",
                 color=BLUE if kept else GREY)  # fmt: skip
-        ax.annotate(row["recipe"], (row["energy_mj_per_token"], row["perplexity"]), (16 if place else 5, 9 * place),
-                    textcoords="offset points", fontsize=7, va="center")  # fmt: skip
+        ax.annotate(row["recipe"], (row["energy_mj_per_token"], row["perplexity"]), (-5 if left else 5, 0),
+                    textcoords="offset points", fontsize=7, va="center", ha="right" if left else "left")  # fmt: skip
     ax.margins(0.12)
     _labels(ax, "mJ per decoded token", "perplexity", "SmolLM2 on shift-add PEs; blue: on the front")
 
 
 _CROWDED = 24.0
-"""Perplexity below which recipes lie so close that their labels are set one above the other."""
+"""Perplexity below which recipes lie so close that their labels go to either side."""
 
 _Draw = Callable[["Figure", Sequence[Row], Sequence[Row]], None]
 FIGURES: dict[str, tuple[_Draw, tuple[float, float]]] = {
     "mixpe": (_mixpe, (8.4, 2.8)), "batch": (_batch, (8.4, 2.8)), "flightllm": (_flightllm, (7.2, 3.0)),
-    "hybrid": (_hybrid, (5.4, 3.4)), "speculative": (_speculative, (7.2, 3.0)), "accuracy": (_accuracy, (5.4, 3.6)),
+    "hybrid": (_hybrid, (5.4, 3.4)), "speculative": (_speculative, (7.2, 3.0)), "accuracy": (_accuracy, (5.4, 5.0)),
 }  # fmt: skip
 """Study -> how its figure is drawn, and its size in inches."""
