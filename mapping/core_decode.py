@@ -462,6 +462,16 @@ class DecodeText:
     def _head(self) -> None:
         net, asm = self.network, self.asm
         self._normed_input("final_norm", net.head, "head_input_quantise", self.head_codes)
+        self._logits(self.cache_bytes)
+        for _ in range(SLOTS):
+            asm.add("LD", wait=["MV"])
+        for _ in range(PARAMETER_SLOTS):
+            asm.add("LD", wait=["MISC"])
+        asm.add("SYS", operation="done", wait=["ST"])
+
+    def _logits(self, offset: int) -> None:
+        """The head on its quantised input; logits to ``offset`` bytes behind the cache's first."""
+        net, asm = self.network, self.asm
         tiling = tiling_of(net.head, *self.share.vocab, self.machine)
 
         def fused(columns: int) -> None:
@@ -474,13 +484,8 @@ class DecodeText:
         self._linear(tiling, self.head_codes, self.logits, fused)
         asm.add("MISC", release=["ST"])
         asm.add("ST", wait=["MISC"], release=["SYS"], buffer="global", wide=1, base_register=R.CACHE,
-                offset=self.cache_bytes, buffer_line=self.logits,
+                offset=offset, buffer_line=self.logits,
                 bytes=channel_share(self.rows * tiling.columns * FP32, self.channels))  # fmt: skip
-        for _ in range(SLOTS):
-            asm.add("LD", wait=["MV"])
-        for _ in range(PARAMETER_SLOTS):
-            asm.add("LD", wait=["MISC"])
-        asm.add("SYS", operation="done", wait=["ST"])
 
     def _linear(self, tiling: Tiling, codes: int, out: int, fused: Callable[[int], None]) -> None:
         """All tiles of a linear; B counts the lines of the results. ``fused`` follows each tile and takes its token."""

@@ -68,10 +68,15 @@ def _codes_of(codes: Octets, bits: int, tiling: Tiling) -> Octets:
     """Packed codes of a slab by channel."""
     columns, k = codes.shape
     blocks = codes.reshape(columns, k // K_BLOCK, K_BLOCK)
-    packed = np.packbits(
-        (blocks[..., None] >> np.arange(bits, dtype=np.uint8) & 1).reshape(columns, k // K_BLOCK, -1), axis=-1,
-        bitorder="little",
-    )  # fmt: skip
+    if bits == 8:
+        packed = blocks
+    elif bits == 4:
+        packed = (blocks[..., 0::2] | blocks[..., 1::2] << 4).astype(np.uint8)
+    else:
+        packed = np.packbits(
+            (blocks[..., None] >> np.arange(bits, dtype=np.uint8) & 1).reshape(columns, k // K_BLOCK, -1), axis=-1,
+            bitorder="little",
+        )  # fmt: skip
     return _steps(packed, tiling)
 
 

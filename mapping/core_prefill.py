@@ -22,7 +22,7 @@ from mixflight.mapping.core_decode import FP32, DecodeText, log2_group
 from mixflight.mapping.core_memory import REGION_BYTES, Arena, Cache, channel_share
 from mixflight.mapping.core_network import Linear, Network
 from mixflight.mapping.core_shares import Share, tilings
-from mixflight.mapping.core_tiles import Tiling, ceil_div, column_step, round_up, slot_bytes, tiling_of
+from mixflight.mapping.core_tiles import Tiling, ceil_div, column_step, round_up, slot_bytes
 
 R = Register
 RING = 2
@@ -751,20 +751,7 @@ class PrefillText(DecodeText):
         asm.add("MV", wait=["MISC"])
         asm.set(R.SLOT)
         asm.set(R.SLOT)
-        tiling = tiling_of(net.head, *self.share.vocab, self.machine)
-
-        def fused(columns: int) -> None:
-            if net.logit_cap:
-                asm.operator("logit_cap", "softcap")
-                self._misc("softcap", self.rows, columns, a=self.logits, out=self.logits, tile=True, wait=["MV"])
-            else:
-                asm.add("MISC", wait=["MV"])
-
-        self._linear(tiling, self.head_codes, self.logits, fused)
-        asm.add("MISC", release=["ST"])
-        asm.add("ST", wait=["MISC"], release=["SYS"], buffer="global", wide=1, base_register=R.CACHE,
-                offset=self.logits_at, buffer_line=self.logits,
-                bytes=channel_share(self.rows * tiling.columns * FP32, self.channels))  # fmt: skip
+        self._logits(self.logits_at)
         for _ in range(SLOTS):
             asm.add("LD", wait=["MV"])
         for _ in range(RING):
