@@ -121,7 +121,8 @@ def misc_cycles(operation: str, *, width: int, vectors: int, elements: int, grou
     softmax       max(N b, b + wait) + N (b + wait') + N b
 
     and for ``kv_append`` a beat a head. To their sum come 6 cycles before the first beat, the steps of the last beat's
-    results and 3 to write them.
+    results and 3 to write them. Where the scales of a cache come from more than 2 channels, their lines are read in
+    blocks, and ``probability_quantise`` can take longer.
     """
     path = PATHS[operation]
     length = group if group and operation == "quantise" else elements

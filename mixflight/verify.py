@@ -7,6 +7,7 @@
     verify_function a function unit: every significand, or a million points and the edges, then stalls
     verify_widen    the widening unit: every width, padding, stalls
     verify_core_mv  a core's matrix engine: every layout and width, several slabs, stalls
+    verify_core_sfu a core's special-function unit: every operation in random order, stalls
 
 All return a :class:`Row`. A failed check is a line of the row, not an exception.
 """
@@ -21,6 +22,7 @@ import numpy as np
 from mixflight.arch.errors import InputError
 from mixflight.rtl.bench_systolic_array import array_job, array_span, array_values
 from mixflight.rtl.core_mv import MatrixVector
+from mixflight.rtl.core_sfu import CoreSfu
 from mixflight.rtl.csd_chain import CsdChain
 from mixflight.rtl.design import ChosenTop, choose_top
 from mixflight.rtl.harness import Build, Result, build_model, run_jobs
@@ -31,6 +33,7 @@ from mixflight.rtl.widen import Widen
 from mixflight.sim.array_timing import array_cycles
 from mixflight.sim.golden.array import lane_values
 from mixflight.verify_core_mv import check_core_mv
+from mixflight.verify_core_sfu import build_text, check_sfu
 from mixflight.verify_csd import check_chain
 from mixflight.verify_pe import build_element, check_element
 from mixflight.verify_sfu import build_function, check_function
@@ -144,6 +147,8 @@ def verify_top(chosen: ChosenTop, *, model: Path | None = None, seed: int = 0, m
         return verify_widen(chosen, seed=seed, mutate=mutate)
     if isinstance(chosen.component, MatrixVector):
         return verify_core_mv(chosen, seed=seed, mutate=mutate)
+    if isinstance(chosen.component, CoreSfu):
+        return verify_core_sfu(chosen, seed=seed, mutate=mutate)
     if not hasattr(chosen.component, "lanes"):
         return verify_pe(chosen, seed=seed, mutate=mutate)
     array = chosen.component
@@ -319,6 +324,15 @@ def verify_core_mv(chosen: ChosenTop, *, seed: int = 0, mutate: Mutate | None = 
     return Row(top=chosen.top, configuration=dict(chosen.parameters), tests=outcome.tests, failures=outcome.failures,
                cycles_rtl=outcome.cycles_rtl, cycles_sim=outcome.cycles_sim, real_tiles=0, values=outcome.values,
                messages=outcome.messages, build_s=round(build.seconds, 2), run_s=round(outcome.run_s, 2))
+
+
+def verify_core_sfu(chosen: ChosenTop, *, seed: int = 0, mutate: Mutate | None = None) -> Row:
+    """Run a core's special-function unit over random instructions, with and without stalls."""
+    unit, model = chosen.component, build_text(_text(chosen, mutate))
+    outcome = check_sfu(model, width=unit.width, channels=unit.channels, seed=seed)
+    return Row(top=chosen.top, configuration=dict(chosen.parameters), tests=outcome.tests, failures=outcome.failures,
+               cycles_rtl=outcome.cycles_rtl, cycles_sim=outcome.cycles_sim, real_tiles=0, values=outcome.values,
+               messages=outcome.messages, build_s=round(model.seconds, 2), run_s=round(outcome.run_s, 2))
 
 
 def _build(chosen: ChosenTop, mutate: Mutate | None) -> Build:

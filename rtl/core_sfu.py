@@ -20,7 +20,8 @@ from mixflight.rtl.core_ports import (
     unit,
 )
 from mixflight.rtl.delay import delayed
-from mixflight.rtl.sfu_beats import SfuBeats
+from mixflight.rtl.placed_copy import place
+from mixflight.rtl.sfu_beats import HALVES, SfuBeats
 from mixflight.rtl.sfu_codes import CodeRound
 from mixflight.rtl.sfu_lane import MINUS_ZERO, ONE, ROUTE, SfuLane
 from mixflight.rtl.sfu_maximum import Maximum
@@ -48,8 +49,8 @@ class CoreSfu(wiring.Component):
     def __init__(self, *, width: int = 4, channels: int = 2, head_max: int = 128):
         if width not in (1, 2, 4, 8, 16):
             raise ValueError(f"width must be 1, 2, 4, 8 or 16, not {width}")
-        if channels not in (1, 2):
-            raise ValueError(f"channels must be 1 or 2, not {channels}")
+        if channels not in (1, 2, 4, 8, 16):
+            raise ValueError(f"channels must be 1, 2, 4, 8 or 16, not {channels}")
         self.width = width
         self.channels = channels
         self.head_max = head_max
@@ -61,7 +62,7 @@ class CoreSfu(wiring.Component):
     def elaborate(self, platform):
         """Plan; walk; beats; lanes; what segments need; results."""
         m = Module()
-        m.submodules.walk = walk = SfuWalk()
+        m.submodules.walk = walk = SfuWalk(self.channels)
         m.submodules.beats = beats = SfuBeats(width=self.width, channels=self.channels)
         m.submodules.results = results = SfuResults(self.width)
         m.submodules.rotation = rotation = Rotation(width=self.width, head_max=self.head_max)
@@ -74,6 +75,8 @@ class CoreSfu(wiring.Component):
                 getattr(walk, f"{name}_used").eq(lines.pop), getattr(beats, name).eq(lines.head),
                 getattr(beats, f"{name}_some").eq(lines.some),
             ]
+            if name == "b":
+                self._blocks(m, walk, beats, lines)
         connect(m, results.global_, flipped(self.out))
         connect(m, results.act, flipped(self.act))
 
@@ -89,13 +92,35 @@ class CoreSfu(wiring.Component):
         ]
         connect(m, rotation.table, flipped(self.rope_table))
         flow = _Flow(m, course, beats.beat)
-        lanes = self._lanes(m, course, flow, beats, rotation)
+        lanes = self._lanes(m, platform, course, flow, beats, rotation)
         m.submodules.scalars = scalars = SfuScalars()
         hold, post = self._segments(m, course, flow, beats, line, lanes, scalars)
         m.d.comb += beats.hold.eq(hold | beats.begins & course.is_["rope"] & ~rotation.ready)
         self._scalars(m, course, flow, lanes, scalars, post)
         self._results(m, course, flow, beats, line, lanes, scalars, results)
         return m
+
+    def _blocks(self, m: Module, walk, beats, lines):
+        """A cache's scales arrive a block of lines at a time: of each the scales of values in a FIFO of its own."""
+        def values(word):
+            return Cat(word.word_select(2 * i + 1, 16) for i in range(16))
+
+        m.d.comb += beats.block[0].eq(values(lines.head))
+        if len(beats.block) == 1:
+            return
+        scales = walk.plan.halves & ~walk.plan.codes
+        arrived = Signal(range(len(beats.block)))
+        with m.If(self.b.data_valid):
+            m.d.sync += arrived.eq(Mux(scales, arrived + 1, 0))
+        m.d.comb += lines.push.eq(self.b.data_valid & (arrived == 0))
+        for i, later in enumerate(beats.block):
+            if i:
+                m.submodules[f"scales_{i}"] = fifo = SmallFifo(shape=HALVES, depth=READ_AHEAD)
+                m.d.comb += [
+                    fifo.push.eq(self.b.data_valid & (arrived == i)), fifo.word.eq(values(self.b.data)),
+                    fifo.pop.eq(lines.pop & scales), later.eq(fifo.head),
+                ]
+        m.d.comb += beats.b_some.eq(Mux(scales, fifo.some, lines.some))
 
     def _course(self, m: Module, walk, results) -> "_Course":
         """An instruction's plan from the second cycle after its arrival on, until its end."""
@@ -124,7 +149,7 @@ class CoreSfu(wiring.Component):
             m.d.sync += course.active.eq(0)
         return course
 
-    def _lanes(self, m: Module, course, flow, beats, rotation) -> list[SfuLane]:
+    def _lanes(self, m: Module, platform, course, flow, beats, rotation) -> list[SfuLane]:
         """The lanes with their elements; the first one can find 1/sqrt."""
         en = course.en
         turn, here = Signal(rotation.turn.shape()), Signal(rotation.turn.shape(), reset_less=True)
@@ -134,10 +159,11 @@ class CoreSfu(wiring.Component):
         m.d.comb += rotation.turn.eq(here)
         lanes = []
         for i in range(self.width):
-            m.submodules[f"lane_{i}"] = lane = SfuLane(rsqrt=i == 0)
+            lane = SfuLane(rsqrt=i == 0)
+            place(m, platform, f"lane_{i}", lane, like=f"lane_{min(i, 1)}")
             m.d.comb += [
                 lane.en.eq(en), lane.x.eq(beats.x[i]), lane.partner.eq(beats.partner[i]), lane.y.eq(beats.y[i]),
-                lane.cosine.eq(rotation.rotations[i].cosine), lane.sine.eq(rotation.rotations[i].sine),
+                lane.cosine.eq(rotation.cosines[i]), lane.sine.eq(rotation.sines[i]),
                 lane.square.eq(flow.bit("early", PREPARE_STAGES) & course.is_["norm"]), lane.route.eq(course.route),
             ]
             lanes.append(lane)

@@ -14,7 +14,10 @@ _FRACTION = 10
 
 
 class Fp16Widen(wiring.Component):
-    """FP32 of a finite FP16 value times 2^``lift``; ``FP16_WIDEN_STAGES`` steps, one value a step."""
+    """FP32 of a finite FP16 value times 2^``lift``; ``FP16_WIDEN_STAGES`` steps, one value a step.
+
+    ``lift`` does not change while a value is under way.
+    """
 
     LATENCY = FP16_WIDEN_STAGES
 

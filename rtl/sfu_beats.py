@@ -13,6 +13,9 @@ from mixflight.rtl.fp32 import Fp32Round
 from mixflight.rtl.sfu_plan import PLAN
 from mixflight.rtl.sfu_walk import LINE
 
+HALVES = 256
+"""FP16 scales of 16 values, in the order of a line that has those of keys between them."""
+
 LIFT = 12
 """Probabilities are lifted by 2^12 with their scales."""
 
@@ -27,7 +30,8 @@ def beat_layout(width: int) -> data.StructLayout:
 class SfuBeats(wiring.Component):
     """A beat each step with ``en`` in which ``hold`` is low and its lines are there.
 
-    ``beat`` with ``issued`` comes at once, its elements ``PREPARE_STAGES`` steps later: x and partner, the other one of
+    ``block``: the scales of values in the block of lines of a cache's scales, ``b`` the first of them. ``beat`` with
+    ``issued`` comes at once, its elements ``PREPARE_STAGES`` steps later: x and partner, the other one of
     its pair, from the first port's lines, y from the second's, or widened from FP16 scales, x from codes.
     """
 
@@ -37,6 +41,7 @@ class SfuBeats(wiring.Component):
         super().__init__({
             "en": In(1), "plan": In(PLAN), "line": In(LINE), "some": In(1), "pop": Out(1),
             "a": In(LINE_BITS), "a_some": In(1), "a_pop": Out(1), "b": In(LINE_BITS), "b_some": In(1), "b_pop": Out(1),
+            "block": In(HALVES).array(max(1, channels // 2)),
             "hold": In(1), "begins": Out(1), "issued": Out(1), "beat": Out(beat_layout(width)),
             "x": Out(32).array(width), "partner": Out(32).array(width), "y": Out(32).array(width),
         })  # fmt: skip
@@ -81,13 +86,19 @@ class SfuBeats(wiring.Component):
     def _halves(self, line, place):
         """FP16 numbers of the beat: the row's scale of embed, or of a cache's 16 tokens the value's.
 
-        A piece of 32 bytes has the two scales of 8 tokens of one channel; a line has two pieces.
+        A piece of 32 bytes has the two scales of 8 tokens of one channel; a line has two pieces. Pieces of all channels
+        by turns, so with C of them token t of a block is number t // C of piece t mod C.
         """
+        lines = len(self.block)
         tokens = []
         for token in range(16):
-            piece, of_piece = (token % 2, token // 2) if self.channels == 2 else (token // 8, token % 8)
-            at = 8 * (32 * piece + 4 * of_piece + 2)
-            tokens.append(self.b[at:at + 16])
+            choices = []
+            for row in range(lines):
+                piece, of_piece = (16 * row + token) % self.channels, (16 * row + token) // self.channels
+                if self.channels == 1:
+                    piece, of_piece = token // 8, token % 8
+                choices.append(self.block[piece // 2].word_select(8 * (piece % 2) + of_piece, 16))
+            tokens.append(Array(choices)[line.half[:exact_log2(lines)]] if lines > 1 else choices[0])
         scale = self.b.word_select(line.half, 16)
         return [Mux(self.plan.codes, scale, token) for token in self._chosen(Cat(tokens), place, 16)]
 

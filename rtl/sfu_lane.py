@@ -11,6 +11,7 @@ from mixflight.rtl.delay_memory import DelayMemory
 from mixflight.rtl.fp32 import FP32
 from mixflight.rtl.fp32_multiply import Fp32Multiply
 from mixflight.rtl.fp32_sum import Fp32Sum
+from mixflight.rtl.placed_copy import place
 from mixflight.rtl.sfu_functions import EXP_REST, SIGNIFICAND_REST, PowerOfTwo
 from mixflight.rtl.sfu_tables import TableInterpolation
 
@@ -82,7 +83,8 @@ class SfuLane(wiring.Component):
 
     ``x``, ``partner``, ``y``, ``cosine``, ``sine`` come together, ``square`` with them: x in place of the first
     multiplier's second operand. The scalars come with whatever they meet. Outputs come as many steps later as the
-    operators on their way take (``arch.sfu_pipeline``).
+    operators on their way take (``arch.sfu_pipeline``). A lane with ``rsqrt`` can also find 1/sqrt, and shows both it
+    and the reciprocal as ``reciprocal``.
     """
 
     def __init__(self, *, rsqrt: bool):
@@ -91,16 +93,17 @@ class SfuLane(wiring.Component):
             "en": In(1), "route": In(ROUTE), "x": In(32), "partner": In(32), "y": In(32), "cosine": In(32),
             "sine": In(32), "square": In(1),
             "first_scalar": In(32), "added_scalar": In(32), "second_scalar": In(32),
-            "first": Out(32), "second": Out(32), "exp": Out(32), "reciprocal": Out(32), "result": Out(32),
+            "first": Out(32), "second": Out(32), "exp": Out(32), "result": Out(32),
+            **({"reciprocal": Out(32)} if rsqrt else {}),
         })  # fmt: skip
 
     def elaborate(self, platform):
         """The operators, and the multiplexers in front of each."""
         m = Module()
         route = self.route
-        m.submodules.first = first = Fp32Multiply()
-        m.submodules.second = second = Fp32Multiply()
-        m.submodules.third = third = Fp32Multiply()
+        first, second, third = (Fp32Multiply() for _ in range(3))
+        for name, part in (("first", first), ("second", second), ("third", third)):
+            place(m, platform, f"{name}_product", part, like="first_product")
         m.submodules.adder = adder = Fp32Sum()
         y_later = self._later(m, "y", self.y, route.y_steps)
         x_later = self._later(m, "x", self.x, Const(SIGMOID_STEPS))
@@ -117,8 +120,9 @@ class SfuLane(wiring.Component):
             third.b.eq(Mux(route.third_y, y_later, self.sine)),
             second.a.eq(Mux(route.second_exp, exp, first.product)),
             self.first.eq(first.product), self.second.eq(second.product), self.exp.eq(exp),
-            self.reciprocal.eq(reciprocal),
         ]
+        if self.rsqrt:
+            m.d.comb += self.reciprocal.eq(reciprocal)
         with m.Switch(route.first):
             with m.Case(First.Y):
                 m.d.comb += first.b.eq(self.y)

@@ -8,6 +8,7 @@ from amaranth.utils import exact_log2
 from mixflight.arch.sfu_pipeline import PARTIALS, REDUCE_LOOP
 from mixflight.rtl.delay import delayed
 from mixflight.rtl.fp32_sum import Fp32Sum
+from mixflight.rtl.placed_copy import place
 
 
 class Reduce(wiring.Component):
@@ -44,7 +45,7 @@ class Reduce(wiring.Component):
         write = delayed(m, en, Mux(fold["on"], fold["write"], self.valid), REDUCE_LOOP - 1, "write", reset=True)
         at = delayed(m, en, Mux(fold["on"], fold["slot"], here), REDUCE_LOOP - 1, "at")
 
-        lanes = [self._lane(m, lane, write, at) for lane in range(self.width)]
+        lanes = [self._lane(m, platform, lane, write, at) for lane in range(self.width)]
         for lane, (first, second, a, b, _) in enumerate(lanes):
             other = Mux(fold["slot"] + fold["half"] < used, second.data, 0)
             for level in range(exact_log2(self.width)):
@@ -63,10 +64,11 @@ class Reduce(wiring.Component):
         m.d.comb += [self.total.eq(lanes[0][4].sum), self.done.eq(fold["done"])]
         return m
 
-    def _lane(self, m: Module, lane: int, write, at):
+    def _lane(self, m: Module, platform, lane: int, write, at):
         """The two reads of a lane's partial sums, the registers of its adder's operands, and the adder."""
         m.submodules[f"partials_{lane}"] = stored = memory.Memory(shape=32, depth=self.slots, init=[])
-        m.submodules[f"adder_{lane}"] = adder = Fp32Sum()
+        adder = Fp32Sum()
+        place(m, platform, f"adder_{lane}", adder, like="adder_0")
         first, second = stored.read_port(domain="comb"), stored.read_port(domain="comb")
         port = stored.write_port()
         a, b = Signal(32, name=f"a_{lane}", reset_less=True), Signal(32, name=f"b_{lane}", reset_less=True)

@@ -11,7 +11,6 @@ from mixflight.rtl.core_ports import ROPE_STEP_BITS, RopeTable
 from mixflight.rtl.delay import delayed
 from mixflight.rtl.fp32 import Fp32Round
 
-PAIR = data.StructLayout({"cosine": 32, "sine": 32})
 _PART = 17
 """Bits of a step in one product: unsigned, they fit the 18-bit signed port of a DSP."""
 _WITHIN = 24
@@ -67,9 +66,9 @@ class Rotation(wiring.Component):
 
     ``table`` writes steps. When the position is another one, or a step was written, all pairs of a head of
     ``head_elements`` are made anew, two values a pair and one a cycle, ``ready`` being low for
-    ``arch.sfu_pipeline.rotation_cycles`` cycles. ``pairs`` is, 2 cycles
-    with ``en`` after ``turn``, what turns elements ``turn`` ``width`` and on: the cosine of each one's pair, and its
-    sine, negative for the first of a pair.
+    ``arch.sfu_pipeline.rotation_cycles`` cycles. ``cosines`` and ``sines`` are, 2 cycles with ``en`` after ``turn``,
+    what turns elements ``turn`` ``width`` and on: the cosine of each one's pair, and its sine, negative for the first
+    of a pair.
     """
 
     def __init__(self, *, width: int, head_max: int):
@@ -78,7 +77,8 @@ class Rotation(wiring.Component):
         self.words = head_max // max(width, 2)
         super().__init__({
             "table": In(RopeTable), "position": In(18), "head_elements": In(10), "ready": Out(1),
-            "en": In(1), "turn": In(range(head_max // width)), "rotations": Out(PAIR).array(width),
+            "en": In(1), "turn": In(range(head_max // width)),
+            "cosines": Out(32).array(width), "sines": Out(32).array(width),
         })  # fmt: skip
 
     def elaborate(self, platform):
@@ -143,11 +143,9 @@ class Rotation(wiring.Component):
             read.addr.eq(self.turn[half:]), read.en.eq(self.en),
         ]
         m.d.comb += [write.data[i].eq(word) for i in range(parts)]
-        held = Signal(32 * parts, reset_less=True)
-        with m.If(self.en):
-            m.d.sync += held.eq(read.data.as_value())
-        second = delayed(m, self.en, self.turn[0], 2, "second") if self.width == 1 else None
-        for i, rotation in enumerate(self.rotations):
-            cosine, sine = held.word_select(2 * (i // 2), 32), held.word_select(2 * (i // 2) + 1, 32)
+        second = delayed(m, self.en, self.turn[0], 1, "second") if self.width == 1 else None
+        for i in range(self.width):     # a register an output, so that lanes are alike
+            cosine, sine = read.data[2 * (i // 2)], read.data[2 * (i // 2) + 1]
             negative = Const(1 - i % 2) if second is None else ~second
-            m.d.comb += [rotation.cosine.eq(cosine), rotation.sine.eq(Cat(sine[:31], sine[31] ^ negative))]
+            with m.If(self.en):
+                m.d.sync += [self.cosines[i].eq(cosine), self.sines[i].eq(Cat(sine[:31], sine[31] ^ negative))]

@@ -14,7 +14,7 @@ LINE = data.StructLayout({
     "segment": 4, "first": 1, "last": 1,
     "count": 4,             # elements of the line, less one
     "block": 2,             # which block of its line in the act buffer, or of its line of codes
-    "half": 5,              # embed: place of the scale
+    "half": 5,              # embed: place of the scale; a cache's scales: which 16 tokens of their block of lines
     "use_a": 1, "use_b": 1, "pop_a": 1, "pop_b": 1,
     "end": 1,               # of the vector
     "cells": 1,             # no elements: the line of the scales of a key and a value
@@ -36,12 +36,16 @@ _CURSOR = data.StructLayout({
 class SfuWalk(wiring.Component):
     """Reads of both ports and a queue of lines, for one plan at a time.
 
+    The scales of a cache are dealt over ``channels``: max(1, channels / 2) lines have those of as many lines of tokens,
+    a *block*, and are read together.
+
     After ``start``, with ``plan`` as it then stays, every line of every pass is read through ``a`` and ``b`` and shown
     as ``line`` (``some``), until ``pop``. ``busy`` ends when the last line is in the queue. The ports' data go to
     ``READ_AHEAD`` deep FIFOs outside, which tell of each line that is used up (``a_used``, ``b_used``).
     """
 
-    def __init__(self):
+    def __init__(self, channels: int):
+        self.block = max(1, channels // 2)
         super().__init__({
             "start": In(1), "plan": In(PLAN), "busy": Out(1),
             "a": Out(global_read()), "b": Out(global_read()), "a_used": In(1), "b_used": In(1),
@@ -75,7 +79,7 @@ class SfuWalk(wiring.Component):
                 line.first.eq(first), line.last.eq(last), line.count.eq(Mux(end, plan.tail - 1, 15)),
                 line.use_a.eq(1), line.pop_a.eq(~plan.codes | end | (cursor.block == 3)),
                 line.use_b.eq(plan.use_b),
-                line.pop_b.eq(plan.use_b & (~plan.codes | end | (last & (cursor.half == 31)))),
+                line.pop_b.eq(plan.use_b & (end | self._used_up(plan, cursor, last))),
             ]
         step = self._reads(m, cursor, line, cells, queue)
         m.d.comb += [queue.push.eq(step), queue.word.eq(line)]
@@ -105,20 +109,28 @@ class SfuWalk(wiring.Component):
                 m.d.sync += self.busy.eq(0)
         return m
 
+    def _used_up(self, plan, cursor, last):
+        """Whether a line is the last that needs the second port's line."""
+        return Mux(plan.codes, last & (cursor.half == 31), ~plan.halves | (cursor.half == self.block - 1))
+
     def _reads(self, m: Module, cursor, line, cells, queue):
         """Ask both ports for the line where they must bring a new one; whether the cursor moves on."""
         ready = []
         value = self.plan.cells & cursor.value
         room = self.busy & ~queue.level[-1]
-        for name, port, used, use, pop, address in (
-            ("a", self.a, self.a_used, line.use_a, line.pop_a, Mux(value, cursor.b, cursor.a)),
-            ("b", self.b, self.b_used, line.use_b, line.pop_b, cursor.b),
+        got = Signal(range(self.block))
+        together = self.plan.halves & ~self.plan.codes & (got != self.block - 1)
+        with m.If(self.b.valid & self.b.ready):
+            m.d.sync += got.eq(Mux(together, got + 1, 0))
+        for name, port, used, use, pop, address, more in (
+            ("a", self.a, self.a_used, line.use_a, line.pop_a, Mux(value, cursor.b, cursor.a), Const(0)),
+            ("b", self.b, self.b_used, line.use_b, line.pop_b, cursor.b + got, together),
         ):
             ahead, taken = Signal(range(READ_AHEAD + 1), name=f"{name}_ahead"), Signal(name=f"{name}_taken")
             fresh, needed, accepted = (Signal(name=f"{name}_{what}") for what in ("fresh", "needed", "accepted"))
             m.d.comb += [
                 needed.eq(use & fresh & ~taken), port.address.eq(address),
-                port.valid.eq(room & needed & ~ahead[-1]), accepted.eq(port.valid & port.ready),
+                port.valid.eq(room & needed & ~ahead[-1]), accepted.eq(port.valid & port.ready & ~more),
             ]
             with m.If(accepted & ~used):
                 m.d.sync += ahead.eq(ahead + 1)
@@ -148,8 +160,10 @@ class SfuWalk(wiring.Component):
                          after.value.eq(plan.cells & ~cursor.value)]
         with m.Else():
             m.d.comb += [after.left.eq(cursor.left - 1), after.block.eq(cursor.block + 1)]
-        with m.If(last & plan.codes):
-            m.d.comb += after.half.eq(cursor.half + 1)
+        with m.If(plan.codes):
+            m.d.comb += after.half.eq(cursor.half + last)
+        with m.Else():
+            m.d.comb += after.half.eq(Mux(end | (cursor.half == self.block - 1), 0, cursor.half + 1))
 
         next_a, next_b, next_out = Signal(GLOBAL_LINE), Signal(GLOBAL_LINE), Signal(ACT_LINE)
         m.d.comb += [
@@ -163,7 +177,8 @@ class SfuWalk(wiring.Component):
         with m.If(end & plan.shared_b):
             m.d.comb += after.b.eq(cursor.b_vector)
         with m.Elif(plan.shared_b):
-            m.d.comb += after.b.eq(cursor.b + (~plan.codes | (last & (cursor.half == 31))))
+            step = Mux(plan.halves & ~plan.codes, self.block, 1)
+            m.d.comb += after.b.eq(cursor.b + Mux(self._used_up(plan, cursor, last), step, 0))
         with m.Elif(~plan.cells | value):
             m.d.comb += [after.b.eq(Mux(end, next_b, cursor.b + plan.line_step)),
                          after.b_vector.eq(Mux(end, next_b, cursor.b_vector))]

@@ -6,6 +6,7 @@ from mixflight.arch.array import Dataflow
 from mixflight.arch.csd_chain import RATIOS
 from mixflight.arch.errors import InputError
 from mixflight.rtl.core_mv import MatrixVector
+from mixflight.rtl.core_sfu import CoreSfu
 from mixflight.rtl.csd_chain import CsdChain
 from mixflight.rtl.pe_align import GroupAlign
 from mixflight.rtl.pe_centred import CentredShiftAddPE
@@ -103,6 +104,7 @@ TOPS = {
     "sfu-reciprocal": ReciprocalUnit,
     "sfu-rsqrt": RsqrtUnit,
     "widen": Widen,
+    "core-sfu": CoreSfu,
     "core-mv": small_engine,
     "core-mv-chains": chain_engine,
 }

@@ -7,7 +7,7 @@ import typer
 Top = Annotated[str, typer.Argument(metavar="TOP", help=(
     "mixpe-array; PEs: mixpe-w4a8-pe, mixpe-w4a8-centred-pe, mul4x8-pe, int8-pe, dequantise-pe, fusible-pe, "
     "mixpe-w4a16-pe, mixpe-w4a16-aligned-pe, fp16-align, fp16-pe; csd-chain, csd-chain-generic, csd-chain-dsp58; "
-    "sfu-exp, sfu-reciprocal, sfu-rsqrt; widen"))]
+    "sfu-exp, sfu-reciprocal, sfu-rsqrt; widen; core-sfu"))]
 Arch = Annotated[str | None, typer.Option("--arch", metavar="A", help="Dataflow, shape and PE of this accelerator.")]
 Rows = Annotated[int | None, typer.Option("--rows", help="Rows of the array.")]
 Cols = Annotated[int | None, typer.Option("--cols", help="Columns of the array.")]
