@@ -1,12 +1,15 @@
 """What the engine says of a machine: a quick look at one decode step for the search, a whole scenario for the check."""
 
+import functools
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import msgspec
 
 from mixflight.advising.footprint import RESOURCES, Footprint, footprint
 from mixflight.arch.core import CoreMachine
 from mixflight.arch.errors import InputError
+from mixflight.machines import check_rows
 from mixflight.sim.core.scenario import Cores
 from mixflight.sim.core.simulate import is_plain, phase_of, simulate_cores
 from mixflight.sim.simulate import Phase
@@ -29,23 +32,27 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     decode: Phase
 
 
-class Scenario(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, kw_only=True)
+class Scenario:
     """What runs on every machine of a walk."""
 
     workload: Workload
     lengths: Lengths
 
-    def check(self) -> None:
-        """Refuse what the quick look cannot stand for."""
+    @functools.cached_property
+    def plain(self) -> bool:
+        """Whether one step in the middle can be run by itself: a plain decode of one sequence."""
         lengths, workload = self.lengths, self.workload
         first = prefill_trace(workload.model, workload.recipe, lengths.prefill, lengths.batch, lengths.decode)
         traces = decode_traces(workload.model, workload.recipe, lengths.prefill, lengths.decode, lengths.batch)
-        if not is_plain(first, list(traces), lengths.prefill):
-            raise InputError(f"advise must have a plain decoder and decode, not {workload.recipe.name}")
+        return lengths.batch == 1 and is_plain(first, list(traces), lengths.prefill)
 
     def quick(self, machine: CoreMachine) -> Look:
-        """The prefill and the decode step in the middle of the decode, which stands for all of them."""
+        """The prefill and the decode step in the middle of the decode, which stands for all of them; of decodes that
+        are not plain, and of batches, the first step."""
         lengths, workload = self.lengths, self.workload
+        if not self.plain:
+            return self.whole(machine, decode=1)
         cores = Cores(
             machine, workload.model, workload.recipe, max_context=lengths.prefill + lengths.decode, batch=lengths.batch
         )
@@ -53,12 +60,13 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
         step = phase_of(machine, cores.step(lengths.prefill + (lengths.decode + 1) // 2), lengths.batch, 0)
         return self._look(machine, first, step)
 
-    def whole(self, machine: CoreMachine) -> Look:
-        """All steps, as ``mixflight simulate`` runs them."""
+    def whole(self, machine: CoreMachine, decode: int | None = None) -> Look:
+        """All steps, or the first ``decode``, as ``mixflight simulate`` runs them."""
         lengths, workload = self.lengths, self.workload
+        check_rows(machine, lengths.batch, workload.recipe)
         found = simulate_cores(
-            machine, workload.model, workload.recipe, workload.recipe.name, lengths.prefill, lengths.decode,
-            lengths.batch,
+            machine, workload.model, workload.recipe, workload.recipe.name, lengths.prefill,
+            decode or lengths.decode, lengths.batch,
         )  # fmt: skip
         return self._look(machine, found.prefill, found.decode)
 

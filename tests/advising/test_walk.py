@@ -90,7 +90,7 @@ def test_a_goal_out_of_reach_ends_with_status_1_and_says_which(tmp_path):
         (("--target", "tokens_per_s>=1", "--arch", "mixpe-w4a8"), "--arch must be a machine of cores"),
         (("--target", "tokens_per_s>=1", "--arch", "flightllm-vhk158"), "--arch must be a machine of u280"),
         (("--target", "tokens_per_s>=1", "--prefill", 0), "--prefill, --decode and --batch must be at least 1"),
-        (("--target", "tokens_per_s>=1", "--recipe", "pearl"), "advise must have a plain decoder"),
+        (("--target", "tokens_per_s>=1", "--recipe", "fp16"), "some start design must run the model"),
         (("--target", "tokens_per_s>=1", "--device", "kv260"), "uram of 64 on KV260: no start design is known for it"),
         (("--target", "tokens_per_s>=1", "-o", "no/where.toml"), "the output must be a file in a writable folder"),
     ],
