@@ -5,6 +5,9 @@ order. Of each bank, only the oldest burst in the window may have a row closed o
 row is open, the oldest ``reorder`` may be read or written (1: data strictly in order). The command that can go first
 goes first, the older burst on a tie, a read or write before a row command. When a refresh is due nothing else starts:
 all rows are closed and all banks refreshed.
+
+The functions of ``device`` become part of this loop. numba's cache looks at this file only: who changes that one must
+empty ``__pycache__``.
 """
 
 from typing import Any, NamedTuple

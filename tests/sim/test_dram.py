@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from mixflight.arch import dram_standard
 from mixflight.arch.dram_standard import MapField, dram_standard_named, dram_standards
 from mixflight.arch.errors import InputError
-from mixflight.sim import dram
 from mixflight.sim.dram import Requests, device, interleaved, kernel, serve, stream, stream_time
 from mixflight.sim.dram.shuhai import rows
 
