@@ -1,4 +1,4 @@
-"""What the host writes to the memories of a core before a run: weights, scales, parameters, the embedding.
+"""What the host writes before a run: weights, scales, parameters and the embedding to memories; control registers.
 
 Channels hold the regions of ``MemoryMap`` one after the other; cache and results are zeros. Vectors (norms) lie in the
 order in which a program fetches them, as FP32, in pieces of 32 bytes dealt over the channels. DDR holds the rows of the
@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from mixflight.arch.control_constants import ControlConstants, control_constants
 from mixflight.arch.core import CoreMachine
 from mixflight.arch.errors import InputError
 from mixflight.mapping.core_compile import CoreText
@@ -16,7 +17,14 @@ from mixflight.mapping.core_image import Octets, core_image
 from mixflight.mapping.core_memory import MemoryMap, channel_share
 from mixflight.mapping.core_network import Network
 from mixflight.mapping.core_tiles import BURST_BYTES
+from mixflight.workloads.model import Model
 from mixflight.workloads.tensor import Tensor
+
+
+def control_of(model: Model, position: int) -> ControlConstants:
+    """The control registers of MISC for a token of ``model`` at ``position``."""
+    return control_constants(hidden=model.hidden, head=model.head_dim, epsilon=model.norm_epsilon,
+                             rope_base=model.rope_theta or None, position=position)  # fmt: skip
 
 
 def channel_bytes(memory: MemoryMap) -> int:

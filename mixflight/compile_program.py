@@ -10,6 +10,7 @@ import numpy as np
 
 from mixflight.arch.accelerator import accelerator_named
 from mixflight.arch.compact import compact
+from mixflight.arch.control_constants import ControlConstants
 from mixflight.arch.core import CoreMachine
 from mixflight.arch.core_registers import c_header
 from mixflight.arch.errors import InputError
@@ -17,7 +18,7 @@ from mixflight.arch.isa import to_bytes
 from mixflight.files import whole_file
 from mixflight.mapping.core_assembler import Register
 from mixflight.mapping.core_compile import CoreCompiler, CoreText, prefill_registers, registers_of
-from mixflight.mapping.core_contents import embedding_rows, fill_channels, vectors_of
+from mixflight.mapping.core_contents import control_of, embedding_rows, fill_channels, vectors_of
 from mixflight.mapping.core_network import Network, network_of
 from mixflight.mapping.core_published import published_words
 from mixflight.mapping.core_storage import Storage, bucket_lengths, storage_of
@@ -35,7 +36,8 @@ PUBLISHED_LIMIT_BYTES = 256 << 20
 
 
 class Compiled(msgspec.Struct, frozen=True, kw_only=True):
-    """The texts of both stages, by core, and the bytes of instructions under each way of storing them."""
+    """The texts of both stages, by core, the bytes of instructions under each way of storing them, and the control
+    constants of the model (at position 0)."""
 
     machine: CoreMachine
     model: str
@@ -44,6 +46,7 @@ class Compiled(msgspec.Struct, frozen=True, kw_only=True):
     networks: dict[str, Network]
     texts: dict[str, tuple[CoreText, ...]]
     storage: Storage
+    control: ControlConstants
 
 
 def compile_model(arch: str, model: str, recipe: str | None, max_context: int | None) -> Compiled:
@@ -63,7 +66,8 @@ def compile_model(arch: str, model: str, recipe: str | None, max_context: int | 
     both = ((networks[stage], texts[stage]) for stage in STAGES)
     storage = storage_of(next(both), next(both), machine, limit)
     return Compiled(machine=machine, model=workload.model.name, recipe=workload.recipe.name, max_context=limit,
-                    networks=networks, texts=texts, storage=storage)  # fmt: skip
+                    networks=networks, texts=texts, storage=storage,
+                    control=control_of(workload.model, 0))  # fmt: skip
 
 
 Record = dict[str, Any]
@@ -213,7 +217,7 @@ def manifest_of(compiled: Compiled, files: list[dict[str, Any]], *, with_image: 
     return {
         "machine": compiled.machine.name, "model": compiled.model, "recipe": compiled.recipe,
         "max_context": compiled.max_context, "channels_per_core": compiled.machine.hbm.channels_per_core,
-        "slot_bytes": slot_bytes(compiled.machine), "image": with_image, "cores": cores,
+        "slot_bytes": slot_bytes(compiled.machine), "control": compiled.control, "image": with_image, "cores": cores,
         "embedding_bytes": compiled.texts["decode"][0].memory.embedding_bytes,
         "instructions": compiled.storage, "files": list(files),
     }  # fmt: skip

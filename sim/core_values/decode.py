@@ -16,13 +16,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixflight.arch.compact import INSTRUCTION_BYTES, K_BLOCK, LINE_BYTES
-from mixflight.arch.control_constants import ControlConstants, control_constants
+from mixflight.arch.control_constants import ControlConstants
 from mixflight.arch.core import CoreMachine
 from mixflight.arch.errors import InputError
 from mixflight.mapping.core_assembler import Register
 from mixflight.mapping.core_chunk import chunk_registers, chunk_texts
 from mixflight.mapping.core_compile import CoreCompiler, CoreText, registers_of
-from mixflight.mapping.core_contents import channel_bytes, embedding_rows, fill_channels, gather, vectors_of
+from mixflight.mapping.core_contents import (
+    channel_bytes,
+    control_of,
+    embedding_rows,
+    fill_channels,
+    gather,
+    vectors_of,
+)  # fmt: skip
 from mixflight.mapping.core_image import Octets
 from mixflight.mapping.core_network import Network, network_of
 from mixflight.mapping.core_primitives import Primitive, primitives
@@ -76,7 +83,7 @@ class CoreModel:
             raise InputError(f"a token must be a number below {model.vocab}, not {token}")
         at = msgspec.structs.replace(self.network, context=position + 1)
         return Step(text=self.text, registers=registers_of(self.text, at, self.machine, token),
-                    constants=self._constants(position))  # fmt: skip
+                    constants=control_of(model, position))  # fmt: skip
 
     def chunk_step(self, tokens: Sequence[int], position: int) -> Step:
         """What the host writes before a chunk of ``chunk_tokens`` tokens, the first at ``position``; their rows of the
@@ -89,12 +96,7 @@ class CoreModel:
             row = self.ddr[0][token * stride : token * stride + size]
             self.ddr[0][table + number * size : table + (number + 1) * size] = row
         registers = chunk_registers(self.chunks, self.network, self.machine, position, len(tokens), table)
-        return Step(text=self.chunks, registers=registers, constants=self._constants(position))
-
-    def _constants(self, position: int) -> ControlConstants:
-        model = self.model
-        return control_constants(hidden=model.hidden, head=model.head_dim, epsilon=model.norm_epsilon,
-                                 rope_base=model.rope_theta or None, position=position)  # fmt: skip
+        return Step(text=self.chunks, registers=registers, constants=control_of(self.model, position))
 
     def instructions(self, step: Step) -> list[Primitive]:
         """What the queues get in ``step``, in program order."""

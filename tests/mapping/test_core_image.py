@@ -53,6 +53,9 @@ def test_files_are_what_the_manifest_says(written):
         assert len(data) == item["bytes"] and hashlib.sha256(data).hexdigest() == item["sha256"]
         if item["what"] == "text":
             read_program(data, item["path"])
+    control = manifest["control"]
+    assert (control["head_elements"], control["position"], len(control["rope_steps"])) == (64, 0, 32)
+    assert np.uint32(control["inverse_root"]).view(np.float32) == np.float32(0.125)
     texts = sum(item["bytes"] for item in manifest["files"] if item["what"] in ("text", "constants"))
     assert printed["bytes_total"] == texts == manifest["instructions"]["compact"]
     assert printed["bytes_unshared"] > 1e6 * texts
