@@ -91,12 +91,14 @@ def simulate(
 ) -> Simulation:  # fmt: skip
     """Prefill of ``prefill`` tokens, then ``decode`` steps at contexts prefill + 1 ... prefill + decode.
 
-    ``float_operands``: what a machine of integers does with float operands, see ``workloads.integer_operands``.
+    ``float_operands``: what a machine does with floats that it does not compute with (an array of integers with all,
+    one of FP16 with BF16 and F32), see ``workloads.integer_operands``.
     """
-    engine, operands = Engine(accelerator), IntegerOperands()
+    engine = Engine(accelerator)
+    operands = IntegerOperands(fp16_runs=accelerator.array.element.arithmetic != "integer")
     first = [prefill_trace(model, formats, prefill, batch, decode)]
     steps = list(decode_traces(model, formats, prefill, decode, batch))
-    if float_operands == "int8" and accelerator.array.element.arithmetic == "integer":
+    if float_operands == "int8":
         first, steps = [operands.of(trace) for trace in first], [operands.of(trace) for trace in steps]
     return Simulation(
         accelerator=accelerator.name, model=model.name, formats=formats_name, mode="corrected", batch=batch,
