@@ -12,7 +12,7 @@ _MODULE = re.compile(r"^module (?P<name>\\\S+|\w+) ?\((?P<ports>[^)]*)\);\n(?P<b
                      re.M | re.S)
 _INSTANCE = re.compile(r"^  (?P<type>\\\S+ |\w+) (?P<label>\\\S+ |\w+) \(\n", re.M)
 _NUMBERED = re.compile(r"\\\$auto\$verilog_backend\.cc:\d+:dump_module\$\d+ ")
-_ATTRIBUTE = re.compile(r"^ *\(\*[^\n]*\*\)\n", re.M)
+_ATTRIBUTE = re.compile(r"^ *\(\*(?! *ram_style\b)[^\n]*\*\)\n", re.M)
 _CONNECTION = re.compile(r"^    \.(\\\S+ |\w+)\(([^\n]*)\),?$", re.M)
 _WHOLE_INSTANCE = re.compile(r"^  (?P<type>\\\S+ |\w+) (?P<label>\\\S+ |\w+) \(\n(?P<connections>.*?)^  \);\n",
                              re.M | re.S)
@@ -145,8 +145,9 @@ def merge_identical(text: str, top: str) -> str:
 def _canonical(match: re.Match) -> tuple[list[str], str]:
     """Ports in alphabetical order; the body without attributes and numbers that count through the file.
 
-    The attributes left are ``full_case`` hints, which every value assigned beforehand makes void and which
-    some parsers refuse before an ``if``.
+    ``ram_style`` stays: it says in which memory blocks of a device an array lies. The other attributes left are
+    ``full_case`` hints, which every value assigned beforehand makes void and which some parsers refuse before an
+    ``if``.
     """
     ports = sorted(_PORT.findall(match["ports"]))
     return ports, _ATTRIBUTE.sub("", _NUMBERED.sub("\\\\$start ", match["body"]))
