@@ -110,7 +110,7 @@ def synthesise(text: str, *, top: str, target: str = "xcup", dsp: bool = True,
     if unknown:
         raise InputError(f"a design for {target} must have no {', '.join(unknown)}, which Yosys does not know there, "
                          f"but {top} has")
-    script = _script(target, top, dsp=dsp, flatten=flatten)
+    script = _script(target, top, dsp=dsp, flatten=flatten, uram='ram_style = "ultra"' in text)
     tools = {"pyosys": package_version("pyosys")}
     text_sha256 = digest_text(text)
     entry = cache_folder("synth") / f"{digest(text, script, json.dumps(tools), _counting())}.json"
@@ -124,11 +124,12 @@ def synthesise(text: str, *, top: str, target: str = "xcup", dsp: bool = True,
     return result
 
 
-def _script(target: str, top: str, *, dsp: bool, flatten: bool) -> str:
+def _script(target: str, top: str, *, dsp: bool, flatten: bool, uram: bool) -> str:
     without = "" if dsp else " -nodsp"
     if target == "ecp5":
         return f"synth_ecp5{without}{'' if flatten else ' -noflatten'} -top {top}"
-    return f"synth_xilinx -family {target} -noiopad -noclkbuf{without}{' -flatten' if flatten else ''} -top {top}"
+    more = f"{without}{' -uram' if uram else ''}{' -flatten' if flatten else ''}"
+    return f"synth_xilinx -family {target} -noiopad -noclkbuf{more} -top {top}"
 
 
 def check_target(target: str) -> None:
@@ -150,10 +151,19 @@ def _counting() -> str:
     return json.dumps(_UNITS, sort_keys=True)
 
 
+_ELEMENT = re.compile(r"\\(\w+)(?=\[\d+\]\S* )")
+
+
+def _apart(text: str) -> str:
+    """``text`` with wires that are an element of an array port, ``\\x[1] ``, named apart from bit 1 of ``x``: ABC9
+    takes the one for the other."""
+    return _ELEMENT.sub(r"\\\1.", text)
+
+
 def _run(text: str, script: str, top: str) -> tuple[dict, str]:
     with tempfile.TemporaryDirectory(prefix="mixflight-synth-") as name:
         folder = Path(name)
-        (folder / f"{top}.v").write_text(text)
+        (folder / f"{top}.v").write_text(_apart(text))
         (folder / "script.ys").write_text(
             f"read_verilog {top}.v\n{script}\ncheck -assert -noinit\n"
             "tee -q -o statistics.json stat -json\n")
