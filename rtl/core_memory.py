@@ -1,0 +1,119 @@
+"""The memory side of a core: LD and ST units, their AXI4 masters, and the buffers."""
+
+from amaranth import *
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from mixflight.rtl.axi_read import MEMORY_ERROR
+from mixflight.rtl.core_buffers import BankBuffer, LineBuffer, WeightBuffer
+from mixflight.rtl.core_load import CoreLoad
+from mixflight.rtl.core_ports import (
+    ACT_LINE,
+    ACT_WORD,
+    GLOBAL_LINE,
+    LINE_BITS,
+    LINE_WORDS,
+    SLOT_LAYOUTS,
+    Axi4,
+    Axi4Read,
+    act_read,
+    act_write,
+    bank_read,
+    global_read,
+    global_write,
+    unit,
+    weight_read,
+)
+from mixflight.rtl.core_store import CoreStore
+
+
+class CoreMemory(wiring.Component):
+    """LD, ST and all buffers, with the ports that the other units see.
+
+    ``load``, ``store``   :func:`mixflight.rtl.core_ports.unit` of LD and ST
+    ``head``              elements of a head
+    ``hbm``, ``ddr``      memories; DDR is only read
+    ``weight``, ``scale``, ``index``  read ports of the matrix-vector engine; scale and index words are 4 and 2 x lanes
+                          bytes
+    ``vector_read``       of the global buffer: SFU's a and b; a has a copy of the memory of its own, b shares the other
+                          with ST and comes first
+    ``vector_write``      the engine's, then the SFU's; LD comes last
+    ``act_read``          the engine's; ST comes last.  ``act_write``: the SFU's
+    ``slot_layouts``      of the weight buffer
+    ``read_error``, ``write_error``, ``refused``  sticky (:class:`~mixflight.rtl.core_load.CoreLoad`,
+                          :class:`~mixflight.rtl.core_store.CoreStore`); ``refused``: an LD, an ST
+
+    ``weight_depth``, ``scale_depth``, ``index_depth`` count words of a bank, the others lines.
+    """
+
+    def __init__(self, *, channels: int, lanes: int, weight_depth: int, scale_depth: int, index_depth: int,
+                 vector_depth: int, act_depth: int, burst_bytes: int = 512, outstanding: int = 16,
+                 in_flight: int = 16):
+        self.channels, self.lanes = channels, lanes
+        self.depths = {"weight": weight_depth, "scale": scale_depth, "index": index_depth, "vector": vector_depth,
+                       "act": act_depth}
+        self.masters = {"burst_bytes": burst_bytes, "outstanding": outstanding, "in_flight": in_flight}
+        super().__init__({
+            "load": Out(wiring.Signature(unit("LD"))), "store": Out(wiring.Signature(unit("ST"))), "head": In(10),
+            "hbm": Out(Axi4(LINE_BITS)).array(channels), "ddr": Out(Axi4Read(LINE_BITS)),
+            "weight": In(weight_read(channels, lanes, weight_depth)),
+            "scale": In(bank_read(channels, 32 * lanes, scale_depth)),
+            "index": In(bank_read(channels, 16 * lanes, index_depth)),
+            "vector_read": In(global_read()).array(2), "vector_write": In(global_write()).array(2),
+            "act_read": In(act_read()), "act_write": In(act_write()),
+            "slot_layouts": Out(SLOT_LAYOUTS),
+            "read_error": Out(MEMORY_ERROR).array(channels + 1), "write_error": Out(MEMORY_ERROR).array(channels),
+            "refused": Out(2),
+        })
+
+    def elaborate(self, platform):
+        """The parts, and which client is which."""
+        m = Module()
+        banks, depths = {"channels": self.channels}, self.depths
+        weight = m.submodules.weights = WeightBuffer(**banks, lanes=self.lanes, depth=depths["weight"])
+        scale = m.submodules.scales = BankBuffer(**banks, word_bits=32 * self.lanes, depth=depths["scale"])
+        index = m.submodules.indices = BankBuffer(**banks, word_bits=16 * self.lanes, depth=depths["index"])
+        vector = m.submodules.vectors = LineBuffer(
+            depth=depths["vector"], address_bits=GLOBAL_LINE, shape=LINE_BITS, parts=LINE_WORDS, readers=(1, 2),
+            writers=3)
+        act = m.submodules.acts = LineBuffer(
+            depth=depths["act"], address_bits=ACT_LINE, shape=ACT_WORD, parts=4, readers=(2,), writers=1)
+        load = m.submodules.loads = CoreLoad(
+            **banks, lanes=self.lanes, weight_depth=depths["weight"], scale_lines=scale.lines, index_lines=index.lines,
+            **self.masters)
+        store = m.submodules.stores = CoreStore(**banks, **self.masters)
+        for bank in range(self.channels):
+            connect(m, load.weight[bank], weight.write[bank])
+            connect(m, load.scale[bank], scale.write[bank])
+            connect(m, load.index[bank], index.write[bank])
+        connect(m, flipped(self.weight), weight.read)
+        connect(m, flipped(self.scale), scale.read)
+        connect(m, flipped(self.index), index.read)
+        connect(m, flipped(self.vector_read[0]), vector.read[0])
+        connect(m, flipped(self.vector_read[1]), vector.read[1])
+        connect(m, store.vector, vector.read[2])
+        connect(m, flipped(self.vector_write[0]), vector.write[0])
+        connect(m, flipped(self.vector_write[1]), vector.write[1])
+        connect(m, load.vector, vector.write[2])
+        connect(m, flipped(self.act_read), act.read[0])
+        connect(m, store.act, act.read[1])
+        connect(m, flipped(self.act_write), act.write[0])
+        for unit_, mine in ((load, self.load), (store, self.store)):
+            connect(m, unit_.instruction, flipped(mine.instruction))
+            m.d.comb += mine.done.eq(unit_.done)
+        self._memories(m, load, store)
+        m.d.comb += [load.head.eq(self.head), Value.cast(self.slot_layouts).eq(load.slot_layouts),
+                     self.refused.eq(Cat(load.refused, store.refused))]
+        return m
+
+    def _memories(self, m, load, store):
+        """Both halves of each memory's port, and what went wrong on them."""
+        connect(m, load.ddr, flipped(self.ddr))
+        for channel, port in enumerate(self.hbm):
+            for half in (load.hbm[channel], store.hbm[channel]):
+                for name, member in half.signature.members.items():
+                    mine, theirs = getattr(port, name), getattr(half, name)
+                    m.d.comb += mine.eq(theirs) if member.flow == Out else theirs.eq(mine)
+            m.d.comb += self.write_error[channel].eq(store.error[channel])
+        for channel in range(self.channels + 1):
+            m.d.comb += self.read_error[channel].eq(load.error[channel])
