@@ -5,11 +5,12 @@ from mixflight.arch.accelerator import accelerator_named
 from mixflight.arch.errors import InputError
 from mixflight.arch.isa import CLASSES
 from mixflight.mapping.core_compile import CoreCompiler
+from mixflight.mapping.core_network import network_of
 from mixflight.mapping.core_tiles import round_up
 from mixflight.sim.queues import Layer, execute_fully
 from mixflight.workloads.model import model_named
 from mixflight.workloads.recipe import recipe_named
-from mixflight.workloads.trace import decode_traces
+from mixflight.workloads.trace import decode_traces, prefill_trace
 
 CASES = [
     ("flightllm-u280", "llama2-7b", "w4a8g32", 1),
@@ -88,6 +89,13 @@ def test_macs_are_those_of_the_trace(arch, model, recipe, batch):
         for core in (program.streams[index] for index in program.core_of)
     )
     assert macs == trace.macs
+
+
+@pytest.mark.parametrize("arch", ["flightllm-mini", "mixpe-mini"])
+def test_the_small_cores_hold_both_stages_of_smollm2(arch):
+    compiler, model, recipe = CoreCompiler(accelerator_named(arch)), model_named("smollm2-135m"), recipe_named("w4a8g32")
+    for trace in (step("smollm2-135m", "w4a8g32", 2048), prefill_trace(model, recipe, 2048)):
+        assert len(compiler.texts(network_of(trace), 2048)) == 1
 
 
 def test_the_next_length_is_the_same_text():
