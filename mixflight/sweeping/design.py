@@ -12,7 +12,7 @@ from mixflight.sweeping.space import Assignment, Lengths, Space
 from mixflight.workload import OWN_FORMAT_OF_PRESETS, Workload, load_workload
 from mixflight.workloads.recipe import Recipe
 
-_STRINGS = ("arch", "model", "recipe", "float_operands")
+_STRINGS = ("arch", "model", "recipe", "float_operands", "path")
 
 
 _Base = tuple[type[Accelerator | CoreMachine], dict[str, Any], dict[str, int | float]]
@@ -26,6 +26,7 @@ class WorkloadKey(msgspec.Struct, frozen=True, kw_only=True):
     changes: tuple[tuple[str, Any], ...]
     lengths: Lengths
     float_operands: str
+    path: str
 
 
 class Design(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,6 +73,7 @@ class Designer:
             workload=WorkloadKey(
                 model=whole["model"], recipe=whole["recipe"], changes=tuple(changes),
                 lengths=convert(lengths, Lengths, "the point's scenario"), float_operands=whole["float_operands"],
+                path=whole["path"],
             ),
             derived=derived, symbols=symbols,
         )  # fmt: skip

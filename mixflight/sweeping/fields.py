@@ -11,7 +11,7 @@ import msgspec
 from mixflight.arch.errors import InputError
 
 SCENARIO = ("prefill", "decode", "batch")
-WHOLE = ("arch", "model", "recipe", "float_operands")
+WHOLE = ("arch", "model", "recipe", "float_operands", "path")
 FREE = "free."
 
 

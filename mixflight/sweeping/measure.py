@@ -82,6 +82,8 @@ class Evaluator:
                 found = self._measure(self.designer.design(values), tier)
             except InputError as error:
                 found = {"error": str(error)}
+            except Exception as error:  # a defect of one point must not stop the others: its row says it
+                found = {"error": f"{type(error).__name__}: {error}"}
             if isinstance(found, str):
                 excluded[found] += 1
             else:
@@ -132,13 +134,14 @@ class Evaluator:
     def _core_phases(self, machine: CoreMachine, key: WorkloadKey) -> Row:
         """Cores have no tier but the engine; ``Space.check`` saw to that."""
         from mixflight.machines import check_rows
-        from mixflight.sim.core.simulate import simulate_cores
+        from mixflight.sim.core.simulate import path_named, simulate_cores
 
         workload, lengths = self.designer.workload(key), key.lengths
         check_rows(machine, lengths.batch, workload.recipe)
         found = simulate_cores(
-            machine, workload.model, workload.recipe, key.recipe, lengths.prefill, lengths.decode, lengths.batch
-        )
+            machine, workload.model, workload.recipe, key.recipe, lengths.prefill, lengths.decode, lengths.batch,
+            path=path_named(key.path),
+        )  # fmt: skip
         phases = phase_quantities(found.prefill, found.decode)
         return {**phases, "prefill_bound_by": found.prefill.bound_by, "bound_by": found.decode.bound_by}
 

@@ -6,6 +6,7 @@ from typing import Literal
 import msgspec
 
 from mixflight.arch.accelerator import Accelerator
+from mixflight.arch.array_resources import array_resources
 from mixflight.arch.core import CoreMachine
 from mixflight.sim.mixpe_corrected.array_area import array_area, reference_area
 from mixflight.sim.simulate import Phase
@@ -20,7 +21,7 @@ EXACT = {
     "dsp": "DSP blocks of a machine of cores",
     "uram": "URAM blocks of a machine of cores",
     "bram36": "BRAM36 blocks of a machine of cores",
-    "lut": "LUTs that a machine of cores configures",
+    "lut": "LUTs that a machine of cores configures; of an array those of its PEs and lanes, by a closed form",
     "peak_gmacs_per_s": "10^9 MACs a second of all PEs",
     "sram_kib": "buffers together",
     "weight_bytes": "weights that a decoded token needs, as stored",
@@ -61,11 +62,13 @@ def exact_quantities(accelerator: Accelerator | CoreMachine) -> dict[str, float 
         blocks = {name: float(getattr(accelerator, name)) for name in ("dsp", "uram", "bram36")}
         blocks["lut"] = float(accelerator.luts)
         return {**blocks, "peak_gmacs_per_s": accelerator.peak_macs_per_s / 1e9}
-    area, buffers = array_area(accelerator.array), accelerator.buffers
+    array, buffers = accelerator.array, accelerator.buffers
+    area = array_area(array)
     return {
         "area_um2": area,
+        "lut": None if array.dataflow == "weight-stationary" else float(array_resources(array).lut),
         "area_over_int8": None if area is None else area / reference_area(),
-        "pes": float(accelerator.array.rows * accelerator.array.cols),
+        "pes": float(array.rows * array.cols),
         "peak_gmacs_per_s": accelerator.peak_macs_per_s / 1e9,
         "sram_kib": float(buffers.weight_kib + buffers.act_kib + buffers.output_kib),
     }

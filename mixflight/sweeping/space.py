@@ -43,6 +43,7 @@ class Space(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """A space, as its TOML file has it.
 
     ``arch``, ``model``, ``recipe``, ``scenario``, ``float_operands``   the base, as ``mixflight simulate`` takes them
+    ``path``         how cores map a trace: auto, fused or general; arrays have one way
     ``axes``         field by dotted path -> its values: a list, or ``{from, to, step}`` or ``{from, to, factor}``.
                      Fields of the machine stand as they are (``array.rows``), others as ``scenario.batch``,
                      ``recipe.weight.*``; ``arch``, ``model`` and ``recipe`` are wholes; ``free.NAME`` is a number that
@@ -64,6 +65,7 @@ class Space(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     axes: dict[str, tuple[Value, ...] | Range]
     scenario: Lengths = Lengths()
     float_operands: str = "refuse"
+    path: str = "auto"
     derived: dict[str, str] = {}
     constraints: tuple[str, ...] = ()
     by: tuple[str, ...] = ()
@@ -129,7 +131,7 @@ class Space(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 def is_workload(path: str) -> bool:
     """Whether the field changes what is computed, not the machine."""
     first = path.partition(".")[0]
-    return first in ("model", "recipe", "scenario", "float_operands") or path in SCENARIO
+    return first in ("model", "recipe", "scenario", "float_operands", "path") or path in SCENARIO
 
 
 def _near(name: str) -> str:

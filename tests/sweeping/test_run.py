@@ -13,6 +13,7 @@ from command_line import document, mixflight, refusal
 
 from mixflight.arch.errors import InputError
 from mixflight.sweeping import run as sweep_run
+from mixflight.sweeping.measure import Evaluator
 from mixflight.sweeping.pareto import front_of
 from mixflight.sweeping.run import sweep
 from mixflight.sweeping.space import Space
@@ -136,6 +137,28 @@ def test_two_sweeps_in_one_folder_are_refused(whole, tmp_path):
     Store.open(tmp_path, SPACE, resume=True).close()
     with pytest.raises(InputError, match="space_sha256 differs"):
         Store.open(tmp_path, msgspec.structs.replace(SPACE, seed=7), resume=True)
+
+
+def test_a_point_with_a_defect_is_a_row_and_the_others_go_on(tmp_path, monkeypatch):
+    real = Evaluator._measure
+
+    def broken(self, design, tier):
+        if design.accelerator.array.rows == 16:
+            raise ZeroDivisionError("by zero")
+        return real(self, design, tier)
+
+    monkeypatch.setattr(Evaluator, "_measure", broken)
+    outcome = sweep(msgspec.structs.replace(SPACE, seed=99), tmp_path, Here())
+    assert 0 < outcome.errors["ZeroDivisionError: by zero"] <= SPACE.size // 3
+    assert outcome.pareto and all(item["array.rows"] != 16 for item in outcome.pareto)
+
+
+def test_luts_of_arrays_bound_a_space(tmp_path):
+    space = msgspec.structs.replace(SPACE, fidelity="closed-form", constraints=("lut <= 60000",))
+    outcome = sweep(space, tmp_path, Here())
+    assert 0 < outcome.excluded["lut <= 60000"] < SPACE.size
+    rows = [row for row in stored_rows(tmp_path, "closed-form") if not row["error"]]
+    assert max(row["lut"] for row in rows) <= 60_000 < 4 * min(row["lut"] for row in rows)
 
 
 def test_a_space_without_a_point_is_refused_and_says_why(tmp_path):
