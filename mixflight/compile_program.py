@@ -17,6 +17,7 @@ from mixflight.arch.errors import InputError
 from mixflight.arch.isa import to_bytes
 from mixflight.files import whole_file
 from mixflight.mapping.core_assembler import Register
+from mixflight.mapping.core_chunk import chunk_texts
 from mixflight.mapping.core_compile import CoreCompiler, CoreText, prefill_registers, registers_of
 from mixflight.mapping.core_contents import control_of, embedding_rows, fill_channels, vectors_of
 from mixflight.mapping.core_network import Network, network_of
@@ -37,7 +38,7 @@ PUBLISHED_LIMIT_BYTES = 256 << 20
 
 class Compiled(msgspec.Struct, frozen=True, kw_only=True):
     """The texts of both stages, by core, the bytes of instructions under each way of storing them, and the control
-    constants of the model (at position 0)."""
+    constants of the model (at position 0); ``chunks``: texts for ``chunk`` tokens of a prompt at once, if any."""
 
     machine: CoreMachine
     model: str
@@ -47,10 +48,17 @@ class Compiled(msgspec.Struct, frozen=True, kw_only=True):
     texts: dict[str, tuple[CoreText, ...]]
     storage: Storage
     control: ControlConstants
+    chunk: int = 0
+    chunks: tuple[CoreText, ...] = ()
 
 
-def compile_model(arch: str, model: str, recipe: str | None, max_context: int | None) -> Compiled:
-    """Both stages of MODEL on ARCH for contexts up to ``max_context`` (2,048 or the model's length if that is less)."""
+def compile_model(
+    arch: str, model: str, recipe: str | None, max_context: int | None, chunk: int = 0
+) -> Compiled:  # fmt: skip
+    """Both stages of MODEL on ARCH for contexts up to ``max_context`` (2,048 or the model's length if that is less).
+
+    ``chunk``: also texts for so many tokens of a prompt at once.
+    """
     machine = accelerator_named(arch)
     if not isinstance(machine, CoreMachine):
         raise InputError(f"ARCH must be a machine of FlightLLM cores, which {arch} is not")
@@ -66,8 +74,9 @@ def compile_model(arch: str, model: str, recipe: str | None, max_context: int | 
     both = ((networks[stage], texts[stage]) for stage in STAGES)
     storage = storage_of(next(both), next(both), machine, limit)
     return Compiled(machine=machine, model=workload.model.name, recipe=workload.recipe.name, max_context=limit,
-                    networks=networks, texts=texts, storage=storage,
-                    control=control_of(workload.model, 0))  # fmt: skip
+                    networks=networks, texts=texts, storage=storage, control=control_of(workload.model, 0), chunk=chunk,
+                    chunks=chunk_texts(texts["decode"], networks["decode"], machine, limit, chunk) if chunk else (),
+                    )  # fmt: skip
 
 
 Record = dict[str, Any]
@@ -111,8 +120,8 @@ def write(compiled: Compiled, model: str, folder: Path, advance: Callable[[], No
     """Write everything under ``folder``, the manifest last; a record of each file."""
     tensors = _tensors(model, compiled)
     into = _Folder(folder, advance)
-    for stage in STAGES:
-        for core, text in enumerate(compiled.texts[stage]):
+    for stage, texts in (*compiled.texts.items(), ("chunk", compiled.chunks)):
+        for core, text in enumerate(texts):
             about = {"core": core, "stage": stage}
             into.put(f"core{core}.{stage}.bin", to_bytes(text.text.stream, compact()), what="text", **about)
             constants = text.text.constants.astype("<u4").tobytes()
@@ -216,7 +225,8 @@ def manifest_of(compiled: Compiled, files: list[dict[str, Any]], *, with_image: 
         })  # fmt: skip
     return {
         "machine": compiled.machine.name, "model": compiled.model, "recipe": compiled.recipe,
-        "max_context": compiled.max_context, "channels_per_core": compiled.machine.hbm.channels_per_core,
+        "max_context": compiled.max_context, "chunk": compiled.chunk,
+        "channels_per_core": compiled.machine.hbm.channels_per_core,
         "slot_bytes": slot_bytes(compiled.machine), "control": compiled.control, "image": with_image, "cores": cores,
         "embedding_bytes": compiled.texts["decode"][0].memory.embedding_bytes,
         "instructions": compiled.storage, "files": list(files),

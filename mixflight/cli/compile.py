@@ -28,6 +28,10 @@ def register(app: typer.Typer) -> None:
         max_context: Annotated[
             int | None, typer.Option("--max-context", min=1, help="Longest context; without it 2048.", metavar="C")
         ] = None,
+        chunk: Annotated[
+            int, typer.Option("--chunk", min=0, help="Tokens of a prompt that one more program takes at once.",
+                              metavar="T")
+        ] = 0,
         count_only: Annotated[
             bool, typer.Option("--count-only", help="Write the manifest only, no program and no memory image.")
         ] = False,
@@ -54,7 +58,7 @@ def register(app: typer.Typer) -> None:
             raise InputError(f"encoding must be one of {', '.join(ENCODINGS)}, not {encoding!r}")
         if output is None and not count_only:
             raise InputError("compile must have an output folder (-o DIR), or --count-only")
-        compiled = compile_model(arch, model, recipe, max_context)
+        compiled = compile_model(arch, model, recipe, max_context, chunk)
         if encoding == "published" and not count_only:
             check_size(compiled, PUBLISHED_LIMIT_BYTES, agreed=yes)
             sys.stderr.write(f"{compiled.storage.merged:,} bytes in the published encoding\n")

@@ -44,6 +44,17 @@ def written(tmp_path_factory):
     return folder, document("compile", "--arch", "flightllm-u280", "--model", "smollm2", "-o", folder)
 
 
+def test_a_program_for_chunks(tmp_path):
+    arguments = ("--arch", "flightllm-mini", "--model", "smollm2-135m", "--recipe", "w4a8g32", "--max-context", "256")
+    document("compile", *arguments, "--chunk", "8", "-o", tmp_path)
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert manifest["chunk"] == 8 and {item["stage"] for item in manifest["files"] if "stage" in item} == {
+        "decode", "prefill", "chunk"
+    }
+    assert len(read_program((tmp_path / "core0.chunk.bin").read_bytes())) > 300
+    assert "a chunk must be whole rows of 2 tokens" in refusal("compile", *arguments, "--chunk", "5", "-o", tmp_path)
+
+
 def test_files_are_what_the_manifest_says(written):
     folder, printed = written
     manifest = json.loads((folder / "manifest.json").read_text())
