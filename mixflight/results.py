@@ -123,7 +123,7 @@ def _short(value: float) -> str:
 def _compare_row(simulation: Simulation, name: str) -> tuple[object, ...]:
     decode = _phase_document(simulation.decode)
     return (
-        name,
+        name.replace(":", ":\n"),
         simulation.prefill.time_ms, decode["tokens_per_s"], decode["energy_mj_per_token"],
         f"{_short(decode['energy_mj_per_token_low'])} - {_short(decode['energy_mj_per_token_high'])}",
         decode["hbm_bytes_per_token"] / 1e6, decode["bound_by"],

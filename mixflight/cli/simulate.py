@@ -31,7 +31,7 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def simulate(
-        arch: Annotated[str, typer.Option("--arch", help="Preset or TOML file.", metavar="ARCH[:RECIPE]")],
+        arch: Annotated[str, typer.Option("--arch", help="Preset[@TECHNOLOGY] or TOML file.", metavar="ARCH[:RECIPE]")],
         model: ModelOption,
         prefill: PrefillOption,
         decode: DecodeOption,
