@@ -20,7 +20,7 @@ def test_both_leave_the_same_bytes(shape, head):
         channels=shape.channels, step=shape.step, global_lines=shape.vector_depth, act_lines=shape.act_depth,
         words=shape.weight_depth // SLOTS, scale_bytes=4 * shape.lanes * shape.scale_depth // SLOTS,
         index_bytes=2 * shape.lanes * shape.index_depth // SLOTS)
-    constants = ControlConstants(**{name: 0 for name in ControlConstants.__struct_fields__} | {"head_elements": head})
+    constants = ControlConstants(**dict.fromkeys(ControlConstants.__struct_fields__, 0) | {"head_elements": head})
     other = core_state.new_state(sizes, constants, [octets.copy() for octets in model.hbm], [model.ddr.copy()])
     other.vector[:] = model.vector
     other.act[:] = model.act[:, :, :16].reshape(shape.act_depth, -1)
