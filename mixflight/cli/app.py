@@ -10,7 +10,7 @@ from mixflight.arch.errors import InputError
 
 COMMANDS = (
     "fetch", "presets", "trace", "compile", "simulate", "compare", "gpu", "rtl", "synth", "verify", "generate",
-    "evaluate", "demo", "report", "reproduce", "sweep", "advise", "power", "prices", "sensitivity",
+    "evaluate", "demo", "report", "reproduce", "sweep", "advise", "power", "prices", "sensitivity", "doctor",
 )  # fmt: skip
 
 INTERRUPTED = 130  # what typer returns for Ctrl-C
