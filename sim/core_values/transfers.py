@@ -88,9 +88,8 @@ def _widen(state: CoreState, fields: dict[str, int], channel: int, packed: Octet
     _unpack(packed, bits, bool(fields["signed"]), found)
     weight, shape = state.weight[fields["slot"]], state.shape
     if layout == "linear":
-        line = fields["line"] * LINE_BYTES // (shape.lanes * K_BLOCK)
         bank = weight[channel].reshape(-1)
-        at = line * shape.lanes * K_BLOCK
+        at = fields["line"] * LINE_BYTES
         _inside(at + count, bank.size, "a bank of a slot of the weight buffer", "codes")
         bank[at : at + count] = found
         return
