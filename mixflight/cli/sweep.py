@@ -93,11 +93,11 @@ def _print_front(space: "Space", group: tuple[Any, ...], items: list[dict[str, A
     rows = [tuple(_cell(item[name]) for name in names) for item in items[:SHOWN]]
     where = ", ".join(f"{path} {_cell(value)}" for path, value in zip(space.by, group, strict=True)) or "the front"
     cut = f", {SHOWN} shown" if len(items) > SHOWN else ""
-    print_table(f"{where}: {len(items):,} point{'s' * (len(items) > 1)}{cut}", [_heading(name) for name in names], rows,
+    print_table(f"{where}: {len(items):,} point{'s' * (len(items) > 1)}{cut}", [heading(name) for name in names], rows,
                 fold=False)  # fmt: skip
 
 
-def _heading(name: str) -> str:
+def heading(name: str) -> str:
     """A column's name in lines short enough for a terminal."""
     return _SHORT.get(name, name.rpartition(".")[2]).replace("_", "\n")
 

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from mixflight.cli.sweep import heading
 from mixflight.sweeping.run import OnProgress, Progress
 from mixflight.sweeping.space import Space
 
@@ -34,14 +35,17 @@ def live(space: Space) -> Iterator[OnProgress]:
 
 
 def progress_table(space: Space, progress: Progress) -> Table:
-    """One line: tier, points done, rate, time left, failures, what may be on the front."""
+    """One line: tier, points done, rate, time left, failures, what may be on the front, the best of each objective."""
     table = Table(title=space.summary, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("tier", "points done", "points/s", "left", "excluded", "failed", "may be on the front"):
         table.add_column(name, justify="left" if name == "tier" else "right")
+    for name in progress.best:
+        table.add_column(f"best {heading(name)}".replace("\n", " "), justify="right")
     rate = progress.points_per_s
     left = (progress.total - progress.done) / rate if rate else 0.0
     table.add_row(
         progress.stage, f"{progress.done:,} of {progress.total:,}", f"{rate:,.0f}", f"{left:,.0f} s",
         f"{progress.excluded:,}", f"{progress.failed:,}", f"{progress.front:,}",
+        *(f"{value:,.4g}" if value < 1000 else f"{value:,.0f}" for value in progress.best.values()),
     )  # fmt: skip
     return table

@@ -33,7 +33,10 @@ WIDER = 1.25
 
 
 class Progress(msgspec.Struct, kw_only=True):
-    """How far a sweep is; ``front`` are points that may still be on it, ``resumed`` those of earlier runs."""
+    """How far a sweep is; ``front`` are points that may still be on it, ``resumed`` those of earlier runs.
+
+    ``best``   the best value of each objective among the points that count
+    """
 
     stage: str
     total: int
@@ -42,6 +45,7 @@ class Progress(msgspec.Struct, kw_only=True):
     failed: int = 0
     excluded: int = 0
     front: int = 0
+    best: dict[str, float] = {}
     started: float = msgspec.field(default_factory=time.perf_counter)
 
     @property
@@ -118,6 +122,13 @@ class _Sweep:
         progress.failed += sum(1 for row in chunk.rows if row.get("error"))
         self.on_progress(progress)
 
+    def _note_best(self, row: Row, progress: Progress) -> None:
+        if row.get("feasible"):
+            for name, way in self.space.objectives.items():
+                if row.get(name) is not None:
+                    better = min if way == "min" else max
+                    progress.best[name] = better(row[name], progress.best.get(name, row[name]))
+
     def first_tier(self, tier: Tier, front: Front) -> None:
         """Measure what the method asks for by ``tier``, into ``front``."""
         chosen = self.space.method in ("grid", "random")
@@ -128,6 +139,7 @@ class _Sweep:
                 if row.get("error"):
                     self.errors[row["error"]] += 1
                 front.add(row)
+                self._note_best(row, progress)
             progress.front = front.size
 
     def _chosen(self, tier: Tier) -> Iterator[tuple[Chunk, Progress]]:

@@ -164,7 +164,7 @@ def test_a_terminal_sees_the_table_move_and_nothing_else_does(tmp_path):
     (tmp_path / "space.toml").write_text(ONE_TIER)
     command = [sys.executable, "-m", "mixflight.cli.app", "sweep", "space.toml", "-o", "out", "--jobs", "1", "--json"]
     outer, inner = pty.openpty()
-    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "160"}
     environment.pop("CI", None)
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=inner, env=environment)
     os.close(inner)
@@ -179,6 +179,6 @@ def test_a_terminal_sees_the_table_move_and_nothing_else_does(tmp_path):
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen.decode())
     assert json.loads(out)["evaluated"] == 3 * 113 * 4
     assert process.returncode == 0
-    for wanted in ("closed-form", "of 1,356", "points/s", "may be on the front"):
+    for wanted in ("closed-form", "of 1,356", "points/s", "may be on the front", "best tokens/s", "best tokens/J"):
         assert wanted in text
     assert len(re.findall(r"[\d,]+ of 1,356", text)) > 2
