@@ -74,6 +74,8 @@ PATHS = {
     "bias": Path(passes=1, result=_P + _A),
     "activation:silu:gated": Path(passes=1, result=_P + _E + _A + _R + 3 * _M),
     "activation:silu:plain": Path(passes=1, result=_P + _E + _A + _R + 2 * _M),
+    "activation:relu:gated": Path(passes=1, result=_P + _M),
+    "activation:relu:plain": Path(passes=1, result=_P + _A),
 }
 """Operation of MISC → its path through the lanes."""
 

@@ -109,11 +109,11 @@ STALLS = (0, 30, 80)
 
 _HALF_SCALES = ("embed", "probability_quantise")
 _TO_ACT = ("quantise", "kv_append", "probability_quantise")
-_TWO = ("residual", "activation:silu:gated", "kv_append")
 _EXPONENTS: Mapping[str, tuple[int, int]] = {
     "residual": (0, 254), "bias": (0, 254), "norm": (0, 187), "rope": (0, 247), "quantise": (0, 149),
     "kv_append": (0, 149), "softmax": (0, 137), "probability_quantise": (0, 127),
-    "activation:silu:gated": (0, 140), "activation:silu:plain": (0, 140),
+    "activation:silu:gated": (0, 140), "activation:silu:plain": (0, 140), "activation:relu:gated": (0, 187),
+    "activation:relu:plain": (0, 254),
 }  # fmt: skip
 """Exponent fields of operands for which every result fits."""
 

@@ -7,10 +7,12 @@ from amaranth.lib.wiring import In, Out
 from mixflight.arch.sfu_pipeline import MULTIPLY_STAGES
 from mixflight.rtl.delay import delayed
 from mixflight.rtl.fp32 import FP32, KEPT, SIGNIFICAND
+from mixflight.rtl.increment import incremented
 
 _LOW_BITS = 17
 """Of one factor in the first of two products: unsigned, they fit the 18-bit signed port of a DSP."""
 _PRODUCT = 2 * SIGNIFICAND
+_HALF = 14
 _MOST = 31
 """Places that a significand is moved down at most: more than it has."""
 
@@ -96,8 +98,15 @@ class Fp32Multiply(wiring.Component):
             ]
             shifts.append(delayed(m, self.en, down, 1, f"shift_{carry}"))
             fields.append(delayed(m, self.en, field, 1, f"field_{carry}"))
+        # The upper half of the sum for both carries, then chosen: half the carry chain.
+        upper = low[_LOW_BITS:]
+        lower = Signal(_HALF + 1)
+        sums = [Signal(len(high) - _HALF, name=f"sum_{carry}") for carry in range(2)]
+        m.d.comb += lower.eq(upper[:_HALF] + high[:_HALF])
+        m.d.comb += [part.eq((Cat(Const(1), upper[_HALF:]) + Cat(Const(carry), high[_HALF:]))[1:])
+                     for carry, part in enumerate(sums)]
         with m.If(self.en):
-            m.d.sync += product.eq(Cat(low[:_LOW_BITS], low[_LOW_BITS:] + high))
+            m.d.sync += product.eq(Cat(low[:_LOW_BITS], lower[:_HALF], Mux(lower[-1], sums[1], sums[0])))
         return product, product[-1], shifts, fields
 
     def _leading_one(self, m: Module, product, leading, shifts, fields):
@@ -123,8 +132,7 @@ class Fp32Multiply(wiring.Component):
                 moved.eq(Mux(zero, 0, Cat(wide[:_MOST + 1].any(), wide[_MOST + 1:]))),
                 exponent.eq(Mux(zero, 0, field)),
             ]
-        up, rounded = Signal(), Signal(31)
-        m.d.comb += [up.eq(moved[1] & (moved[0] | moved[2])), rounded.eq(Cat(moved[2:-1], exponent) + up)]
+        rounded = incremented(m, Cat(moved[2:-1], exponent), moved[1] & (moved[0] | moved[2]), "rounded")
         with m.If(self.en):
             m.d.sync += self.product.eq(Cat(rounded, delayed(m, self.en, sign, 1, "final")))
         return m

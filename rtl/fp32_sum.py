@@ -7,12 +7,16 @@ from amaranth.lib.wiring import In, Out
 from mixflight.arch.sfu_pipeline import ADD_STAGES
 from mixflight.rtl.delay import delayed
 from mixflight.rtl.fp32 import FP32, SIGNIFICAND
+from mixflight.rtl.increment import incremented
 from mixflight.rtl.leading_zeros import leading_zeros
 
 _TOTAL = SIGNIFICAND + 4
 """Three bits below the significand, the lowest for all that are not kept, and the carry above it."""
 _MOST = 31
 """Places that the smaller operand is moved down at most; from 27 on only its sticky bit is left."""
+
+_HALF = 15
+"""Bits of a lower half, whose carry chooses the upper one: half the carry chain."""
 
 
 class Fp32Sum(wiring.Component):
@@ -40,10 +44,13 @@ class Fp32Sum(wiring.Component):
         total = Signal(_TOTAL, reset_less=True)
         first, second = Signal(SIGNIFICAND + 3), delayed(m, self.en, subtract, 1, "subtract")
         m.d.comb += first.eq(delayed(m, self.en, large, 1, "large") << 3)
-        sum_ = Signal(_TOTAL + 1)
-        m.d.comb += sum_.eq(Cat(Const(1), first) + Cat(second, aligned ^ second.replicate(_TOTAL)))
+        a, b = Cat(first, Const(0, 1)), aligned ^ second.replicate(_TOTAL)
+        low, high = Signal(_HALF + 2), [Signal(_TOTAL - _HALF, name=f"high_{carry}") for carry in range(2)]
+        m.d.comb += low.eq(Cat(Const(1), a[:_HALF]) + Cat(second, b[:_HALF]))
+        m.d.comb += [part.eq((Cat(Const(1), a[_HALF:]) + Cat(Const(carry), b[_HALF:]))[1:])
+                     for carry, part in enumerate(high)]
         with m.If(self.en):
-            m.d.sync += total.eq(sum_[1:])
+            m.d.sync += total.eq(Cat(low[1:-1], Mux(low[-1], high[1], high[0])))
         exponent = delayed(m, self.en, exponent, 1, "exponent")
         zeros = self._zeros(m, total, exponent)
         total = delayed(m, self.en, total, 1, "total")
@@ -56,8 +63,7 @@ class Fp32Sum(wiring.Component):
                 kept.eq(Cat(moved[:3].any(), moved[3:])),
                 field.eq(Mux(moved[-1], exponent + 1 - zeros, 0)),
             ]
-        up, rounded = Signal(), Signal(31)
-        m.d.comb += [up.eq(kept[1] & (kept[0] | kept[2])), rounded.eq(Cat(kept[2:-1], field) + up)]
+        rounded = incremented(m, Cat(kept[2:-1], field), kept[1] & (kept[0] | kept[2]), "rounded")
         with m.If(self.en):
             m.d.sync += self.sum.eq(Cat(rounded, delayed(m, self.en, sign, 4, "sign")))
         return m
@@ -66,8 +72,11 @@ class Fp32Sum(wiring.Component):
         """After a step: significands of the larger and the smaller magnitude, how far their exponents lie apart, the
         larger one's exponent (1 of subnormal numbers), the sum's sign, and whether magnitudes are subtracted."""
         a, b = data.View(FP32, self.a), data.View(FP32, self.b)
-        swap = Signal()
-        m.d.comb += swap.eq(self.a[:31] < self.b[:31])
+        swap, below, above, alike = Signal(), Signal(), Signal(), Signal()
+        m.d.comb += [
+            below.eq(self.a[:_HALF] < self.b[:_HALF]), above.eq(self.a[_HALF:31] < self.b[_HALF:31]),
+            alike.eq(self.a[_HALF:31] == self.b[_HALF:31]), swap.eq(above | alike & below),
+        ]
         significands, exponents = [], []
         for name, value in (("a", a), ("b", b)):
             normal, significand, exponent = Signal(name=f"{name}_normal"), Signal(SIGNIFICAND), Signal(8)

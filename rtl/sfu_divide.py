@@ -7,8 +7,11 @@ from amaranth.lib.wiring import In, Out
 from mixflight.arch.sfu_pipeline import DIVIDE_STAGES
 from mixflight.rtl.delay import delayed
 from mixflight.rtl.fp32 import SIGNIFICAND
+from mixflight.rtl.increment import incremented
 
 TAG_BITS = 6
+_HALF = 12
+"""Bits of the lower half of a subtraction, whose borrow chooses the upper one: half the carry chain."""
 _STEPS = SIGNIFICAND
 """Bits of the quotient behind its first: 23 of the significand and one to round by."""
 
@@ -43,26 +46,35 @@ class Divide(wiring.Component):
         m.d.comb += smaller.eq(significands[0] < significands[1])
         rest = Signal(SIGNIFICAND + 1, name="rest_0", reset_less=True)
         divisor = Signal(SIGNIFICAND, name="divisor_0", reset_less=True)
-        exponent = Signal(8, reset_less=True)
+        exponent, less = Signal(8, reset_less=True), Signal(8, reset_less=True)
         with m.If(en):
             m.d.sync += [
                 rest.eq(significands[0] << smaller), divisor.eq(significands[1]),
-                exponent.eq(self.a[23:] - self.b[23:] + 127 - smaller),
+                exponent.eq(self.a[23:] - self.b[23:]),
+                less.eq(exponent + 127 - delayed(m, en, smaller, 1, "smaller")),
             ]
         quotient = None
         for step in range(_STEPS + 1):
             rest, divisor, quotient = self._step(m, en, rest, divisor, quotient, step)
-        exponent = delayed(m, en, exponent, _STEPS + 1, "exponent")
+        exponent = delayed(m, en, less, _STEPS, "exponent")
         tag = delayed(m, en, self.tag, stages, "tag")
         m.d.comb += self.done_tag.eq(tag)
         with m.If(en):
-            m.d.sync += self.quotient.eq(Cat(quotient[1:-1], exponent) + quotient[0])
+            m.d.sync += self.quotient.eq(incremented(m, Cat(quotient[1:-1], exponent), quotient[0], "rounded"))
         return m
 
     def _step(self, m: Module, en, rest, divisor, quotient, step: int):
         """``rest`` below twice ``divisor``, less it where it can be, doubled; the quotient with a bit more."""
-        less, fits = Signal(SIGNIFICAND + 2, name=f"less_{step}"), Signal(name=f"fits_{step}")
-        m.d.comb += [less.eq(rest - divisor), fits.eq(~less[-1])]
+        upper = SIGNIFICAND + 2 - _HALF
+        low, fits = Signal(_HALF + 1, name=f"low_{step}"), Signal(name=f"fits_{step}")
+        first, second = (Signal(upper, name=f"{name}_{step}") for name in ("without", "with"))
+        less = Cat(low[:_HALF], Mux(low[-1], second, first))
+        m.d.comb += [
+            low.eq(rest[:_HALF] - divisor[:_HALF]), first.eq(rest[_HALF:] - divisor[_HALF:]),
+            second.eq(rest[_HALF:] + ~Cat(divisor[_HALF:], Const(0, 2))),
+            # Of the last step nothing but the bit is used.
+            fits.eq(rest >= divisor if step == _STEPS else ~Mux(low[-1], second[-1], first[-1])),
+        ]
         next_rest = Signal(SIGNIFICAND + 1, name=f"rest_{step + 1}", reset_less=True)
         next_divisor = Signal(SIGNIFICAND, name=f"divisor_{step + 1}", reset_less=True)
         next_quotient = Signal(step + 1, name=f"quotient_{step}", reset_less=True)

@@ -63,6 +63,7 @@ class Result(enum.Enum, shape=2):
     SUM = 0
     SECOND = 1
     THIRD = 2
+    FIRST = 3
 
 
 ROUTE = data.StructLayout({
@@ -72,6 +73,7 @@ ROUTE = data.StructLayout({
     "second": Second,
     "third_y": 1,           # the third multiplier takes the second's product and y; else partner and sine
     "y_steps": range(MOST_STEPS + 1),
+    "rectify": 1,           # 0 for an x with a sign
     "rsqrt": 1,             # of the sum, in a lane that can; else reciprocal
     "result": Result,
 })  # fmt: skip
@@ -100,7 +102,8 @@ class SfuLane(wiring.Component):
     def elaborate(self, platform):
         """The operators, and the multiplexers in front of each."""
         m = Module()
-        route = self.route
+        route, x = self.route, Signal(32)
+        m.d.comb += x.eq(Mux(route.rectify & self.x[31], 0, self.x))
         first, second, third = (Fp32Multiply() for _ in range(3))
         for name, part in (("first", first), ("second", second), ("third", third)):
             place(m, platform, f"{name}_product", part, like="first_product")
@@ -115,7 +118,7 @@ class SfuLane(wiring.Component):
         for part in (first, second, third, adder):
             m.d.comb += part.en.eq(self.en)
         m.d.comb += [
-            first.a.eq(Mux(route.first == First.SIGMOID, Mux(power[31], power[:31], ONE), self.x)),
+            first.a.eq(Mux(route.first == First.SIGMOID, Mux(power[31], power[:31], ONE), x)),
             third.a.eq(Mux(route.third_y, second.product, self.partner)),
             third.b.eq(Mux(route.third_y, y_later, self.sine)),
             second.a.eq(Mux(route.second_exp, exp, first.product)),
@@ -133,11 +136,12 @@ class SfuLane(wiring.Component):
             with m.Default():
                 m.d.comb += first.b.eq(Mux(self.square, self.x, self.first_scalar))
         choices = [
-            (adder.a, route.adds, {Adds.X: self.x, Adds.FIRST: first.product, Adds.EXP: exp}),
+            (adder.a, route.adds, {Adds.X: x, Adds.FIRST: first.product, Adds.EXP: exp}),
             (adder.b, route.added, {Added.Y: self.y, Added.SCALAR: self.added_scalar, Added.THIRD: third.product}),
             (second.b, route.second, {Second.SCALAR: self.second_scalar, Second.Y: y_later, Second.X: x_later}),
             (self.result, route.result,
-             {Result.SUM: adder.sum, Result.SECOND: second.product, Result.THIRD: third.product}),
+             {Result.SUM: adder.sum, Result.FIRST: first.product, Result.SECOND: second.product,
+              Result.THIRD: third.product}),
         ]
         for target, choice, values in choices:
             with m.Switch(choice):

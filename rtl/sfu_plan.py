@@ -40,6 +40,8 @@ FLAGS = {
     "bias": {"use_b": 1, "shared_b": 1},
     "activation:silu:gated": {"use_b": 1},
     "activation:silu:plain": {},
+    "activation:relu:gated": {"use_b": 1},
+    "activation:relu:plain": {},
 }
 """What an operation reads and writes."""
 
@@ -58,6 +60,8 @@ ROUTES = {
                               "third_y": 1, "y_steps": SIGMOID_STEPS + MULTIPLY_STAGES, "result": Result.THIRD},
     "activation:silu:plain": {"first": First.SIGMOID, "adds": Adds.EXP, "added": Added.SCALAR, "second": Second.X,
                               "result": Result.SECOND},
+    "activation:relu:gated": {"rectify": 1, "first": First.Y, "result": Result.FIRST},
+    "activation:relu:plain": {"rectify": 1, "adds": Adds.X, "added": Added.SCALAR, "result": Result.SUM},
 }  # fmt: skip
 """How an operation's elements run through the lanes."""
 

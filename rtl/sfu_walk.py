@@ -30,6 +30,7 @@ QUEUE = 16
 _CURSOR = data.StructLayout({
     "a_vector": GLOBAL_LINE, "a": GLOBAL_LINE, "b_vector": GLOBAL_LINE, "b": GLOBAL_LINE, "out_vector": ACT_LINE,
     "out": ACT_LINE, "left": LINES, "vectors": 12, "block": 2, "value": 1, "half": 5,
+    "end": 1,       # the vector's last line: left is 1
 })  # fmt: skip
 
 
@@ -60,6 +61,7 @@ class SfuWalk(wiring.Component):
         m.d.comb += [self.line.eq(queue.head), self.some.eq(queue.some), queue.pop.eq(self.pop)]
         cursor, batch, after = Signal(_CURSOR), Signal(_CURSOR), Signal(_CURSOR)
         turn, segment, left = Signal(2), Signal(range(BATCH)), Signal(LINES)
+        single = Signal()           # left is 1
         cells, cells_line, ended = Signal(), Signal(ACT_LINE), Signal()
         first = Signal(init=1)
 
@@ -67,7 +69,7 @@ class SfuWalk(wiring.Component):
             Signal(name=name) for name in ("end", "last", "everything", "full", "final"))
         line = Signal(LINE)
         m.d.comb += [
-            end.eq(cursor.left == 1), last.eq(end | (left == 1)), everything.eq(end & (cursor.vectors == 1)),
+            end.eq(cursor.end), last.eq(end | single), everything.eq(end & (cursor.vectors == 1)),
             full.eq(everything | (last & (segment == BATCH - 1))), final.eq(turn == plan.last_pass),
             line.turn.eq(turn), line.segment.eq(segment), line.block.eq(cursor.block), line.half.eq(cursor.half),
             line.end.eq(end), line.out.eq(cursor.out),
@@ -87,15 +89,17 @@ class SfuWalk(wiring.Component):
         with m.If(self.start):
             begin = {"a_vector": plan.a_line, "a": plan.a_line, "b_vector": plan.b_line, "b": plan.b_line,
                      "out_vector": plan.out_line, "out": plan.out_line, "left": plan.lines, "vectors": plan.vectors,
-                     "block": 0, "value": 0, "half": plan.scale_half}
+                     "block": 0, "value": 0, "half": plan.scale_half, "end": plan.lines == 1}
             for to in (cursor, batch):
                 m.d.sync += [getattr(to, name).eq(value) for name, value in begin.items()]
-            m.d.sync += [self.busy.eq(1), turn.eq(0), segment.eq(0), left.eq(plan.segment_lines), first.eq(1)]
+            m.d.sync += [self.busy.eq(1), turn.eq(0), segment.eq(0), left.eq(plan.segment_lines), first.eq(1),
+                         single.eq(plan.segment_lines == 1)]
         with m.Elif(step & cells):
             m.d.sync += [cells.eq(0), self.busy.eq(~ended)]
         with m.Elif(step):
             m.d.sync += [
-                left.eq(Mux(last, plan.segment_lines, left - 1)), segment.eq(segment + last), first.eq(last),
+                left.eq(Mux(last, plan.segment_lines, left - 1)),
+                single.eq(Mux(last, plan.segment_lines == 1, left == 2)), segment.eq(segment + last), first.eq(last),
                 cursor.eq(after), ended.eq(everything), cells.eq(plan.cells & final & end & cursor.value),
                 cells_line.eq(cursor.out + 1),
             ]
@@ -156,10 +160,14 @@ class SfuWalk(wiring.Component):
         value, block_end = plan.cells & cursor.value, cursor.block == 3
         m.d.comb += after.eq(cursor)
         with m.If(end):
-            m.d.comb += [after.left.eq(plan.lines), after.vectors.eq(cursor.vectors - 1), after.block.eq(0),
-                         after.value.eq(plan.cells & ~cursor.value)]
+            m.d.comb += [
+                after.left.eq(plan.lines), after.end.eq(plan.lines == 1), after.vectors.eq(cursor.vectors - 1),
+                after.block.eq(0), after.value.eq(plan.cells & ~cursor.value),
+            ]
         with m.Else():
-            m.d.comb += [after.left.eq(cursor.left - 1), after.block.eq(cursor.block + 1)]
+            m.d.comb += [
+                after.left.eq(cursor.left - 1), after.end.eq(cursor.left == 2), after.block.eq(cursor.block + 1),
+            ]
         with m.If(plan.codes):
             m.d.comb += after.half.eq(cursor.half + last)
         with m.Else():
@@ -177,8 +185,11 @@ class SfuWalk(wiring.Component):
         with m.If(end & plan.shared_b):
             m.d.comb += after.b.eq(cursor.b_vector)
         with m.Elif(plan.shared_b):
-            step = Mux(plan.halves & ~plan.codes, self.block, 1)
-            m.d.comb += after.b.eq(cursor.b + Mux(self._used_up(plan, cursor, last), step, 0))
+            further = Signal(GLOBAL_LINE)
+            m.d.comb += [
+                further.eq(cursor.b + Mux(plan.halves & ~plan.codes, self.block, 1)),
+                after.b.eq(Mux(self._used_up(plan, cursor, last), further, cursor.b)),
+            ]
         with m.Elif(~plan.cells | value):
             m.d.comb += [after.b.eq(Mux(end, next_b, cursor.b + plan.line_step)),
                          after.b_vector.eq(Mux(end, next_b, cursor.b_vector))]
