@@ -44,7 +44,7 @@ def register(app: typer.Typer) -> None:
         Without --arch it starts from FlightLLM's cores or from MixPE arrays in them, whichever is nearer. Without
         --recipe a preset has w4a8g128. Exit status 1 where no single change helps and a goal is still missed.
 
-        Example: mixflight advise --model llama2-7b --target "tokens_per_s>=60" --limit "power_w<=45" --device u280
+        Example: mixflight advise --model llama2-7b --recipe flightllm --target "tokens_per_s>=60" --device u280
         """
         from mixflight.advising.design_text import to_toml, verilog_command
         from mixflight.advising.look import Goals, Scenario
