@@ -81,8 +81,17 @@ class VectorCommand(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def total_elements(self) -> int:
         """Elements of all vectors, masked ones left out."""
+        return self.beats(1)
+
+    def beats(self, width: int) -> int:
+        """Steps of ``width`` elements that all vectors take; a vector begins with a step of its own."""
         lengths, each = self.lengths
-        return each * sum(lengths)
+
+        def up_to(longest: int) -> int:  # of one vector of each length from 1 on
+            full, rest = divmod(longest, width)
+            return width * full * (full + 1) // 2 + rest * (full + 1)
+
+        return each * (up_to(lengths.stop - 1) - up_to(lengths.start - 1))
 
 
 class Program(msgspec.Struct, frozen=True, kw_only=True):

@@ -132,8 +132,7 @@ def _matrix_counts(
 
 def _time_vector(command: VectorCommand, accelerator: Accelerator) -> Timed:
     sfu = accelerator.sfu
-    lengths, each = command.lengths
-    issue = each * sum(-(-length // sfu.elements_per_cycle) for length in lengths) * command.passes
+    issue = command.beats(sfu.elements_per_cycle) * command.passes
     busy = issue + command.passes * sfu.latency_cycles
     moved = command.dram_read_bytes + command.dram_write_bytes
     dram = moved / accelerator.dram_bytes_per_cycle
