@@ -35,6 +35,7 @@ class SfuRun:
     act_scales: NDArray[np.float16]
     taken: NDArray[np.uint32]
     done: NDArray[np.uint32]
+    unsupported: bool
 
 
 def build_sfu(*, width: int, channels: int = 2, head_max: int = 128) -> CompiledModel:
@@ -88,11 +89,13 @@ def run_sfu(
             raise HarnessError(f"the special-function unit must end its instructions: exit status {done.returncode}, "
                                f"{last_lines(done.stdout)}")
         seen = np.fromfile(seen_file, np.uint32)
-    vector, blocks, taken, ended = np.split(seen, np.cumsum([state.vector.size // 4, act.size // 4, len(words)]))
+    sizes = [state.vector.size // 4, act.size // 4, len(words), len(words)]
+    vector, blocks, taken, ended, unsupported = np.split(seen, np.cumsum(sizes))
     blocks = blocks.view(np.uint8).reshape(-1, 4, 18)
     return SfuRun(
         vector=vector.view(np.uint8).reshape(-1, 64), act=blocks[..., :16].reshape(-1, 64).copy(),
         act_scales=blocks[..., 16:].copy().view(np.float16)[..., 0], taken=taken, done=ended,
+        unsupported=bool(unsupported[0]),
     )  # fmt: skip
 
 
@@ -209,7 +212,7 @@ def check_sfu(
         with np.errstate(all="ignore"):
             for fields in given:
                 compute(state, fields)
-        found = _differences(run, state)
+        found = _differences(run, state) + (["an instruction was not supported"] if run.unsupported else [])
         if not percent:
             found += _late(run, given, width, channels)
             cycles_rtl += int((run.done.astype(np.int64) - run.taken + 1).sum())

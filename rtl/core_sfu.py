@@ -25,7 +25,7 @@ from mixflight.rtl.sfu_beats import HALVES, SfuBeats
 from mixflight.rtl.sfu_codes import CodeRound
 from mixflight.rtl.sfu_lane import MINUS_ZERO, ONE, ROUTE, SfuLane
 from mixflight.rtl.sfu_maximum import Maximum
-from mixflight.rtl.sfu_plan import OPERATIONS, PLAN, POST_ROUTES, plan_of, route_of
+from mixflight.rtl.sfu_plan import OPERATIONS, PLAN, POST_ROUTES, plan_of, refused, route_of
 from mixflight.rtl.sfu_reduce import Reduce
 from mixflight.rtl.sfu_results import SfuResults
 from mixflight.rtl.sfu_rotation import Rotation
@@ -43,7 +43,8 @@ class CoreSfu(wiring.Component):
     """MISC instructions, one after another; ``width`` elements a step: 1, 2, 4, 8 or 16.
 
     ``channels``: of the core, over which the scales of a cache were dealt. ``head_max``: elements of the longest head
-    that ROPE can turn, a power of two. An operation that ``sfu_plan.OPERATIONS`` lacks must not come.
+    that ROPE can turn, a power of two. ``unsupported`` stays 1 from an instruction on that the unit does not carry out
+    (``sfu_plan.refused``), which is done at once.
     """
 
     def __init__(self, *, width: int = 4, channels: int = 2, head_max: int = 128):
@@ -57,6 +58,7 @@ class CoreSfu(wiring.Component):
         super().__init__({
             **unit("MISC"), "constants": In(CoreConstants), "rope_table": In(RopeTable),
             "a": Out(global_read()), "b": Out(global_read()), "out": Out(global_write()), "act": Out(act_write()),
+            "unsupported": Out(1),
         })  # fmt: skip
 
     def elaborate(self, platform):
@@ -130,12 +132,14 @@ class CoreSfu(wiring.Component):
         plan = plan_of(m, given, route)
         inverse = Mux(given.elements == self.constants.head_elements, self.constants.inverse_head,
                       self.constants.inverse_hidden)
+        refuse, ended = Signal(), Signal()
         m.d.comb += [
+            refuse.eq(setup & refused(given)),
             self.instruction.ready.eq(~(setup | starts | course.active)), walk.start.eq(starts),
-            self.done.eq(course.active & ~walk.busy & ~walk.some & results.empty),
+            ended.eq(course.active & ~walk.busy & ~walk.some & results.empty), self.done.eq(ended | refuse),
             course.en.eq(course.active & ~results.full),
         ]
-        m.d.sync += [setup.eq(0), starts.eq(setup)]
+        m.d.sync += [setup.eq(0), starts.eq(setup & ~refuse), self.unsupported.eq(self.unsupported | refuse)]
         with m.If(self.instruction.ready & self.instruction.valid):
             m.d.sync += [given.eq(self.instruction.payload), setup.eq(1)]
         with m.If(setup):
@@ -145,7 +149,7 @@ class CoreSfu(wiring.Component):
             ]
         with m.If(starts):
             m.d.sync += course.active.eq(1)
-        with m.Elif(self.done):
+        with m.Elif(ended):
             m.d.sync += course.active.eq(0)
         return course
 

@@ -79,6 +79,20 @@ def route_of(members: dict) -> dict:
     return {name: members.get(name, least.get(name, 0)) for name in ROUTE.members}
 
 
+def refused(given) -> Value:
+    """Whether the unit does not carry out the operands ``given``: operations that it lacks, causal ones, known scales,
+    other targets, several rows of an embedding, groups of fewer than 16."""
+    targets = codes("MISC", "target")
+    known = [given.operation == code for code in OPERATIONS.values()]
+    to_act = Cat(given.operation == OPERATIONS[name] for name, flags in FLAGS.items() if "to_act" in flags).any()
+    return Cat(
+        ~Cat(known).any(), given.causal, given.static,
+        given.target != Mux(to_act, targets["act"], targets["global"]),
+        (given.operation == OPERATIONS["embed"]) & (given.vectors != 1),
+        (given.group != 0) & (given.group < 4),
+    ).any()
+
+
 def plan_of(m: Module, given, route) -> Signal:
     """The plan of the operands ``given`` (``core_ports.primitive("MISC")``), and what drives ``route``."""
     plan = Signal(PLAN)

@@ -9,7 +9,8 @@ import pytest
 from mixflight.arch.sfu_pipeline import PATHS, misc_cycles
 from mixflight.rtl.core_sfu import CoreSfu
 from mixflight.rtl.emit import emit_verilog
-from mixflight.verify_core_sfu import STALLS, build_sfu, build_text, check_sfu
+from mixflight.sim.core_values.vectors import compute
+from mixflight.verify_core_sfu import STALLS, build_sfu, build_text, check_sfu, fresh_state, instruction, run_sfu
 
 
 def test_every_operation_in_random_order_with_stalls():
@@ -18,6 +19,25 @@ def test_every_operation_in_random_order_with_stalls():
     assert (outcome.failures, outcome.messages) == (0, ())
     assert outcome.tests == 2 * len(STALLS) * 3 * len(PATHS)
     assert outcome.cycles_rtl == outcome.cycles_sim > 10_000
+
+
+@pytest.mark.parametrize("fields", [
+    {"operation": "softcap"}, {"operation": "activation:gelu:plain"}, {"operation": "residual", "causal": 1},
+    {"operation": "quantise", "target": "act", "static": 1}, {"operation": "quantise", "target": "global"},
+    {"operation": "norm", "target": "act"}, {"operation": "embed", "vectors": 2},
+    {"operation": "quantise", "target": "act", "group": 3},
+], ids=str)  # fmt: skip
+def test_what_it_does_not_carry_out_is_told_and_the_next_instruction_is(fields):
+    state = fresh_state(np.random.default_rng(0), 2)
+    refused = instruction(**{"vectors": 1, "elements": 16, **fields})
+    other = instruction(operation="residual", vectors=1, elements=40, a_line=0, b_line=8, out_line=16)
+    state.words()[:16] = np.arange(256, dtype=np.float32).reshape(16, 16)
+    run = run_sfu(build_sfu(width=4), state, [refused, other])
+    compute(state, other)
+    assert run.unsupported
+    assert run.done[0] == run.taken[0] + 1
+    np.testing.assert_array_equal(run.vector, state.vector)
+    np.testing.assert_array_equal(run.act, state.act)
 
 
 @pytest.mark.slow

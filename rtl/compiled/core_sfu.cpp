@@ -3,7 +3,8 @@
 // Input file, in 32-bit words: seed; percent of cycles in which instruction, read a, read b, global write and act write
 // do not go on (5 words); lines of the global buffer, lines of the act buffer, steps, instructions; constants (5 words);
 // the global buffer (16 words a line); the act buffer (18 words a line); steps (2 words each); instructions (3 words).
-// Output file: the two buffers; for every instruction the cycle in which it was taken and that of its done pulse.
+// Output file: the two buffers; for every instruction the cycle in which it was taken and that of its done pulse;
+// whether an instruction was not supported.
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
@@ -124,6 +125,7 @@ int main(int argc, char** argv) {
     }
     file = std::fopen(argv[2], "wb");
     if (!file) return 5;
-    for (Words* part : {&global, &act, &taken, &done}) std::fwrite(part->data(), 4, part->size(), file);
+    Words unsupported(1, top->unsupported);
+    for (Words* part : {&global, &act, &taken, &done, &unsupported}) std::fwrite(part->data(), 4, part->size(), file);
     return std::fclose(file) ? 5 : 0;
 }
