@@ -11,6 +11,7 @@ from mixflight.arch.errors import InputError
 COMMANDS = (
     "fetch", "presets", "trace", "compile", "simulate", "compare", "gpu", "rtl", "synth", "verify", "generate",
     "evaluate", "demo", "report", "reproduce", "sweep", "advise", "power", "prices", "sensitivity", "doctor",
+    "schema",
 )  # fmt: skip
 
 INTERRUPTED = 130  # what typer returns for Ctrl-C

@@ -77,7 +77,7 @@ def register(app: typer.Typer) -> None:
             with whole_file(figure) as part:
                 part.write_text(batch_figure(found.all))
         if json:
-            print_json(document)
+            print_json(document, "compare/1")
             return
         _tables(document, found.all)
 

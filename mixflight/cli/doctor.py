@@ -20,7 +20,7 @@ def register(app: typer.Typer) -> None:
 
         found = diagnose()
         if json:
-            print_json(found)
+            print_json(found, "doctor/1")
             return 0 if found.core_ok else 1
         print_table(
             "what is installed", ("need", "name", "status", "wanted", "found"),

@@ -27,7 +27,7 @@ def register(app: typer.Typer) -> None:
             rows = [{"name": source.name, "summary": source.summary} for source in SOURCES.values()]
             rows += [{"name": library.name, "summary": library.summary} for library in LIBRARIES.values()]
             if json:
-                print_json({"rows": rows})
+                print_json({"rows": rows}, "presets/1")
             else:
                 print_table("models and cell libraries to fetch", ("name", "summary"),
                             [tuple(row.values()) for row in rows])
@@ -37,7 +37,7 @@ def register(app: typer.Typer) -> None:
         if name in LIBRARIES:
             file = library_path(name)
             if json:
-                print_json({"path": str(file), "sha256": library_named(name).sha256})
+                print_json({"path": str(file), "sha256": library_named(name).sha256}, "fetch/1")
             else:
                 print(file)
             return
@@ -49,6 +49,6 @@ def register(app: typer.Typer) -> None:
                 bar = bars.add_task(f"fetching {name} (bytes)", total=None)
                 path = fetch_model(name, lambda done, total: bars.update(bar, completed=done, total=total))
         if json:
-            print_json({"path": str(path), "sha256": source_named(name).sha256})
+            print_json({"path": str(path), "sha256": source_named(name).sha256}, "fetch/1")
         else:
             print(path)

@@ -37,7 +37,7 @@ def register(app: typer.Typer) -> None:
                 raise InputError(f"--data must come with --validate, and {data} came without")
             rows = [{"name": item.name, "summary": item.summary} for item in gpus().values()]
             if json:
-                print_json({"rows": rows})
+                print_json({"rows": rows}, "presets/1")
                 return
             print_table("GPUs", ("name", "what it is"), [tuple(row.values()) for row in rows])
             return

@@ -16,9 +16,15 @@ NOT_A_NUMBER = (None, "", "-")
 _WIDEST = 10_000
 
 
-def print_json(document: Any) -> None:
-    """Write ``document`` as one JSON document on stdout, and nothing else."""
-    print(msgspec.json.format(msgspec.json.encode(document), indent=2).decode())
+def print_json(document: Any, schema: str | None = None) -> None:
+    """Write ``document`` as one JSON document on stdout, and nothing else.
+
+    ``schema`` is the name and version of its form in ``mixflight.documents``: its first key, where one is promised.
+    """
+    text = msgspec.json.encode(document)
+    if schema is not None:
+        text = msgspec.json.encode({"schema": schema, **msgspec.json.decode(text, type=dict[str, msgspec.Raw])})
+    print(msgspec.json.format(text, indent=2).decode())
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], fold: bool = True) -> None:

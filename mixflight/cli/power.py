@@ -43,7 +43,7 @@ def register(app: typer.Typer) -> None:
                 }
                 for item in found
             ]  # fmt: skip
-            print_json({"rows": rows} | ({"mean_error": mean_error(found)} if validate else {}))
+            print_json({"rows": rows} | ({"mean_error": mean_error(found)} if validate else {}), "power/1")
             return
         print_table(
             "FPGA power", ("board", "of the", "published W", "model W", "band W", "error %", "used"),

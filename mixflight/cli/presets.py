@@ -78,6 +78,6 @@ def _list(title: str, presets: Iterable[_Preset], json: bool) -> None:
 
     rows = [(preset.name, preset.summary) for preset in presets]
     if json:
-        print_json({"rows": [{"name": name, "summary": summary} for name, summary in rows]})
+        print_json({"rows": [{"name": name, "summary": summary} for name, summary in rows]}, "presets/1")
     else:
         print_table(title, ("name", "summary"), rows)

@@ -49,7 +49,7 @@ def register(app: typer.Typer) -> None:
             what, mode, array=array, dram_bytes_per_cycle=dram_bytes_per_cycle, buffer_kib=buffer_kib
         )
         if json:
-            print_json({"study": what, "mode": mode, "rows": rows})
+            print_json({"study": what, "mode": mode, "rows": rows}, "reproduce/1")
             return
         families: dict[str, list[Row]] = {}
         for row in rows:

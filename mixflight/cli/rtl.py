@@ -45,7 +45,7 @@ def register(app: typer.Typer) -> None:
                 "folder": str(output), "files": list(project.files), "ports": ports,
                 "register_bits": project.design.register_bits, "memory_bits": project.design.memory_bits,
                 "sha256": project.text_sha256,
-            })
+            }, "rtl/1")
             return
         print_table(f"{top}: ports", ("name", "direction", "bits"), [tuple(port.values()) for port in ports])
         print_table(f"{top}: files in {output}", ("file", "bytes"),

@@ -84,7 +84,7 @@ def register(app: typer.Typer) -> None:
         if explained:
             document["explain"] = [{"sentence": item.sentence, **msgspec.structs.asdict(item)} for item in explained]
         if json:
-            print_json(document)
+            print_json(document, "simulate/1")
             return
         print_table(scenario_title([result]), COMPARE_COLUMNS, compare_rows([result]))
         print_table("decode: energy by component", ENERGY_COLUMNS, energy_rows([result]))
@@ -127,7 +127,7 @@ def simulate_published(
         with whole_file(timeline) as part:
             part.write_bytes(msgspec.json.encode(events))
     if json:
-        print_json(document)
+        print_json(document, "simulate-published/1")
         return
     print_table(
         f"{name}, {model}, {document['recipe']}, mode published", ("phase", "ms", "tokens/s", "MB/token", "bound by"),

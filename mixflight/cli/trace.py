@@ -71,7 +71,7 @@ def register(app: typer.Typer) -> None:
         if output is not None:
             document["path"] = str(output)
         if json:
-            print_json(document)
+            print_json(document, "trace/1")
             return
         first, last = traces[0], traces[-1]
         shown = [first] if first is last else [first, last]

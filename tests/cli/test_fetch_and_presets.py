@@ -46,7 +46,7 @@ def test_lists(arguments, name):
 def test_fetch_of_what_is_cached(smollm2_path):
     done = _run("fetch", "smollm2", "--json", PIP_NO_INDEX="1")
     assert (done.returncode, done.stderr) == (0, "")
-    assert json.loads(done.stdout) == {"path": str(smollm2_path), "sha256": SOURCES["smollm2"].sha256}
+    assert json.loads(done.stdout) == {"schema": "fetch/1", "path": str(smollm2_path), "sha256": SOURCES["smollm2"].sha256}
     assert _run("fetch", "smollm2").stdout == f"{smollm2_path}\n"
 
 
@@ -68,5 +68,5 @@ def test_fetch_of_a_cell_library(osu018_path):
     from mixflight.rtl.cell_libraries import LIBRARIES
     done = _run("fetch", "osu018", "--json", PATH="/nonexistent")  # cached: no apt-get
     assert (done.returncode, done.stderr) == (0, "")
-    assert json.loads(done.stdout) == {"path": str(osu018_path), "sha256": LIBRARIES["osu018"].sha256}
+    assert json.loads(done.stdout) == {"schema": "fetch/1", "path": str(osu018_path), "sha256": LIBRARIES["osu018"].sha256}
     assert _run("fetch", "osu018").stdout == f"{osu018_path}\n"
