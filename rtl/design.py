@@ -3,7 +3,7 @@
 import inspect
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from mixflight.arch.accelerator import Accelerator, accelerator_named
@@ -11,6 +11,7 @@ from mixflight.arch.core import CoreMachine
 from mixflight.arch.csd_chain import RATIOS
 from mixflight.arch.errors import InputError
 from mixflight.arch.pe import PeKind
+from mixflight.rtl.core import Core
 from mixflight.rtl.emit import emit_verilog
 from mixflight.rtl.tops import TOPS
 
@@ -19,6 +20,12 @@ ARCH_PES: Mapping[PeKind, str] = {
     "shift-add-4x16-aligned": "aligned", "shift-add-4x16-float": "float", "fp16-mac": "fp16",
 }
 """PE kinds of accelerator presets → the array's own names."""
+
+CORES = {"flightllm-core": Core}
+"""Top name -> what builds a whole core from its machine."""
+
+DEFAULT_CORE = "flightllm-mini"
+"""The machine whose core is emitted if none is named."""
 
 MOST_PES = 4096
 """Of an array that is emitted: 2,048 take 20 to 30 s of a processor to write."""
@@ -33,6 +40,11 @@ class ChosenTop:
     component: Any
     parameters: Mapping[str, Any]
     clock_mhz: float
+
+    @property
+    def documents(self) -> Mapping[str, str]:
+        """Files that whoever uses the component needs beside its Verilog: name -> content."""
+        return getattr(self.component, "documents", {})
 
     def emit(self) -> str:
         """The Verilog text; its top module is ``module``."""
@@ -66,14 +78,30 @@ def _of_chain(machine: Accelerator | CoreMachine, top: str) -> dict[str, Any]:
             "ratios": ",".join(name for name in RATIOS if name in own)}
 
 
+def _core(top: str, arch: str, given: Mapping[str, Any]) -> ChosenTop:
+    """A whole core of the machine ``arch``; it has no parameters of its own."""
+    machine = accelerator_named(arch)
+    if not isinstance(machine, CoreMachine):
+        raise InputError(f"--arch must be a machine of FlightLLM cores, which {arch} is not, for {top}")
+    for name, value in given.items():
+        if value is not None:
+            raise InputError(f"--{name.replace('_', '-')} must not be given for {top}: its sizes are its machine's")
+    component = CORES[top](machine)
+    component._MustUse__used = True     # as below
+    return ChosenTop(top=top, module=top.replace("-", "_"), component=component, clock_mhz=machine.clock_mhz,
+                     parameters={"arch": machine.name, **asdict(component.shape)})
+
+
 def choose_top(top: str, *, arch: str | None = None, **given: Any) -> ChosenTop:
     """Build the top named ``top``.
 
     ``given`` holds the builder's keyword parameters; one that is None is not given. With ``arch`` the array's
     shape and PE come from that accelerator where they are not given. Bad values are an ``InputError``.
     """
+    if top in CORES:
+        return _core(top, arch or DEFAULT_CORE, given)
     if top not in TOPS:
-        raise InputError(f"TOP must be one of {', '.join(TOPS)}, not {top!r}")
+        raise InputError(f"TOP must be one of {', '.join((*TOPS, *CORES))}, not {top!r}")
     build = TOPS[top]
     accepted = inspect.signature(build).parameters
     chosen = {name: value for name, value in given.items() if value is not None}

@@ -93,6 +93,8 @@ def _fill(chosen: ChosenTop, folder: Path, part: str) -> Project:
     (folder / f"{module}.f").write_text(f"{module}.v\n")
     (folder / f"{module}.xdc").write_text(_constraints(chosen))
     (folder / f"{module}.core").write_text(_core(chosen, part))
+    for name, content in chosen.documents.items():
+        (folder / name).write_text(content)
     _vivado(folder, module, part)
     files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
     manifest = {

@@ -1,0 +1,131 @@
+// A core with its memories, driven by lines on standard input; answers on standard output, one line each.
+//
+//   write ADDRESS VALUE   a control register; answers the response
+//   read ADDRESS          answers value and response
+//   run LIMIT             writes START (LOAD with `load LIMIT`), waits until the core is not busy or LIMIT cycles are
+//                         over; answers the cycles
+//   counts                for every port beats read, beats written and bursts since the last time
+//   seconds               time spent in cycles, and cycles, since the last time
+//   dump PATH | dump off  waves from here on
+//   quit
+//
+// argv: LATENCY, then the file of each memory in the order of PORTS (ports.h).
+#include <chrono>
+#include <cinttypes>
+#include <cstdio>
+#include <cstring>
+#include <memory>
+#include <vector>
+
+#include "Vtop.h"
+#if VM_TRACE
+#include "verilated_fst_c.h"
+#endif
+
+#include "axi_memory.h"
+#include "control_bus.h"
+#include "core_registers.h"
+#include "ports.h"
+
+struct Host {
+    std::unique_ptr<VerilatedContext> context{new VerilatedContext};
+    std::unique_ptr<Vtop> model{new Vtop{context.get()}};
+    std::vector<AxiMemory> memories;
+    uint64_t cycle = 0;
+#if VM_TRACE
+    std::unique_ptr<VerilatedFstC> waves;
+#endif
+
+    // A cycle: what the pins say, the edge, the next inputs. Outputs do not depend on this cycle's inputs but on the
+    // control bus, which settles itself.
+    void step() {
+        for (AxiMemory& memory : memories) memory.look(cycle);
+        model->clk = 1;
+        model->eval();
+        record(2 * cycle);
+        ++cycle;
+        for (AxiMemory& memory : memories) memory.drive(cycle);
+        model->clk = 0;
+        model->eval();
+        record(2 * cycle - 1);
+    }
+
+    void record(uint64_t time) {
+#if VM_TRACE
+        if (waves) waves->dump(time);
+#else
+        (void)time;
+#endif
+    }
+};
+
+int main(int argc, char** argv) {
+    Host host;
+    Vtop& top = *host.model;
+    std::vector<AxiPins> pins = {PORTS};
+    if (argc != 2 + int(pins.size())) return 2;
+#if VM_TRACE
+    host.context->traceEverOn(true);
+#endif
+    for (std::size_t i = 0; i < pins.size(); ++i)
+        host.memories.emplace_back(pins[i], PORT_NAMES[i], argv[2 + i], std::strtoull(argv[1], nullptr, 10));
+    auto step = [&] { host.step(); };
+    ControlBus<Vtop, decltype(step)> bus{top, step};
+    top.rst = 1;
+    for (int i = 0; i < 4; ++i) step();
+    top.rst = 0;
+    uint64_t counted = host.cycle;
+    double spent = 0;
+    char line[4096];
+    while (std::fgets(line, sizeof line, stdin)) {
+        uint64_t a = 0, b = 0;
+        char path[4000] = "";
+        auto begun = std::chrono::steady_clock::now();
+        if (std::sscanf(line, "write %" SCNi64 " %" SCNi64, &a, &b) == 2) {
+            std::printf("%u\n", bus.write(uint32_t(a), uint32_t(b)));
+        } else if (std::sscanf(line, "read %" SCNi64, &a) == 1) {
+            unsigned answer;
+            uint32_t value = bus.read(uint32_t(a), &answer);
+            std::printf("%" PRIu32 " %u\n", value, answer);
+        } else if (std::sscanf(line, "run %" SCNi64, &a) == 1 || std::sscanf(line, "load %" SCNi64, &a) == 1) {
+            uint64_t first = host.cycle;
+            bus.write(CORE_START, CORE_START_START_MASK | (line[0] == 'l' ? CORE_START_LOAD_MASK : 0));
+            while (host.cycle - first < a && (bus.read(CORE_STATUS) & CORE_STATUS_BUSY_MASK))
+                for (int i = 0; i < 64; ++i) step();
+            std::printf("%" PRIu64 "\n", host.cycle - first);
+        } else if (!std::strncmp(line, "counts", 6)) {
+            for (AxiMemory& memory : host.memories) {
+                std::printf("%" PRIu64 " %" PRIu64 " %" PRIu64 " ", memory.read_beats, memory.written_beats, memory.bursts);
+                memory.read_beats = memory.written_beats = memory.bursts = 0;
+            }
+            std::printf("\n");
+        } else if (!std::strncmp(line, "seconds", 7)) {
+            std::printf("%.9f %" PRIu64 "\n", spent, host.cycle - counted);
+            spent = 0, counted = host.cycle;
+        } else if (std::sscanf(line, "dump %3999s", path) == 1) {
+#if VM_TRACE
+            if (host.waves) host.waves->close();
+            host.waves.reset();
+            if (std::strcmp(path, "off")) {
+                host.waves.reset(new VerilatedFstC);
+                top.trace(host.waves.get(), 99);
+                host.waves->open(path);
+            }
+            std::printf("1\n");
+#else
+            std::printf("0\n");
+#endif
+        } else if (!std::strncmp(line, "quit", 4)) {
+            break;
+        } else {
+            std::printf("?\n");
+        }
+        spent += std::chrono::duration<double>(std::chrono::steady_clock::now() - begun).count();
+        std::fflush(stdout);
+    }
+#if VM_TRACE
+    if (host.waves) host.waves->close();
+#endif
+    top.final();
+    return 0;
+}

@@ -1,0 +1,149 @@
+"""A core that executes decode programs: controller, memory side, buffers, matrix-vector engine, special functions.
+
+What each instruction does: ``arch/core_execution.md``.
+"""
+
+from dataclasses import dataclass
+
+from amaranth import *
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from mixflight.arch.compact import INSTRUCTION_BYTES, K_BLOCK, LINE_BYTES
+from mixflight.arch.core import CoreMachine
+from mixflight.arch.core_registers import as_markdown, c_header, core_registers
+from mixflight.arch.errors import InputError
+from mixflight.arch.isa import CLASSES
+from mixflight.rtl.axi_read import AxiRead
+from mixflight.rtl.core_controller import Controller
+from mixflight.rtl.core_memory import CoreMemory
+from mixflight.rtl.core_mv import MatrixVector
+from mixflight.rtl.core_ports import LINE_BITS, Axi4, Axi4Lite, Axi4Read
+from mixflight.rtl.core_sfu import CoreSfu
+
+UNITS = tuple(kind for kind in CLASSES if kind != "MM")
+"""Classes that this core carries out."""
+ENGINES = {"dsp48e2": "dsp48e2", "dsp58": "dsp58", "shift-add-4x8": "shift-add"}
+"""What a machine's engine is made of -> the dot products of its engine on vectors."""
+_TEXT_BURSTS = 4
+"""Bursts of text on their way: more than the 16 bytes a cycle that are written need."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoreShape:
+    """Sizes of a core, from its machine: channels, columns of a step, depths in words, lines and instructions."""
+
+    channels: int
+    columns: int
+    dots: str
+    lanes: int
+    outputs: int
+    weight_depth: int
+    scale_depth: int
+    index_depth: int
+    act_lines: int
+    global_lines: int
+    instructions: int
+    queue_depth: int
+    sfu_width: int
+    burst_bytes: int
+    outstanding: int
+    slot_bytes: dict[str, int]
+
+
+def core_shape(machine: CoreMachine) -> CoreShape:
+    """The sizes of one core of ``machine``; a machine that has no RTL is an InputError."""
+    buffers, channels, columns = machine.buffers, machine.hbm.channels_per_core, machine.column_step
+    kind = machine.chains.dsp_kind if machine.chains else machine.array.pe
+    if machine.cores != 1 or kind not in ENGINES or machine.hbm.port_bytes_per_cycle != LINE_BYTES:
+        raise InputError(f"a core with RTL must be the only one, of {', '.join(ENGINES)}, with memory ports of "
+                         f"{LINE_BYTES} bytes, which {machine.name} is not")  # fmt: skip
+    return CoreShape(
+        channels=channels, columns=columns, dots=ENGINES[kind], lanes=min(machine.memory_unit.lanes, columns),
+        outputs=max(64, 4 * machine.mv_columns // columns),
+        weight_depth=buffers.weight.bytes // (columns * K_BLOCK),
+        scale_depth=buffers.scale.bytes // (4 * columns), index_depth=buffers.index.bytes // (2 * columns),
+        act_lines=buffers.act.bytes // LINE_BYTES, global_lines=buffers.vector.bytes // LINE_BYTES,
+        instructions=buffers.instruction.bytes // INSTRUCTION_BYTES, queue_depth=machine.controller.queue_depth,
+        sfu_width=machine.sfu.elements_per_cycle, burst_bytes=machine.hbm.request_bytes,
+        outstanding=machine.hbm.outstanding, slot_bytes=buffers.slot_bytes,
+    )  # fmt: skip
+
+
+class Core(wiring.Component):
+    """One core of ``machine``, as far as decode needs it: everything but MM, which is an error.
+
+    ======================  ========================================================================================
+    s_axi                   control registers (:func:`mixflight.arch.core_registers.core_registers`)
+    m_axi_0, m_axi_1, …     the channels of HBM, addresses from 0 on
+    m_axi_ddr               DDR for LD
+    m_axi_text              DDR for text and constants
+    ======================  ========================================================================================
+
+    All memory buses are 512 bits wide, and have bursts of at most ``hbm.request_bytes`` that cross no 4 KiB.
+    ``generic``: operators instead of the device's DSP blocks, same values in the same cycles, for simulation.
+    """
+
+    def __init__(self, machine: CoreMachine, *, generic: bool = False):
+        self.shape = shape = core_shape(machine)
+        self.machine = machine
+        self.dots = "generic" if generic and shape.dots != "shift-add" else shape.dots
+        super().__init__({
+            "s_axi": In(Axi4Lite(core_registers().address_bits)),
+            **{f"m_axi_{channel}": Out(Axi4(LINE_BITS)) for channel in range(shape.channels)},
+            "m_axi_ddr": Out(Axi4Read(LINE_BITS)), "m_axi_text": Out(Axi4Read(LINE_BITS)),
+        })  # fmt: skip
+
+    @property
+    def documents(self) -> dict[str, str]:
+        """The register map: a C header and a page."""
+        header = c_header(self.machine.name, values={"SLOT_BYTES": tuple(self.shape.slot_bytes.values())}, sequencer={})
+        return {"core_registers.h": header, "core_registers.md": as_markdown()}
+
+    @property
+    def memories(self) -> tuple[str, ...]:
+        """The memory buses, channels first."""
+        return (*(f"m_axi_{channel}" for channel in range(self.shape.channels)), "m_axi_ddr", "m_axi_text")
+
+    def elaborate(self, platform):
+        """Units on the controller, units on the memory side, the memory side on buses."""
+        m = Module()
+        shape, lanes = self.shape, self.shape.columns // self.shape.channels
+        m.submodules.controller = controller = Controller(
+            depth=shape.instructions, queue_depth=shape.queue_depth, slot_bytes=shape.slot_bytes, classes=UNITS
+        )
+        m.submodules.memory = memory = CoreMemory(
+            channels=shape.channels, lanes=lanes, weight_depth=shape.weight_depth, scale_depth=shape.scale_depth,
+            index_depth=shape.index_depth, vector_depth=shape.global_lines, act_depth=shape.act_lines,
+            burst_bytes=shape.burst_bytes, outstanding=shape.outstanding,
+        )  # fmt: skip
+        m.submodules.mv = mv = MatrixVector(
+            columns=shape.columns, banks=shape.channels, dots=self.dots, lanes=shape.lanes, outputs=shape.outputs,
+            weight_depth=shape.weight_depth, scale_depth=shape.scale_depth,
+        )  # fmt: skip
+        m.submodules.sfu = sfu = CoreSfu(width=shape.sfu_width, channels=shape.channels)
+        for name, part in (("ld", memory.load), ("st", memory.store), ("mv", mv), ("misc", sfu)):
+            port = getattr(controller, f"unit_{name}")
+            connect(m, port.instruction, part.instruction)
+            m.d.comb += port.done.eq(part.done)
+        for client, port in ((sfu.a, memory.vector_read[0]), (sfu.b, memory.vector_read[1]),
+                             (mv.out, memory.vector_write[0]), (sfu.out, memory.vector_write[1]),
+                             (mv.act, memory.act_read), (sfu.act, memory.act_write), (mv.weight, memory.weight),
+                             (mv.scale, memory.scale)):  # fmt: skip
+            connect(m, client, port)
+        m.submodules.text = text = AxiRead(burst_bytes=shape.burst_bytes, outstanding=_TEXT_BURSTS)
+        connect(m, flipped(self.s_axi), controller.s_axi)
+        connect(m, controller.reader, text.memory)
+        connect(m, text.axi, flipped(self.m_axi_text))
+        connect(m, memory.ddr, flipped(self.m_axi_ddr))
+        for channel, bus in enumerate(memory.hbm):
+            connect(m, bus, flipped(getattr(self, f"m_axi_{channel}")))
+        faults = [text.error, *memory.read_error, *memory.write_error]
+        m.d.comb += [
+            memory.head.eq(controller.constants.head_elements), sfu.constants.eq(controller.constants),
+            Value.cast(mv.layouts).eq(memory.slot_layouts), sfu.rope_table.valid.eq(controller.rope.valid),
+            sfu.rope_table.index.eq(controller.rope.index), sfu.rope_table.value.eq(controller.rope.value),
+            controller.memory_fault.eq(Cat(error.found for error in faults).any()),
+            controller.unsupported.eq(mv.unsupported | memory.refused.any()),
+        ]  # fmt: skip
+        return m

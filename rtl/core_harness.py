@@ -1,0 +1,203 @@
+"""A core on compiled Verilog with its memories: a process that takes control-bus commands, memories as mapped files.
+
+The memory model is that of ``compiled/axi_memory.h``: a fixed latency, then a beat a cycle.
+"""
+
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixflight import arch, rtl
+from mixflight.arch.compact import CONSTANTS, INSTRUCTION_BYTES, LINE_BYTES
+from mixflight.arch.control_constants import ControlConstants
+from mixflight.arch.core_errors import MEANINGS, CoreError
+from mixflight.arch.core_registers import c_header, core_registers
+from mixflight.arch.isa import CLASSES
+from mixflight.rtl.cache import cache_folder, digest, write_atomically
+from mixflight.rtl.compiled_model import QUICK_RUN, CompiledModel, compile_model, source
+from mixflight.rtl.core import Core
+from mixflight.rtl.emit import emit_verilog
+from mixflight.rtl.harness import MAKE, HarnessError
+from mixflight.rtl.toolchain import package_version
+
+TOP = "flightllm-core"
+PAGE_BYTES = 4096
+LATENCY_CYCLES = 32
+"""Cycles from a read's address to its first beat."""
+LIMIT_CYCLES = 1 << 32
+
+_READ = ("arvalid", "arready", "arlen", "rvalid", "rready", "rlast", "rresp", "araddr", "rdata")
+_WRITE = ("awvalid", "awready", "awlen", "wvalid", "wready", "wlast", "bvalid", "bready", "bresp", "awaddr", "wstrb",
+          "wdata")  # fmt: skip
+
+
+def core_text(core: Core) -> str:
+    """The Verilog of ``core``, kept by the sources that it is made from: to write it takes a minute."""
+    roots = [Path(package.__file__).parent for package in (arch, rtl)]
+    files = sorted(path for root in roots for ending in ("py", "toml") for path in root.rglob(f"*.{ending}"))
+    key = digest(repr(core.machine), core.dots, package_version("amaranth"), *(path.read_text() for path in files))
+    entry = cache_folder("verilog") / f"{key}.v"
+    if not entry.is_file():
+        write_atomically(entry, emit_verilog(core, TOP))
+    return entry.read_text()
+
+
+def build_core(core: Core, *, quick: bool = False, waves: bool = False) -> CompiledModel:
+    """Compile ``core`` with its harness; ``quick`` to build, for a few thousand cycles, otherwise quick to run."""
+    members = {name: getattr(core.signature.members[name].signature, "members", {}) for name in core.memories}
+    pins = []
+    for name, ports in members.items():
+        reads = ", ".join(_pin(name, port) for port in _READ)
+        writes = ", ".join(f"&{_pin(name, port)}" if "awvalid" in ports else "nullptr" for port in _WRITE)
+        pins.append(f"AxiPins{{{reads}, {writes}}}")
+    names = ", ".join(f'"{name}"' for name in members)
+    ports_h = f"#define PORTS {', '.join(pins)}\nstatic const char* const PORT_NAMES[] = {{{names}}};\n"
+    fast = ("-O3", "--x-assign", "fast", "--x-initial", "fast", "--noassert", *(("--trace-fst",) if waves else ()))
+    return compile_model(
+        core_text(core), top=TOP.replace("-", "_"), main=source("core_main.cpp"),
+        headers={
+            "ports.h": ports_h, "core_registers.h": c_header(core.machine.name, values={}, sequencer={}),
+            "control_bus.h": source("control_bus.h"), "axi_memory.h": source("axi_memory.h"),
+        },
+        make=MAKE if quick else QUICK_RUN, verilate=("--output-split", "0") if quick else fast,
+    )  # fmt: skip
+
+
+def _pin(port: str, member: str) -> str:
+    return f"top.{port}___05F{member}"
+
+
+class CoreProcess:
+    """A running core. Its memories are ``hbm``, one array a channel, and ``ddr``: both sides see every change.
+
+    ``ddr`` has the text and the constants behind what was given. Use it in a ``with``.
+
+    Raises
+    ------
+    HarnessError
+        Whatever ends the process: AXI used as it must not be, a command that is none.
+    """
+
+    def __init__(
+        self, model: CompiledModel, *, hbm: Sequence[NDArray[np.uint8]], ddr: NDArray[np.uint8],
+        text: NDArray[np.uint32], constants: Sequence[int] = (), latency: int = LATENCY_CYCLES,
+    ) -> None:  # fmt: skip
+        self._folder = tempfile.TemporaryDirectory(prefix="mixflight-core-")
+        folder = Path(self._folder.name)
+        words = np.asarray(text, "<u4").reshape(-1, INSTRUCTION_BYTES // 4)
+        self.instructions, self.constants = len(words), len(constants)
+        self.text_at = _up(len(ddr))
+        self.constants_at = self.text_at + _up(words.nbytes)
+        whole = np.zeros(self.constants_at + _up(4 * CONSTANTS), np.uint8)
+        whole[: len(ddr)] = ddr
+        whole[self.text_at : self.text_at + words.nbytes] = words.ravel().view(np.uint8)
+        listed = np.array(list(constants), "<u4").view(np.uint8)
+        whole[self.constants_at : self.constants_at + len(listed)] = listed
+        paths = [_file(folder / f"channel{index}", channel) for index, channel in enumerate(hbm)]
+        paths.append(_file(folder / "ddr", whole))
+        self.hbm = [np.memmap(path, np.uint8, "r+") for path in paths[:-1]]
+        self.ddr = np.memmap(paths[-1], np.uint8, "r+")
+        command = [str(model.executable), str(latency), *map(str, paths), str(paths[-1])]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._loaded = False
+        self.write("TEXT_ADDRESS_LOW", self.text_at & 0xFFFFFFFF)
+        self.write("TEXT_ADDRESS_HIGH", self.text_at >> 32)
+        self.write("CONSTANTS_ADDRESS_LOW", self.constants_at & 0xFFFFFFFF)
+        self.write("CONSTANTS_ADDRESS_HIGH", self.constants_at >> 32)
+        self.write("TEXT_INSTRUCTIONS", self.instructions)
+        self.write("CONSTANTS_COUNT", self.constants)
+
+    def __enter__(self) -> "CoreProcess":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the process and remove the files."""
+        if self._process.poll() is None:
+            self._process.stdin.write("quit\n")
+            self._process.stdin.close()
+            self._process.wait()
+        self._process.stdout.close()
+        self._folder.cleanup()
+
+    def write(self, name: str, value: int, number: int = 0) -> None:
+        """Write a control register, the ``number``-th of its name."""
+        answer = self._ask(f"write {core_registers()[name].address + 4 * number} {value & 0xFFFFFFFF}")
+        if answer != "0":
+            raise HarnessError(f"control register {name} must take a write, but it answers {answer}")
+
+    def read(self, name: str, number: int = 0) -> int:
+        """Read a control register."""
+        return int(self._ask(f"read {core_registers()[name].address + 4 * number}").split()[0])
+
+    def set_constants(self, constants: ControlConstants) -> None:
+        """Write what MISC reads."""
+        for name in ("eps", "inverse_hidden", "inverse_head", "inverse_root", "position", "head_elements"):
+            self.write(name.upper(), getattr(constants, name))
+        for index, step in enumerate(constants.rope_steps):
+            self.write("ROPE_LOW", step & 0xFFFFFFFF)
+            self.write("ROPE", step >> 32 | index << 8)
+
+    def run(self, registers: Mapping[int, int], *, limit: int = LIMIT_CYCLES) -> dict[str, Any]:
+        """Write the sequencer's ``registers`` (by number, others 0), run the text to its end; what was counted.
+
+        Raises
+        ------
+        HarnessError
+            The core stopped with an error, or was busy after ``limit`` cycles.
+        """
+        for number in range(1, core_registers()["REGISTER"].count):
+            self.write("REGISTER", registers.get(number, 0), number)
+        self._ask("counts")
+        self._ask("seconds")
+        self._ask(f"{'run' if self._loaded else 'load'} {limit}")
+        self._loaded = True
+        seconds, simulated = self._ask("seconds").split()
+        status = self.read("STATUS")
+        error = status >> 8 & 15
+        if error:
+            at = self.read("ERROR_AT")
+            raise HarnessError(f"a program must run to its end, but the core found {MEANINGS[CoreError(error)]}, at "
+                               f"instruction {at}")  # fmt: skip
+        if not status >> 1 & 1:
+            raise HarnessError(f"a program must end within {limit:,} cycles")
+        beats = np.array(self._ask("counts").split(), np.int64).reshape(-1, 3)
+        return {
+            "cycles": self.read("CYCLES_LOW") | self.read("CYCLES_HIGH") << 32, "executed": self.read("EXECUTED"),
+            "busy": {kind: self.read("BUSY", index) for index, kind in enumerate(CLASSES)},
+            "read_bytes": (LINE_BYTES * beats[:, 0]).tolist(), "written_bytes": (LINE_BYTES * beats[:, 1]).tolist(),
+            "seconds": float(seconds), "simulated_cycles": int(simulated),
+        }  # fmt: skip
+
+    def waves(self, path: Path | None) -> bool:
+        """Write waves (FST) to ``path`` from here on, or stop; whether the model was built for it."""
+        return self._ask(f"dump {path or 'off'}") == "1"
+
+    def _ask(self, command: str) -> str:
+        try:
+            self._process.stdin.write(command + "\n")
+            self._process.stdin.flush()
+            answer = self._process.stdout.readline()
+        except BrokenPipeError:
+            answer = ""
+        if not answer or answer.startswith("?"):
+            raise HarnessError(f"the simulation of a core must answer {command.split()[0]!r}, but it says {answer!r}")
+        return answer.strip()
+
+
+def _up(size: int) -> int:
+    return -(-size // PAGE_BYTES) * PAGE_BYTES
+
+
+def _file(path: Path, content: NDArray[np.uint8]) -> Path:
+    whole = np.zeros(max(_up(len(content)), PAGE_BYTES), np.uint8)
+    whole[: len(content)] = content
+    whole.tofile(path)
+    return path

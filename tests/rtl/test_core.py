@@ -1,0 +1,48 @@
+"""A core on compiled Verilog executes the compiler's own decode programs: every byte of memory as the executor's."""
+
+import msgspec
+import numpy as np
+import pytest
+from tiny_llama import TinyLlama
+
+from mixflight.arch.accelerator import accelerator_named
+from mixflight.arch.compact import compact
+from mixflight.arch.errors import InputError
+from mixflight.arch.isa import encode
+from mixflight.rtl.core import Core, core_shape
+from mixflight.rtl.core_harness import CoreProcess, build_core
+
+CONTEXT = 128
+
+
+def smaller(name):
+    """The machine with just enough of everything for a made model, so that its Verilog compiles sooner."""
+    machine, replace = accelerator_named(name), msgspec.structs.replace
+    buffers = machine.buffers
+    return replace(machine, sfu=replace(machine.sfu, elements_per_cycle=4), buffers=replace(
+        buffers, weight=replace(buffers.weight, depth=256), vector=replace(buffers.vector, depth=1024),
+        act=replace(buffers.act, depth=256), instruction=replace(buffers.instruction, depth=128),
+    ))  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["mixpe-mini", "flightllm-mini"])
+def test_a_made_model_speaks_bit_for_bit(name):
+    machine = smaller(name)
+    model, made = build_core(Core(machine, generic=True), quick=True), TinyLlama().on(machine, CONTEXT)
+    first, chance = made.step(0, 0).text.text, np.random.default_rng(3)
+    with CoreProcess(model, hbm=made.hbm, ddr=made.ddr[0], text=encode(first.stream, compact()),
+                     constants=first.constants.tolist()) as core:  # fmt: skip
+        for position in range(20):
+            token = int(chance.integers(made.model.vocab))
+            step = made.step(token, position)
+            core.set_constants(step.constants)
+            core.run(step.numbered, limit=1_000_000)
+            made.decode(token, position)
+            for mine, golden in zip(core.hbm, made.hbm, strict=True):
+                assert np.array_equal(mine[: len(golden)], golden), position
+
+
+def test_a_machine_without_rtl_is_refused():
+    with pytest.raises(InputError, match="a core with RTL must be the only one, of dsp48e2, dsp58, shift-add-4x8"):
+        core_shape(accelerator_named("flightllm-u280"))
