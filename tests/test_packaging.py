@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+import mixflight
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -32,6 +34,10 @@ def test_nothing_is_installed_outside_the_package(wheel):
     with zipfile.ZipFile(wheel) as archive:
         tops = {name.split("/")[0] for name in archive.namelist()}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"mixflight"}
+
+
+def test_the_version_is_that_of_the_package(wheel):
+    assert wheel.name.startswith(f"mixflight-{mixflight.__version__}-")
 
 
 def test_all_code_and_data_are_in_the_wheel(wheel):
