@@ -3,17 +3,20 @@
     simulate(arch, model, ...)        time and energy of a prefill and a decode on one machine
     compare(archs, model, ...)        several machines as a pandas table
     sweep(space, folder, ...)         the front of a design space as a pandas table
-    load_workload(model, recipe)      what a model must compute and in which formats
+    load_model(model, recipe)         what a model must compute and in which formats
+    build_rtl(top, folder, ...)       a top as Verilog, FuseSoC core and Vivado project
     InputError                        what is raised for what a user gave and cannot be used
 """
 
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["InputError", "Simulation", "compare", "load_workload", "simulate", "sweep"]
+__all__ = [
+    "InputError", "Simulation", "build_rtl", "compare", "load_model", "load_workload", "simulate", "sweep",
+]  # fmt: skip
 
 if TYPE_CHECKING:
-    from mixflight.api import compare, simulate, sweep
+    from mixflight.api import build_rtl, compare, load_model, simulate, sweep
     from mixflight.arch.errors import InputError
     from mixflight.sim.simulate import Simulation
     from mixflight.workload import load_workload
@@ -22,7 +25,9 @@ _HOMES = {
     "InputError": "mixflight.arch.errors",
     "Simulation": "mixflight.sim.simulate",
     "load_workload": "mixflight.workload",
+    "build_rtl": "mixflight.api",
     "compare": "mixflight.api",
+    "load_model": "mixflight.api",
     "simulate": "mixflight.api",
     "sweep": "mixflight.api",
 }

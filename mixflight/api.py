@@ -2,13 +2,26 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mixflight.machines import Machine, run, run_gpu
 from mixflight.sim.simulate import Simulation
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from mixflight.rtl.project import Project
+    from mixflight.workload import Workload
+
+
+def load_model(model: str, recipe: str | None = None) -> "Workload":
+    """What a model must compute, and in which formats: MODEL and RECIPE as on the command line.
+
+    Raises InputError for a file that cannot be read or a name that is none.
+    """
+    from mixflight.workload import load_workload
+
+    return load_workload(model, recipe)
 
 
 def simulate(
@@ -58,3 +71,17 @@ def sweep(
     table = pd.DataFrame(list(outcome.pareto))
     table.attrs = {key: value for key, value in msgspec.to_builtins(outcome).items() if key != "pareto"}
     return table
+
+
+def build_rtl(
+    top: str, folder: str | Path, *, arch: str | None = None, part: str | None = None, **parameters: Any
+) -> "Project":  # fmt: skip
+    """Write Verilog, file list, FuseSoC core, Vivado project and manifest of TOP into ``folder``.
+
+    ``parameters`` are the options of ``mixflight rtl`` with ``_`` for ``-`` (``rows=4``). Needs the extra ``rtl``.
+    Raises InputError for what cannot be built.
+    """
+    from mixflight.rtl.design import choose_top
+    from mixflight.rtl.project import DEFAULT_PART, write_project
+
+    return write_project(choose_top(top, arch=arch, **parameters), Path(folder), part=part or DEFAULT_PART)

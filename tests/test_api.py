@@ -46,3 +46,19 @@ def test_a_sweep_is_a_table_of_its_front(tmp_path):
         assert row["decode_time_ms"] == one.decode.time_ms
     else:
         assert row["decode_time_ms"] <= one.decode.time_ms
+
+
+def test_a_model_is_loaded_with_its_recipe():
+    found = mixflight.load_model("llama2-7b", "w4a8g128")
+    assert (found.model.name, found.recipe.name) == ("llama2-7b", "w4a8g128")
+    assert mixflight.load_model("llama2-7b").recipe.name == "fp16"
+
+
+def test_a_top_is_written_as_on_the_command_line(tmp_path):
+    pytest.importorskip("amaranth")
+    built = mixflight.build_rtl("int8-pe", tmp_path / "pe")
+    assert built.design.ports
+    assert {str(path.relative_to(tmp_path / "pe")) for path in (tmp_path / "pe").rglob("*") if path.is_file()} == set(built.files)
+    with pytest.raises(mixflight.InputError, match="--rows must not be given for int8-pe"):
+        mixflight.build_rtl("int8-pe", tmp_path / "other", rows=4)
+    assert not (tmp_path / "other").exists()
