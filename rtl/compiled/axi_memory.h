@@ -103,12 +103,11 @@ struct AxiMemory {
             ++written_beats;
             Burst& burst = writes.front();
             if (bool(*pins.wlast) != (burst.beats == 1)) fail("WLAST must come with the last beat of a burst");
-            if (inside(burst))
-                for (int byte = 0; byte < BEAT; ++byte)
-                    if (*pins.wstrb >> byte & 1)
-                        bytes[burst.address + byte] = uint8_t((*pins.wdata)[byte / 4] >> 8 * (byte % 4));
-            else
-                burst.ready_at = 1;
+            bool there = inside(burst);
+            if (!there) burst.ready_at = 1;  // what the answer will say
+            for (int byte = 0; there && byte < BEAT; ++byte)
+                if (*pins.wstrb >> byte & 1)
+                    bytes[burst.address + byte] = uint8_t((*pins.wdata)[byte / 4] >> 8 * (byte % 4));
             burst.address += BEAT;
             if (!--burst.beats) {
                 answers.push_back({burst.ready_at, now + latency, 0});
