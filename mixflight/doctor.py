@@ -33,7 +33,7 @@ _PURPOSE = {
 }  # fmt: skip
 _DEVELOPMENT = "dev"
 _REQUIREMENT = re.compile(r'(?P<name>[\w.-]+)(\[[^]]*\])?(?P<limits>[^;]*)(;.*extra == "(?P<extra>[^"]+)")?')
-_LIMIT = re.compile(r"(==|>=)([\d.]+)$")
+_LIMIT = re.compile(r"(==|>=|<)([\d.]+)$")
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,17 +74,17 @@ def _whole(rows: tuple[Check, ...], need: Need) -> bool:
 
 
 def judge(found: str, wanted: str) -> Status:
-    """How the version ``found`` stands to ``wanted`` (``>=1.2`` or ``==1.2``, as this project declares them)."""
+    """How the version ``found`` stands to ``wanted`` (``>=1.2``, ``==1.2``, ``<2``, as this project declares them)."""
     for limit in filter(None, (part.strip() for part in wanted.split(","))):
         match = _LIMIT.match(limit)
         if match is None:
-            raise ValueError(f"a declared limit must be >= or == and a release, not {limit!r}")
+            raise ValueError(f"a declared limit must be >=, == or < and a release, not {limit!r}")
         have, want = _release(found), _release(match[2])
         length = max(len(have), len(want))
         have, want = (release + (0,) * (length - len(release)) for release in (have, want))
-        if have < want:
+        if match[1] != "<" and have < want:
             return "too old"
-        if match[1] == "==" and have > want:
+        if (match[1] == "==" and have > want) or (match[1] == "<" and have >= want):
             return "too new"
     return "ok"
 

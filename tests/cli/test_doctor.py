@@ -40,7 +40,8 @@ def test_this_environment_has_what_the_tests_run_on():
 @pytest.mark.parametrize(("found", "wanted", "status"), [
     ("2.1", ">=2.1", "ok"), ("2.1.0", ">=2.1", "ok"), ("2.0.9", ">=2.1", "too old"), ("10.0", ">=9.2", "ok"),
     ("5.48.0", "==5.48.0", "ok"), ("5.48", "==5.48.0", "ok"), ("5.50.0", "==5.48.0", "too new"),
-    ("5.9", "==5.48.0", "too old"), ("1.0rc1", ">=1", "ok"), ("0.3", "", "ok"),
+    ("5.9", "==5.48.0", "too old"), ("1.0rc1", ">=1", "ok"), ("0.69.1", "<0.70,>=0.61", "ok"), ("0.70", "<0.70,>=0.61", "too new"),
+    ("0.60", "<0.70,>=0.61", "too old"), ("0.3", "", "ok"),
 ])  # fmt: skip
 def test_versions_are_judged_as_declared(found, wanted, status):
     assert doctor.judge(found, wanted) == status
