@@ -35,6 +35,7 @@ from mixflight.sim.golden.array import lane_values
 from mixflight.verify_core_mv import check_core_mv
 from mixflight.verify_core_sfu import build_text, check_sfu
 from mixflight.verify_csd import check_chain
+from mixflight.verify_outcome import StreamOutcome
 from mixflight.verify_pe import build_element, check_element
 from mixflight.verify_sfu import build_function, check_function
 from mixflight.verify_stationary import check_stationary
@@ -294,45 +295,41 @@ def verify_chain(chosen: ChosenTop, *, seed: int = 0, mutate: Mutate | None = No
     """Run a sparse DSP chain: every ratio, extreme operands, one row, stalls; values, cycles and busy lanes."""
     build = _build(chosen, mutate)
     outcome = check_chain(chosen.component, build, seed=seed)
-    return Row(top=chosen.top, configuration=dict(chosen.parameters), tests=outcome.tests, failures=outcome.failures,
-               cycles_rtl=outcome.cycles_rtl, cycles_sim=outcome.cycles_sim, real_tiles=0, values=outcome.values,
-               messages=outcome.messages, build_s=round(build.seconds, 2), run_s=round(outcome.run_s, 2))
+    return _row(chosen, outcome, build.seconds)
 
 
 def verify_function(chosen: ChosenTop, *, seed: int = 0, mutate: Mutate | None = None, sample: int = 1) -> Row:
     """Run a function unit over every ``sample``-th of its operands and over its edges, then with stalls."""
     driver = build_function(_text(chosen, mutate), top=chosen.module)
     outcome = check_function(chosen.component, driver, seed=seed, sample=sample)
-    return Row(top=chosen.top, configuration=dict(chosen.parameters), tests=outcome.tests, failures=outcome.failures,
-               cycles_rtl=outcome.cycles_rtl, cycles_sim=outcome.cycles_sim, real_tiles=0, values=outcome.values,
-               messages=outcome.messages, build_s=round(driver.seconds, 2), run_s=round(outcome.run_s, 2))
+    return _row(chosen, outcome, driver.seconds)
 
 
 def verify_widen(chosen: ChosenTop, *, seed: int = 0, mutate: Mutate | None = None) -> Row:
     """Run the widening unit over runs of every width, with padding and stalls."""
     build = _build(chosen, mutate)
     outcome = check_widen(chosen.component, build, seed=seed)
-    return Row(top=chosen.top, configuration=dict(chosen.parameters), tests=outcome.tests, failures=outcome.failures,
-               cycles_rtl=outcome.cycles_rtl, cycles_sim=outcome.cycles_sim, real_tiles=0, values=outcome.values,
-               messages=outcome.messages, build_s=round(build.seconds, 2), run_s=round(outcome.run_s, 2))
+    return _row(chosen, outcome, build.seconds)
 
 
 def verify_core_mv(chosen: ChosenTop, *, seed: int = 0, mutate: Mutate | None = None) -> Row:
     """Run a core's matrix engine over tiles of every kind."""
     build = _build(chosen, mutate)
     outcome = check_core_mv(chosen.component, build, seed=seed)
-    return Row(top=chosen.top, configuration=dict(chosen.parameters), tests=outcome.tests, failures=outcome.failures,
-               cycles_rtl=outcome.cycles_rtl, cycles_sim=outcome.cycles_sim, real_tiles=0, values=outcome.values,
-               messages=outcome.messages, build_s=round(build.seconds, 2), run_s=round(outcome.run_s, 2))
+    return _row(chosen, outcome, build.seconds)
 
 
 def verify_core_sfu(chosen: ChosenTop, *, seed: int = 0, mutate: Mutate | None = None) -> Row:
     """Run a core's special-function unit over random instructions, with and without stalls."""
     unit, model = chosen.component, build_text(_text(chosen, mutate))
     outcome = check_sfu(model, width=unit.width, channels=unit.channels, seed=seed)
+    return _row(chosen, outcome, model.seconds)
+
+
+def _row(chosen: ChosenTop, outcome: StreamOutcome, build_s: float) -> Row:
     return Row(top=chosen.top, configuration=dict(chosen.parameters), tests=outcome.tests, failures=outcome.failures,
                cycles_rtl=outcome.cycles_rtl, cycles_sim=outcome.cycles_sim, real_tiles=0, values=outcome.values,
-               messages=outcome.messages, build_s=round(model.seconds, 2), run_s=round(outcome.run_s, 2))
+               messages=outcome.messages, build_s=round(build_s, 2), run_s=round(outcome.run_s, 2))
 
 
 def _build(chosen: ChosenTop, mutate: Mutate | None) -> Build:
