@@ -22,7 +22,7 @@ from mixflight.rtl.cache import cache_folder, digest, write_atomically
 from mixflight.rtl.compiled_model import QUICK_RUN, CompiledModel, compile_model, source
 from mixflight.rtl.core import Core
 from mixflight.rtl.emit import emit_verilog
-from mixflight.rtl.harness import MAKE, HarnessError
+from mixflight.rtl.harness import HarnessError
 from mixflight.rtl.toolchain import package_version
 
 TOP = "flightllm-core"
@@ -31,6 +31,7 @@ LATENCY_CYCLES = 32
 """Cycles from a read's address to its first beat."""
 LIMIT_CYCLES = 1 << 32
 
+_QUICK = ("OPT_FAST=-O0", "OPT_SLOW=-O0", "OPT_GLOBAL=-O0")
 _READ = ("arvalid", "arready", "arlen", "rvalid", "rready", "rlast", "rresp", "araddr", "rdata")
 _WRITE = ("awvalid", "awready", "awlen", "wvalid", "wready", "wlast", "bvalid", "bready", "bresp", "awaddr", "wstrb",
           "wdata")  # fmt: skip
@@ -64,7 +65,7 @@ def build_core(core: Core, *, quick: bool = False, waves: bool = False) -> Compi
             "ports.h": ports_h, "core_registers.h": c_header(core.machine.name, values={}, sequencer={}),
             "control_bus.h": source("control_bus.h"), "axi_memory.h": source("axi_memory.h"),
         },
-        make=MAKE if quick else QUICK_RUN, verilate=("--output-split", "0") if quick else fast,
+        make=_QUICK if quick else QUICK_RUN, verilate=("--output-split", "15000", *fast[1:]) if quick else fast,
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from mixflight.arch.errors import InputError
 from mixflight.arch.isa import encode
 from mixflight.rtl.core import Core, core_shape
 from mixflight.rtl.core_harness import CoreProcess, build_core
+from mixflight.sim.core_values.decode import from_file
 
 CONTEXT = 128
 
@@ -30,11 +31,23 @@ def smaller(name):
 def test_a_made_model_speaks_bit_for_bit(name):
     machine = smaller(name)
     model, made = build_core(Core(machine, generic=True), quick=True), TinyLlama().on(machine, CONTEXT)
-    first, chance = made.step(0, 0).text.text, np.random.default_rng(3)
+    decode_on_both(model, made, np.random.default_rng(3).integers(made.model.vocab, size=60).tolist())
+
+
+@pytest.mark.slow
+def test_a_layer_and_the_head_of_smollm2(smollm2_path):
+    machine = accelerator_named("mixpe-mini")
+    machine = msgspec.structs.replace(machine, sfu=msgspec.structs.replace(machine.sfu, elements_per_cycle=4))
+    model = build_core(Core(machine, generic=True), quick=True)
+    decode_on_both(model, from_file(machine, smollm2_path, 512, layers=1), [504])
+
+
+def decode_on_both(model, made, tokens):
+    """Decode ``tokens`` from the first position on; after each every byte of memory is the executor's."""
+    first = made.step(0, 0).text.text
     with CoreProcess(model, hbm=made.hbm, ddr=made.ddr[0], text=encode(first.stream, compact()),
                      constants=first.constants.tolist()) as core:  # fmt: skip
-        for position in range(20):
-            token = int(chance.integers(made.model.vocab))
+        for position, token in enumerate(tokens):
             step = made.step(token, position)
             core.set_constants(step.constants)
             core.run(step.numbered, limit=1_000_000)
