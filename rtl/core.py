@@ -144,6 +144,6 @@ class Core(wiring.Component):
             Value.cast(mv.layouts).eq(memory.slot_layouts), sfu.rope_table.valid.eq(controller.rope.valid),
             sfu.rope_table.index.eq(controller.rope.index), sfu.rope_table.value.eq(controller.rope.value),
             controller.memory_fault.eq(Cat(error.found for error in faults).any()),
-            controller.unsupported.eq(mv.unsupported | memory.refused.any()),
+            controller.unsupported.eq(mv.unsupported | sfu.unsupported | memory.refused.any()),
         ]  # fmt: skip
         return m

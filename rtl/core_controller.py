@@ -22,8 +22,8 @@ class Controller(wiring.Component):
 
     ``depth`` instructions of text and ``constants`` words fit; ``queue_depth`` instructions wait in each queue.
     ``memory_fault``: a memory answered with an error; ``unsupported``: a unit was given what it does not carry out;
-    both end the run. Cycles: :class:`Sequencer`, :class:`Queues`; the sequencer starts the cycle after START is taken, or 9
-    cycles and one for every instruction and constant later, of a memory that answers at once.
+    both end the run. Cycles: :class:`Sequencer`, :class:`Queues`; the sequencer starts the cycle after START is taken,
+    or 9 cycles and one for every instruction and constant later, of a memory that answers at once.
     """
 
     def __init__(self, *, depth: int, queue_depth: int, slot_bytes: Mapping[str, int], port_bits: int = 512,
