@@ -67,11 +67,6 @@ def small_engine(*, dots: str = "shift-add", banks: int = 2, lanes: int = 8) -> 
     return MatrixVector(columns=16, banks=banks, dots=dots, lanes=lanes, outputs=64, weight_depth=256, scale_depth=256)
 
 
-def chain_engine() -> MatrixVector:
-    """The same on DSP chains."""
-    return small_engine(dots="dsp48e2")
-
-
 def generic_chain(*, length: int = 16, group: int = 2, ratios: str = ",".join(RATIOS)) -> CsdChain:
     """The sparse DSP chain without primitives: registers and operators."""
     return CsdChain(length=length, group=group, ratios=ratios, variant="generic")
@@ -106,6 +101,5 @@ TOPS = {
     "widen": Widen,
     "core-sfu": CoreSfu,
     "core-mv": small_engine,
-    "core-mv-chains": chain_engine,
 }
 """Top name -> what builds the component from keyword parameters, each with a default."""

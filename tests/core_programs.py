@@ -164,7 +164,7 @@ def columns_of(kind: str, given: dict[str, int]) -> dict[str, int]:
         buffers = [codes("LD", "buffer")[name] for name in codes("MISC", "target")]
         return {
             "operation": given["operation"], "vectors": given["vectors"], "elements": given["elements"],
-            "group": 1 << given["group"] if given["group"] else 0, "causal": given["causal"],
+            "group": 1 << given["group"] if given["group"] else 0, "causal": given["causal"] * (given["operation"] != codes("MISC", "operation")["rope"]),
             "target": buffers[given["target"]], "a_address": LINE_BYTES * given["a_line"],
             "b_address": LINE_BYTES * given["b_line"], "out_address": LINE_BYTES * given["out_line"],
         }  # fmt: skip

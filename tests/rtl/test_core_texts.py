@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """The controller carries out the compiler's own texts: every operand of every instruction of a decode step."""
 
 import pytest
