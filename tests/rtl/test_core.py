@@ -39,21 +39,25 @@ def test_a_layer_and_the_head_of_smollm2(smollm2_path):
     machine = accelerator_named("mixpe-mini")
     machine = msgspec.structs.replace(machine, sfu=msgspec.structs.replace(machine.sfu, elements_per_cycle=4))
     model = build_core(Core(machine, generic=True), quick=True)
-    decode_on_both(model, from_file(machine, smollm2_path, 512, layers=1), [504])
+    made = from_file(machine, smollm2_path, 512, layers=1)
+    expected = made.engine(made.step(504, 0)).total
+    [cycles] = decode_on_both(model, made, [504])
+    assert expected / cycles == pytest.approx(1.077, abs=0.005)    # D15
 
 
 def decode_on_both(model, made, tokens):
-    """Decode ``tokens`` from the first position on; after each every byte of memory is the executor's."""
-    first = made.step(0, 0).text.text
+    """Decode ``tokens`` from the first position on; after each every byte of memory is the executor's. Cycles of each."""
+    first, cycles = made.step(0, 0).text.text, []
     with CoreProcess(model, hbm=made.hbm, ddr=made.ddr[0], text=encode(first.stream, compact()),
                      constants=first.constants.tolist()) as core:  # fmt: skip
         for position, token in enumerate(tokens):
             step = made.step(token, position)
             core.set_constants(step.constants)
-            core.run(step.numbered, limit=1_000_000)
+            cycles.append(core.run(step.numbered, limit=1_000_000)["cycles"])
             made.decode(token, position)
             for mine, golden in zip(core.hbm, made.hbm, strict=True):
                 assert np.array_equal(mine[: len(golden)], golden), position
+    return cycles
 
 
 def test_a_machine_without_rtl_is_refused():
