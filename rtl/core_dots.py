@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """Dot products of 16 codes for every column of a core's matrix engine: by shift and add, or on DSP chains."""
 
 from amaranth import *

@@ -146,7 +146,10 @@ def test_ctrl_c_leaves_whole_parts_and_resumes_to_the_same_rows(tmp_path):
         "--jobs",
         "2",
     ]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job of a shell ignores it
+    )  # fmt: skip
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob("cut/parts/*.parquet")) and time.monotonic() < deadline:
         time.sleep(0.005)
