@@ -34,6 +34,9 @@ class MatrixVector(wiring.Component):
     two passes for codes of more than 4 bits on shift-add. A tile's last results are offered ``latency`` cycles after
     its last block is read, and ``done`` comes the cycle after the last is written.
 
+    **Range.** Integer sums over all slabs of a tile are exact up to 2^14 products of two INT8 codes, which bounds K
+    where ``group`` is 0, and with it the context of a head.
+
     ``unsupported`` stays 1 from an instruction with integer zero points or N:M weights on; its results mean nothing.
     """
 
