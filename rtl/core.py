@@ -78,6 +78,7 @@ class Core(wiring.Component):
     m_axi_0, m_axi_1, …     the channels of HBM, addresses from 0 on
     m_axi_ddr               DDR for LD
     m_axi_text              DDR for text and constants
+    begins, ends            pulses, a bit a class: its unit takes an instruction, ends one; for whoever watches
     ======================  ========================================================================================
 
     All memory buses are 512 bits wide, and have bursts of at most ``hbm.request_bytes`` that cross no 4 KiB.
@@ -92,6 +93,7 @@ class Core(wiring.Component):
             "s_axi": In(Axi4Lite(core_registers().address_bits)),
             **{f"m_axi_{channel}": Out(Axi4(LINE_BITS)) for channel in range(shape.channels)},
             "m_axi_ddr": Out(Axi4Read(LINE_BITS)), "m_axi_text": Out(Axi4Read(LINE_BITS)),
+            "begins": Out(len(CLASSES)), "ends": Out(len(CLASSES)),
         })  # fmt: skip
 
     @property
@@ -145,5 +147,6 @@ class Core(wiring.Component):
             sfu.rope_table.index.eq(controller.rope.index), sfu.rope_table.value.eq(controller.rope.value),
             controller.memory_fault.eq(Cat(error.found for error in faults).any()),
             controller.unsupported.eq(mv.unsupported | sfu.unsupported | memory.refused.any()),
+            self.begins.eq(controller.begins), self.ends.eq(controller.ends),
         ]  # fmt: skip
         return m

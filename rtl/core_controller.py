@@ -22,8 +22,9 @@ class Controller(wiring.Component):
 
     ``depth`` instructions of text and ``constants`` words fit; ``queue_depth`` instructions wait in each queue.
     ``memory_fault``: a memory answered with an error; ``unsupported``: a unit was given what it does not carry out;
-    both end the run. Cycles: :class:`Sequencer`, :class:`Queues`; the sequencer starts the cycle after START is taken,
-    or 9 cycles and one for every instruction and constant later, of a memory that answers at once.
+    both end the run. ``begins`` and ``ends``: a bit a class, for whoever watches. Cycles: :class:`Sequencer`,
+    :class:`Queues`; the sequencer starts the cycle after START is taken, or 9 cycles and one for every instruction and
+    constant later, of a memory that answers at once.
     """
 
     def __init__(self, *, depth: int, queue_depth: int, slot_bytes: Mapping[str, int], port_bits: int = 512,
@@ -36,6 +37,7 @@ class Controller(wiring.Component):
         super().__init__({
             "s_axi": In(Axi4Lite(core_registers().address_bits)), "reader": Out(MemoryReader(port_bits)),
             "constants": Out(CoreConstants), "rope": Out(RopeTable), "memory_fault": In(1), "unsupported": In(1),
+            "begins": Out(len(CLASSES)), "ends": Out(len(CLASSES)),
             **{f"unit_{kind.lower()}": Out(UnitPort(kind)) for kind in CLASSES},
         })  # fmt: skip
 
@@ -70,5 +72,6 @@ class Controller(wiring.Component):
             control.fault_at.eq(sequencer.at), control.memory_fault.eq(self.memory_fault),
             control.unsupported.eq(self.unsupported),
             control.busy_units.eq(queues.busy), control.idle.eq(queues.idle),
+            self.begins.eq(queues.begins), self.ends.eq(queues.ends),
         ]  # fmt: skip
         return m

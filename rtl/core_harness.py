@@ -181,6 +181,10 @@ class CoreProcess:
         """Write waves (FST) to ``path`` from here on, or stop; whether the model was built for it."""
         return self._ask(f"dump {path or 'off'}") == "1"
 
+    def events(self, path: Path | None) -> bool:
+        """Note in ``path`` (:func:`read_events`) when units take and end instructions, from here on, or stop."""
+        return self._ask(f"events {path or 'off'}") == "1"
+
     def _ask(self, command: str) -> str:
         try:
             self._process.stdin.write(command + "\n")
@@ -191,6 +195,16 @@ class CoreProcess:
         if not answer or answer.startswith("?"):
             raise HarnessError(f"the simulation of a core must answer {command.split()[0]!r}, but it says {answer!r}")
         return answer.strip()
+
+
+def read_events(path: Path) -> dict[str, NDArray[np.int64]]:
+    """By class: cycles of a run, from the write of START on, in which its unit took an instruction, and ended it."""
+    words = np.fromfile(path, "<u8").reshape(-1, 2)
+    found = {}
+    for bit, kind in enumerate(CLASSES):
+        takes, ends = (words[words[:, 1] >> np.uint64(shift + bit) & np.uint64(1) == 1, 0] for shift in (0, 32))
+        found[kind] = np.stack([takes[: len(ends)], ends], axis=1).astype(np.int64)
+    return found
 
 
 def _up(size: int) -> int:

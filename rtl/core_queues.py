@@ -29,6 +29,7 @@ class Queues(wiring.Component):
     clear                   empty everything: before a run
     finished                a pulse: DONE was reached, and everything before it has ended
     busy                    a bit a class: it has an instruction in its unit
+    begins, ends            pulses, a bit a class: its unit takes an instruction, ends one
     idle                    nothing waits and nothing is in a unit
     error                   tokens overflow, or a deadlock (:class:`CoreError`); until ``clear``
     ======================  ========================================================================================
@@ -50,7 +51,7 @@ class Queues(wiring.Component):
             **{name: member.flip() for name, member in dispatch().items()},
             **{f"unit_{kind.lower()}": Out(UnitPort(kind)) for kind in CLASSES},
             "waiting": In(1), "clear": In(1), "finished": Out(1), "busy": Out(len(CLASSES)), "idle": Out(1),
-            "error": Out(4),
+            "begins": Out(len(CLASSES)), "ends": Out(len(CLASSES)), "error": Out(4),
         })  # fmt: skip
 
     def elaborate(self, platform):
@@ -75,6 +76,8 @@ class Queues(wiring.Component):
         others = [queue for kind, queue in queues.items() if kind != "SYS"]
         m.d.comb += [
             self.busy.eq(Cat(queues[kind].busy if kind in queues else 0 for kind in CLASSES)),
+            self.begins.eq(Cat(queues[kind].begins if kind in queues else 0 for kind in CLASSES)),
+            self.ends.eq(Cat(queues[kind].unit.done if kind in queues else 0 for kind in CLASSES)),
             sys.others_idle.eq(Cat(queue.idle for queue in others).all()),
             self.idle.eq(sys.others_idle & sys.idle), self.finished.eq(sys.finished),
         ]  # fmt: skip
@@ -126,7 +129,7 @@ class _Queue(wiring.Component):
         ports = {
             "instruction": In(dispatch()[kind.lower()].signature), "unit": Out(UnitPort(kind)), "clear": In(1),
             "tokens": In(TOKENS), "takes": Out(TOKENS), "gives": Out(TOKENS),
-            "busy": Out(1), "flying": Out(1), "idle": Out(1), "able": Out(1),
+            "busy": Out(1), "begins": Out(1), "flying": Out(1), "idle": Out(1), "able": Out(1),
         }  # fmt: skip
         super().__init__(ports | ({"others_idle": In(1), "finished": Out(1)} if kind == "SYS" else {}))
 
@@ -186,11 +189,11 @@ class _Queue(wiring.Component):
 
     def _busy(self, m) -> None:
         inside = Signal(range(self.in_flight + 1))
-        begins = self.unit.instruction.valid & self.unit.instruction.ready
+        m.d.comb += self.begins.eq(self.unit.instruction.valid & self.unit.instruction.ready)
         with m.If(self.clear):
             m.d.sync += inside.eq(0)
-        with m.Elif(begins & ~self.unit.done):
+        with m.Elif(self.begins & ~self.unit.done):
             m.d.sync += inside.eq(inside + 1)
-        with m.Elif(self.unit.done & ~begins):
+        with m.Elif(self.unit.done & ~self.begins):
             m.d.sync += inside.eq(inside - 1)
         m.d.comb += self.busy.eq(inside != 0)

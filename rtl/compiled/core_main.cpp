@@ -7,6 +7,8 @@
 //   counts                for every port beats read, beats written and bursts since the last time
 //   seconds               time spent in cycles, and cycles, since the last time
 //   dump PATH | dump off  waves from here on
+//   events PATH | events off  for every cycle from here on in which units take or end instructions, 16 bytes: the
+//                         cycle since the last run or load, which take (32 bits), which end (32); a bit a class
 //   quit
 //
 // argv: LATENCY, then the file of each memory in the order of PORTS (ports.h).
@@ -31,7 +33,8 @@ struct Host {
     std::unique_ptr<VerilatedContext> context{new VerilatedContext};
     std::unique_ptr<Vtop> model{new Vtop{context.get()}};
     std::vector<AxiMemory> memories;
-    uint64_t cycle = 0;
+    uint64_t cycle = 0, first = 0;
+    std::FILE* events = nullptr;
 #if VM_TRACE
     std::unique_ptr<VerilatedFstC> waves;
 #endif
@@ -40,6 +43,7 @@ struct Host {
     // control bus, which settles itself.
     void step() {
         for (AxiMemory& memory : memories) memory.look(cycle);
+        if (events && (model->begins | model->ends)) note();
         model->clk = 1;
         model->eval();
         record(2 * cycle);
@@ -48,6 +52,11 @@ struct Host {
         model->clk = 0;
         model->eval();
         record(2 * cycle - 1);
+    }
+
+    void note() {
+        uint64_t words[2] = {cycle - first, uint64_t(model->begins) | uint64_t(model->ends) << 32};
+        std::fwrite(words, sizeof words, 1, events);
     }
 
     void record(uint64_t time) {
@@ -88,7 +97,7 @@ int main(int argc, char** argv) {
             uint32_t value = bus.read(uint32_t(a), &answer);
             std::printf("%" PRIu32 " %u\n", value, answer);
         } else if (std::sscanf(line, "run %" SCNi64, &a) == 1 || std::sscanf(line, "load %" SCNi64, &a) == 1) {
-            uint64_t first = host.cycle;
+            uint64_t first = host.first = host.cycle;
             bus.write(CORE_START, CORE_START_START_MASK | (line[0] == 'l' ? CORE_START_LOAD_MASK : 0));
             while (host.cycle - first < a && (bus.read(CORE_STATUS) & CORE_STATUS_BUSY_MASK))
                 for (int i = 0; i < 64; ++i) step();
@@ -115,6 +124,10 @@ int main(int argc, char** argv) {
 #else
             std::printf("0\n");
 #endif
+        } else if (std::sscanf(line, "events %3999s", path) == 1) {
+            if (host.events) std::fclose(host.events);
+            host.events = std::strcmp(path, "off") ? std::fopen(path, "wb") : nullptr;
+            std::printf("%d\n", host.events || !std::strcmp(path, "off"));
         } else if (!std::strncmp(line, "quit", 4)) {
             break;
         } else {
@@ -126,6 +139,7 @@ int main(int argc, char** argv) {
 #if VM_TRACE
     if (host.waves) host.waves->close();
 #endif
+    if (host.events) std::fclose(host.events);
     top.final();
     return 0;
 }
