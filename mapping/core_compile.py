@@ -118,8 +118,6 @@ class CoreCompiler:
         self, network: Network, share: Share, shares: list[Share], cache: Cache, max_context: int,
         names: dict[tuple[str, str], int],
     ) -> CoreText:  # fmt: skip
-        if network.post_norms and network.phase == "prefill":
-            raise InputError(f"norms behind the residual are not supported in a prefill, in {network.model}")
         rows = MaskedPrefillText if network.masked else PrefillText
         writer = (
             rows(network, self.machine, share, cache, max_context, shares, names) if network.phase == "prefill"

@@ -108,7 +108,9 @@ class PrefillText(DecodeText):
         self.scores_at = round_up(self.x_at + self.x_bytes, REGION_BYTES)
         self.score_row = round_up(self.max_context, block) * FP32
         self.own_at = round_up(self.scores_at + block // self.channels * self.score_row, REGION_BYTES)
-        self.own_row = max(self.share.ffn[1], heads * net.queries * net.head_dim) * FP32
+        # norms behind the residual read whole results of o and down, which lie where their inputs did
+        whole = net.hidden if net.post_norms else 0
+        self.own_row = max(self.share.ffn[1], heads * net.queries * net.head_dim, whole) * FP32
         self.logits_at = round_up(self.own_at + block // self.channels * self.own_row, REGION_BYTES)
         self.scratch_bytes = self.logits_at - self.cache_bytes
 
@@ -482,10 +484,14 @@ class PrefillText(DecodeText):
         return []
 
     def _residual_rows(self, tiling: Tiling, codes: int, part: str, rows: RowsOfBlock) -> None:
-        """o or down: every tile is added to its columns of the residual vectors, which the cores exchange."""
-        asm = self.asm
+        """o or down: every tile is added to its columns of the residual vectors, which the cores exchange; with a norm
+        behind, tiles are exchanged as they are, and whole rows normed and added after the last one."""
+        asm, post = self.asm, self.network.post_norms
         asm.operator(f"{part}_residual", "residual")
-        asm.set(R.HEAD, tiling.first * FP32, source=R.ROWS_AT)
+        if post:
+            asm.set(R.HEAD, self.own_at + tiling.first * FP32, source=R.CACHE)
+        else:
+            asm.set(R.HEAD, tiling.first * FP32, source=R.ROWS_AT)
 
         def fused(columns: int, result: int) -> None:
             behind = self._bias_rows(tiling, columns, rows, result)
@@ -503,19 +509,27 @@ class PrefillText(DecodeText):
             self._add_rows(tiling, 0, self.results, part, rows)
         asm.add("ST", release=["LD"])
         asm.add("LD", wait=["ST"])
+        if post:
+            self._post_norm_rows(part, rows)
 
     def _add_rows(self, tiling: Tiling, columns: int, line: int, part: str, rows: RowsOfBlock) -> None:
-        """Add a tile's results to the residual vectors at HEAD, group by group, and take the other cores' parts."""
-        asm, cores = self.asm, self.machine.cores
+        """Add a tile's results to the residual vectors at HEAD, group by group, and take the other cores' parts; with a
+        norm behind, to the rows at HEAD without addition."""
+        asm, cores, post = self.asm, self.machine.cores, self.network.post_norms
+        row = self.own_row if post else self.x_row
+        ready = "SYS" if self.many else "ST"
         asm.set(R.A, source=R.HEAD)
         asm.set(R.C)
         with asm.loop(rows.groups, rows.groups_register):
-            asm.add("LD", wait=["MISC"], release=["MISC"], buffer="global", wide=1, base_register=R.A,
-                    bytes=columns * FP32, buffer_line=self.group_rows, buffer_register=R.PARAMETER)  # fmt: skip
-            self._misc("residual", self.channels if columns else 0, columns, a=line, a_register=R.C, b=self.group_rows,
-                       b_register=R.PARAMETER, out=self.gathered, wait=["LD"],
-                       release=["LD", "SYS" if self.many else "ST"])  # fmt: skip
-            self._read()
+            if post:
+                asm.add("MISC", release=[ready])
+            else:
+                asm.add("LD", wait=["MISC"], release=["MISC"], buffer="global", wide=1, base_register=R.A,
+                        bytes=columns * FP32, buffer_line=self.group_rows, buffer_register=R.PARAMETER)  # fmt: skip
+                self._misc("residual", self.channels if columns else 0, columns, a=line, a_register=R.C,
+                           b=self.group_rows, b_register=R.PARAMETER, out=self.gathered, wait=["LD"],
+                           release=["LD", ready])  # fmt: skip
+                self._read()
             if self.many:
                 asm.operator(f"exchange:{part}_residual", "exchange")
                 asm.add("SYS", operation="exchange", value=(cores - 1) * self.channels * columns * FP32,
@@ -523,14 +537,47 @@ class PrefillText(DecodeText):
                 asm.operator(f"{part}_residual", "residual")
             for core in range(cores):
                 away = (self.shares[core].hidden[0] - tiling.first) * FP32
+                own = post and self.shares[core].hidden[0] == tiling.first
+                at = {"buffer_line": line, "buffer_register": R.C} if own else {
+                    "buffer_line": self.gathered + core * self.gathered_lines}  # fmt: skip
                 asm.set(R.B, away, source=R.A)
                 asm.add("ST", wait=[["MISC"], ["SYS"]][self.many] if core == 0 else [],
                         release=["MISC"] if core == cores - 1 else [], buffer="global", wide=1, base_register=R.B,
-                        bytes=columns * FP32, buffer_line=self.gathered + core * self.gathered_lines)  # fmt: skip
+                        bytes=columns * FP32, **at)  # fmt: skip
             asm.add("MISC", wait=["ST"])
-            asm.set(R.A, self.x_row, source=R.A)
+            asm.set(R.A, row, source=R.A)
             asm.set(R.C, ceil_div(self.channels * columns * FP32, LINE_BYTES), source=R.C)
         asm.set(R.HEAD, columns * FP32, source=R.HEAD)
+
+    def _post_norm_rows(self, part: str, rows: RowsOfBlock) -> None:
+        """Norm of whole results of o or down, a group of rows at a time, added to the residual vectors."""
+        net, asm = self.network, self.asm
+        asm.operator(f"{part}_post_norm", "norm")
+        self._norm_weights(part == "ffn")
+        line = (part == "ffn") * ceil_div(net.norm_bytes, LINE_BYTES) + self.norm_parameters
+        asm.set(R.A, source=R.ROWS_AT)
+        asm.set(R.B, self.own_at, source=R.CACHE)
+        with asm.loop(rows.groups, rows.groups_register):
+            asm.operator(f"{part}_post_norm", "norm")
+            asm.set(R.C, source=R.PARAMETER)
+            asm.set(R.TILE, source=R.B)
+            self._load_rows(R.TILE, self.x_row)
+            self._misc("norm", self.channels, net.hidden, a=self.group_rows, a_register=R.C, b=line,
+                       out=self.group_rows, out_register=R.C, wait=["LD"])  # fmt: skip
+            self._read()
+            asm.operator(f"{part}_residual", "residual")
+            asm.set(R.TILE, source=R.A)
+            self._load_rows(R.TILE, self.x_row)
+            self._misc("residual", self.channels, net.hidden, a=self.group_rows, a_register=R.PARAMETER,
+                       b=self.group_rows, b_register=R.C, out=self.group_rows, out_register=R.PARAMETER, wait=["LD"],
+                       release=["ST"])  # fmt: skip
+            asm.add("ST", wait=["MISC"], release=["MISC"], buffer="global", wide=1, base_register=R.A, bytes=self.x_row,
+                    buffer_line=self.group_rows, buffer_register=R.PARAMETER)  # fmt: skip
+            self._read()
+            asm.add("MISC", wait=["ST"], release=["LD"])
+            asm.add("MISC", release=["LD"])
+            asm.set(R.A, self.x_row, source=R.A)
+            asm.set(R.B, self.own_row, source=R.B)
 
     def _ffn_rows(self, tiles: dict[str, Tiling], down: Linear, rows: RowsOfBlock) -> None:
         """Gate and up tile by tile, activation and product, then codes, or rows in memory."""

@@ -4,6 +4,7 @@ import pytest
 from mixflight.arch.accelerator import accelerator_named
 from mixflight.arch.isa import CLASSES
 from mixflight.mapping.core_compile import CoreCompiler
+from mixflight.mapping.core_program import OPERATIONS
 from mixflight.sim.queues import Layer, execute_fully
 from mixflight.workloads.model import model_named
 from mixflight.workloads.recipe import recipe_named
@@ -15,6 +16,7 @@ CASES = [
     ("flightllm-vhk158", "smollm2-135m", "k8v4", 1),
     ("flightllm-vhk158", "smollm2-135m", "w8a8", 1),
     ("mixpe-core", "smollm2-135m", "w4a8g32", 1),
+    ("flightllm-u280", "gemma2-2b", "w4a8g32", 1),  # norms behind the residual, caps
 ]
 
 
@@ -61,6 +63,28 @@ def test_macs_are_those_of_the_trace_and_of_the_blocks_on_the_diagonal(arch, mod
         len(op.layers) * op.k * op.m * (-op.n % 64) for op in trace.operators if op.kind == "linear" and op.name != "head"
     )  # fmt: skip
     assert trace.macs + masked <= macs <= trace.macs + masked + padded * machine.cores
+
+
+def test_norms_behind_the_residual_read_whole_rows_and_write_the_sum():
+    tokens, machine = 130, accelerator_named("flightllm-u280")
+    groups = -(-tokens // machine.hbm.channels_per_core) * machine.hbm.channels_per_core
+    _, program = compiled("flightllm-u280", "gemma2-2b", "w4a8g32", tokens)
+    hidden, layers = 2304, 26
+    for pieces in program.streams:
+        for part in ("attention", "ffn"):
+            for operator, operation in ((f"{part}_post_norm", "norm"), (f"{part}_residual", "residual")):
+                number, found = program.names.index(operator), 0
+                for index in pieces.order:
+                    table = pieces.pieces[index].tables["MISC"]
+                    some = (table["operator"] == number) & (table["operation"] == OPERATIONS.index(operation))
+                    found += int((table["vectors"] * table["elements"])[some].sum())
+                assert found == layers * groups * hidden, (operator, operation)
+            # the sum of each row is written once, beside the rows of o or down that all cores exchange
+            number, stored = program.names.index(f"{part}_residual"), 0
+            for index in pieces.order:
+                table = pieces.pieces[index].tables["ST"]
+                stored += int((table["bytes"] * table["channels"])[table["operator"] == number].sum())
+            assert 0 <= stored - 2 * layers * groups * hidden * 4 < 0.01 * stored, part
 
 
 def test_weights_stream_once_a_block_from_where_a_decode_step_finds_them():
