@@ -1,0 +1,32 @@
+"""The matrix engine of a core on matrices as data: rows that share a word of weights, and cycles of a tile.
+
+An MM is an MV whose rows go in groups of ``together``: what ``mv_pipeline`` counts for a row is counted for a group.
+"""
+
+from mixflight.arch.core import Chains, CoreMachine
+from mixflight.arch.mv_pipeline import mv_cycles
+
+
+def rows_together(machine: CoreMachine) -> int:
+    """Rows that share a word of weights in MM on ``machine``: its chains' MACs a cycle on a matrix, over a vector's.
+
+    Chains: the rows packed in a DSP, times the chains of a unit over those of them that work on a vector. An array's
+    PEs all work on a vector: 1.
+    """
+    engine = machine.mpe
+    if not isinstance(engine, Chains):
+        return 1
+    return engine.packed_rows * engine.chains_per_mpu // engine.mv_chains_per_mpu
+
+
+def mm_cycles(
+    *, columns: int, step: int, k: int, rows: int, together: int, passes: int, group: int, lanes: int,
+    more: bool = False,
+) -> int:  # fmt: skip
+    """Cycles in which an MM keeps the engine, unstalled; ``together`` = 1 is an MV.
+
+    ``lanes`` dequantise the ``together`` x ``step`` sums of a group of rows and a step of columns, so such groups end
+    that many cycles apart at least. The rest as :func:`mixflight.arch.mv_pipeline.mv_cycles`.
+    """
+    return mv_cycles(columns=columns, step=step, k=k, rows=-(-rows // together), passes=passes, group=group,
+                     serial=together * step // lanes, more=more)  # fmt: skip
