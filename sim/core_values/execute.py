@@ -61,10 +61,6 @@ def _exchange(states: Sequence[CoreState], instructions: Sequence[Primitive]) ->
                 other.act[lines], other.act_scales[lines] = sender.act[lines], sender.act_scales[lines]
 
 
-def _mm(state: CoreState, fields: dict[str, int]) -> None:
-    raise InputError("MM has no values here")
-
-
 _RUN: dict[str, Callable[[CoreState, dict[str, int]], None]] = {
-    "LD": load, "ST": store, "MV": multiply, "MM": _mm, "MISC": compute,
+    "LD": load, "ST": store, "MM": multiply, "MV": multiply, "MISC": compute,
 }  # fmt: skip

@@ -2,9 +2,9 @@
 
 Each class runs its instructions one after the other; an instruction begins behind the end of those whose tokens it
 takes, the n-th token from one class to another being that of its n-th release. Two instructions of different classes
-that touch the same line of a buffer, the same slot or the same byte of a memory, one of them writing, must be ordered
-by a chain of tokens. A program without races leaves the same bytes in every order that its tokens allow, program order
-(:func:`~mixflight.sim.core_values.execute.execute`) among them.
+that touch the same line of a buffer, the same slot, the same byte of a memory or the sums of the matrix engine, one of
+them writing, must be ordered by a chain of tokens. A program without races leaves the same bytes in every order that
+its tokens allow, program order (:func:`~mixflight.sim.core_values.execute.execute`) among them.
 """
 
 from collections import deque
@@ -27,7 +27,7 @@ _EXCHANGE = codes("SYS", "operation")["exchange"]
 
 
 class Access(NamedTuple):
-    """Units ``first`` to before ``end`` of a buffer: lines, or slots of the streamed buffers."""
+    """Units ``first`` to before ``end`` of a buffer: lines, or slots of the streamed buffers; ``sums`` are one unit."""
 
     buffer: str
     first: int
@@ -92,7 +92,7 @@ def races(
     """The first ``most`` races of a program, for a core of ``shape``; ``received`` as :func:`received_by` says for one
     of several cores."""
     exchanged = iter(received)
-    sizes = {"global": shape.global_lines, "act": shape.act_lines, "weight": SLOTS, "scale": SLOTS, "index": SLOTS}
+    sizes = units_of(shape)
     written = {name: np.zeros((len(CLASSES), size), np.int64) for name, size in sizes.items()}
     read = {name: np.zeros((len(CLASSES), size), np.int64) for name, size in sizes.items()}
     of_class: list[list[Primitive]] = [[] for _ in CLASSES]
@@ -124,7 +124,15 @@ def races(
     return found + _memory_races(moves, shape)[: most - len(found)]
 
 
+def units_of(shape: Shape) -> dict[str, int]:
+    """How many units of each buffer an :class:`Access` can name."""
+    return {"global": shape.global_lines, "act": shape.act_lines, "weight": SLOTS, "scale": SLOTS, "index": SLOTS,
+            "sums": 1}  # fmt: skip
+
+
 def _place(access: Access) -> str:
+    if access.buffer == "sums":
+        return "the sums of the matrix engine"
     unit = "line" if access.buffer in ("global", "act") else "slot"
     return f"the {access.buffer} buffer from {unit} {access.first} on"
 
@@ -140,11 +148,11 @@ def accesses(item: Primitive, shape: Shape) -> list[Access]:
         if fields["wide"]:
             size = -(-size // PIECE) * PIECE * shape.channels
         return [Access(buffer, fields["line"], fields["line"] + -(-size // LINE_BYTES), item.kind == "LD")]
-    if item.kind == "MV":
+    if item.kind in ("MM", "MV"):
         slot, rows = fields["slot"], fields["rows"]
         lines = rows * -(-fields["k_blocks"] * K_BLOCK // LINE_BYTES)
         found = [Access("act", fields["in_line"], fields["in_line"] + lines, False),
-                 Access("weight", slot, slot + 1, False)]  # fmt: skip
+                 Access("weight", slot, slot + 1, False), Access("sums", 0, 1, True)]  # fmt: skip
         if not fields["transpose"]:
             found.append(Access("scale", slot, slot + 1, False))
         if fields["last"]:

@@ -1,4 +1,4 @@
-"""MV: a tile of a matrix times a few vectors, in the steps of ``arch/numerics.md``, Linear."""
+"""MV and MM: a tile of a matrix times rows of activations, in the steps of ``arch/numerics.md``, Linear."""
 
 from typing import Any
 
@@ -17,18 +17,18 @@ _ZERO = codes("MV", "zero")
 
 
 def multiply(state: CoreState, fields: dict[str, int]) -> None:
-    """Carry out an MV."""
+    """Carry out an MV or MM."""
     if fields["keep"] != K_BLOCK or fields["zero"] == _ZERO["integer"]:
-        raise InputError("MV must have dense weights without integer zero points")
+        raise InputError("a product must be of dense weights without integer zero points")
     rows, columns, k = fields["rows"], fields["columns"], fields["k_blocks"] * K_BLOCK
     layout = state.layouts[fields["slot"]]
     if (layout == "values") != bool(fields["transpose"]):
-        raise InputError(f"MV must take a slot of values with transpose, and only that, not one of {layout}")
+        raise InputError(f"a product must take a slot of values with transpose, and only that, not one of {layout}")
     a, s_a = _activations(state, fields["in_line"], rows, k)
     group = 1 << fields["group"] if fields["group"] else 0
     if group:
         if layout != "linear" or k % group:
-            raise InputError(f"MV of groups must be on linear weights in whole groups, not K = {k} of {layout}")
+            raise InputError(f"a product of groups must be on linear weights in whole groups, not K = {k} of {layout}")
         results = state.sums = _grouped(state, fields, a, s_a, columns, k, group)
     else:
         exact = state.sums = _integers(state, fields, layout, a, columns, k)

@@ -25,14 +25,15 @@ from mixflight.mapping.core_image import Octets
 from mixflight.mapping.core_primitives import Primitive
 from mixflight.sim.core_values.execute import execute
 from mixflight.sim.core_values.host_files import save_job
-from mixflight.sim.core_values.order import Access, accesses
+from mixflight.sim.core_values.order import Access, accesses, units_of
 from mixflight.sim.core_values.state import BUFFERS, LINE_WORDS, CoreState, Shape, new_state, shape_of
 from mixflight.sim.core_values.vectors import OPERATIONS
 
 DECODE_FAMILIES = ("transfer", "linear", "keys", "values", "vector", "attention", "barrier")
-FAMILIES = (*DECODE_FAMILIES, "causal")
+FAMILIES = (*DECODE_FAMILIES, "causal", "matrix")
 """What instructions are drawn from: transfers of vectors; loads of a slot and its MV; MISC on vectors; the cache's
-quantisation and cells; tokens from everyone to everyone; MISC on successive tokens, which decode steps do not have."""
+quantisation and cells; tokens from everyone to everyone; MISC on successive tokens and MM, which decode steps do not
+have."""
 
 ACT_WINDOW = 48
 GLOBAL_WINDOW = 4 * ACT_WINDOW
@@ -123,9 +124,7 @@ class _Maker:
         self.of_class: dict[str, list[_Draft]] = {kind: [] for kind in CLASSES}
         self.slots: list[_Slot | None] = [None] * SLOTS
         self.sums: tuple[int, int, int] | None = None
-        names = ("global", "act", "weight", "scale", "index")
-        sizes = (self.shape.global_lines, self.shape.act_lines, SLOTS, SLOTS, SLOTS)
-        self.written = {name: np.zeros((len(CLASSES), size), np.int64) for name, size in zip(names, sizes, strict=True)}
+        self.written = {name: np.zeros((len(CLASSES), n), np.int64) for name, n in units_of(self.shape).items()}
         self.read = {name: np.zeros_like(kept) for name, kept in self.written.items()}
         self.stored: list[tuple[int, int]] = []
         self.last_load_of_results = 0
@@ -163,6 +162,7 @@ class _Maker:
             "vector": (self._vector, self._vector, self._embed),
             "attention": (self._append, self._probabilities, self._softmax), "barrier": (self._barrier,),
             "causal": (self._causal,),
+            "matrix": (self._linear_slot, self._keys_slot, self._values_slot, *[self._matrix_product] * 3),
         }  # fmt: skip
         before = len(self.drafts)
         for _ in range(TRIES * count):
@@ -328,16 +328,28 @@ class _Maker:
         tokens = self._whole(16, 128, 16)
         self._slot(_Slot("values", HEAD, tokens, 8, 0, False), tokens // self.shape.channels * HEAD, 0, 0, 1)
 
-    def _product(self) -> None:
-        known = [(number, held) for number, held in enumerate(self.slots) if held is not None]
+    def _matrix_product(self) -> None:
+        """An MM, often one that goes on with the sums before."""
+        fits = [(number, held) for number, held in enumerate(self.slots) if held is not None and self.sums is not None
+                and self.sums[1:] == (held.columns, held.group > 0)]  # fmt: skip
+        if fits and self.sums is not None and self.rng.random() < 0.5:
+            self._product("MM", self.sums[0], self.sums[0], fits)
+        else:
+            self._product("MM", 1, 12)
+
+    def _product(
+        self, kind: str = "MV", least_rows: int = 1, most_rows: int = 4, slots: Sequence[tuple[int, _Slot]] = ()
+    ) -> None:
+        """A product of one of the ``slots``, or of any."""
+        known = slots or [(number, held) for number, held in enumerate(self.slots) if held is not None]
         if not known:
             return
         slot, held = known[self.rng.integers(len(known))]
-        rows = self._whole(1, 4)
+        rows = self._whole(least_rows, most_rows)
         go_on = self.sums == (rows, held.columns, held.group > 0) and self.rng.random() < 0.7
         in_line = self._whole(0, max(0, ACT_WINDOW - -(-held.k // LINE_BYTES) * rows))
         last = self.rng.random() < 0.75
-        done = self._try("MV", {
+        done = self._try(kind, {
             "rows": rows, "columns": held.columns, "k_blocks": held.k // K_BLOCK, "weight_bits": held.bits,
             "slot": slot,
             "in_line": in_line, "out_line": self._whole(0, GLOBAL_WINDOW - 1), "keep": K_BLOCK,
@@ -445,7 +457,7 @@ class _Maker:
 
     def _barrier(self) -> None:
         """Every class waits for every other, by way of a barrier."""
-        used = [kind for kind in CLASSES if kind not in ("SYS", "MM")]
+        used = [kind for kind in CLASSES if kind != "SYS" and (kind != "MM" or "matrix" in self.families)]
         for kind in used:
             self._add(kind, self._nothing(kind))
         self._add("SYS", self._nothing("SYS"), wait=used)
@@ -485,10 +497,10 @@ class _Maker:
 
 _MOVES = (("offset", "base_register"), ("bytes", "bytes_register"), ("buffer_line", "buffer_register"),
           ("channel", "channel_register"))  # fmt: skip
+_PRODUCT = (("rows", "rows_register"), ("columns", "columns_register"), ("k_blocks", "k_register"),
+            ("in_line", "in_register"), ("out_line", "out_register"), ("weight_bits", "bits_register"))  # fmt: skip
 _SPLIT: dict[str, tuple[tuple[str, str], ...]] = {
-    "LD": _MOVES, "ST": _MOVES, "MM": (), "SYS": (),
-    "MV": (("rows", "rows_register"), ("columns", "columns_register"), ("k_blocks", "k_register"),
-           ("in_line", "in_register"), ("out_line", "out_register"), ("weight_bits", "bits_register")),
+    "LD": _MOVES, "ST": _MOVES, "MM": _PRODUCT, "MV": _PRODUCT, "SYS": (),
     "MISC": (("vectors", "vectors_register"), ("elements", "elements_register"), ("a_line", "a_register"),
              ("b_line", "b_register"), ("out_line", "out_register")),
 }  # fmt: skip
@@ -503,7 +515,7 @@ def _encoded(kind: str, fields: dict[str, int]) -> dict[str, int]:
     if kind in ("LD", "ST"):
         found = {_RENAMED.get(name, name): value for name, value in fields.items() if name != "slot"}
         return found | ({"buffer_register": fields["slot"]} if fields["slotted"] else {})
-    if kind == "MV":
+    if kind in ("MM", "MV"):
         return {name: value for name, value in fields.items() if name != "slot"} | {"slot_register": fields["slot"]}
     if kind == "SYS":
         return {name: value for name, value in fields.items() if name != "lines"} | {"limit": fields["lines"]}
@@ -511,10 +523,11 @@ def _encoded(kind: str, fields: dict[str, int]) -> dict[str, int]:
 
 
 _MOVE_NAMES = ("buffer", "ddr", "wide", "channel", "address", "bytes", "slotted", "slot", "line")
+_PRODUCT_NAMES = ("rows", "columns", "k_blocks", "weight_bits", "slot", "in_line", "out_line", "keep", "zero",
+                  "accumulate", "last", "transpose", "group")  # fmt: skip
 _NAMES = {
     "LD": (*_MOVE_NAMES, "code_bits", "signed", "layout"), "ST": _MOVE_NAMES,
-    "MV": ("rows", "columns", "k_blocks", "weight_bits", "slot", "in_line", "out_line", "keep", "zero", "accumulate",
-           "last", "transpose", "group"),
+    "MM": _PRODUCT_NAMES, "MV": _PRODUCT_NAMES,
     "MISC": ("vectors", "elements", "a_line", "b_line", "out_line", "operation", "group", "causal", "static", "parts",
              "target"),
     "SYS": ("operation", "value", "buffer", "line", "lines"),

@@ -9,7 +9,7 @@ from mixflight.arch.accelerator import accelerator_named
 from mixflight.arch.compact import read_program
 from mixflight.arch.errors import InputError
 from mixflight.mapping.core_assembler import Register
-from mixflight.mapping.core_primitives import primitives
+from mixflight.mapping.core_primitives import Primitive, primitives
 from mixflight.mapping.core_sequencer import Sequencer
 from mixflight.mapping.core_tiles import slot_bytes
 from mixflight.sim.core_values.execute import execute
@@ -55,7 +55,7 @@ def test_each_family_alone(family):
     made = random_program(MACHINE, 5, count=30, families=[family])
     computing = [item for item in made.instructions if not item.empty]
     kinds = {item.kind for item in computing}
-    assert {"linear": "MV", "keys": "MV", "values": "MV", "transfer": "ST"}.get(family, "MISC") in kinds
+    assert {"linear": "MV", "keys": "MV", "values": "MV", "matrix": "MM", "transfer": "ST"}.get(family, "MISC") in kinds
     assert races(made.instructions, shape_of(MACHINE)) == []
 
 
@@ -80,6 +80,42 @@ def test_together_they_are_everything_a_decode_step_uses():
     assert seen >= {(name, value) for name in ("accumulate", "last", "transpose", "grouped") for value in (0, 1)}
     assert seen >= {("zero", 0), ("zero", 2), ("LD", "wide", 0), ("LD", "wide", 1), ("ST", "wide", 0), ("ST", "wide", 1)}
     assert seen >= {("ST", "buffer", 3), ("ST", "buffer", 4), ("SYS", 0), ("SYS", 2)}
+
+
+def test_products_of_both_queues_in_every_layout():
+    seen, rows = set(), set()
+    for seed in range(6):
+        made = random_program(MACHINE, seed, count=50, families=["matrix", "linear", "values", "barrier"])
+        for item in made.instructions:
+            if item.kind in ("MM", "MV") and not item.empty:
+                seen.add((item.kind, item.fields["transpose"], item.fields["group"] > 0, item.fields["accumulate"]))
+                rows |= {item.fields["rows"]} if item.kind == "MM" else set()
+        assert races(made.instructions, shape_of(MACHINE)) == []
+        assert [item._replace(number=0) for item in queued(made)] == [
+            item._replace(number=0) for item in made.instructions
+        ]
+    assert seen >= {("MM", 0, True, 0), ("MM", 0, True, 1), ("MM", 0, False, 0), ("MM", 1, False, 0), ("MV", 0, True, 0)}
+    assert len(rows) > 6
+
+
+def test_an_mm_does_what_the_mv_of_its_operands_does():
+    made = random_program(MACHINE, 4, count=60, families=["matrix", "transfer"])
+    state = new_state(shape_of(MACHINE), made.constants, [part.copy() for part in made.hbm], made.ddr)
+    assert sum(item.kind == "MM" and not item.empty for item in made.instructions) > 5
+    execute(state, [item._replace(kind="MV") if item.kind == "MM" else item for item in made.instructions])
+    assert same(state, made.after)
+
+
+def test_products_of_two_queues_are_ordered_by_tokens():
+    """They share the engine's sums, whatever their lines and slots."""
+    fields = {
+        "rows": 1, "columns": 16, "k_blocks": 4, "weight_bits": 4, "keep": 16, "zero": 0, "accumulate": 0, "last": 0,
+        "transpose": 0, "group": 5, "slot": 0, "in_line": 0, "out_line": 0,
+    }  # fmt: skip
+    pair = [Primitive("MM", 0, (), (), fields), Primitive("MV", 1, (), (), fields)]
+    assert str(races(pair, shape_of(MACHINE))[0]).endswith("both touch the sums of the matrix engine")
+    pair = [pair[0]._replace(release=("MV",)), pair[1]._replace(wait=("MM",))]
+    assert races(pair, shape_of(MACHINE)) == []
 
 
 def test_most_tokens_are_needed():
