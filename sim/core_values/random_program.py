@@ -344,7 +344,7 @@ class _Maker:
         known = slots or [(number, held) for number, held in enumerate(self.slots) if held is not None]
         if not known:
             return
-        slot, held = known[self.rng.integers(len(known))]
+        slot, held = known[int(self.rng.integers(len(known)))]
         rows = self._whole(least_rows, most_rows)
         go_on = self.sums == (rows, held.columns, held.group > 0) and self.rng.random() < 0.7
         in_line = self._whole(0, max(0, ACT_WINDOW - -(-held.k // LINE_BYTES) * rows))
