@@ -1,9 +1,10 @@
 """Peers' own tools, each installed from the package index into an environment of its own and asked for cycles."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
-import venv
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +14,34 @@ import pytest
 class Tool:
     """A tool in a virtual environment; what cannot be installed skips the test and says why."""
 
-    def __init__(self, folder: Path, *requirements: str) -> None:
-        venv.create(folder, with_pip=True)
+    def __init__(self, folder: Path, *requirements: str, interpreter: str = sys.executable) -> None:
+        _run([interpreter, "-m", "venv", str(folder)]).check_returncode()
         self.python = folder / "bin" / "python"
         done = _run([str(self.python), "-m", "pip", "install", "-q", *requirements])
         if done.returncode:
             errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
             reason = (errors or done.stderr.splitlines() or ["no reason given"])[-1]
-            version = f"{sys.version_info.major}.{sys.version_info.minor}"
-            pytest.skip(f"{', '.join(requirements)} cannot be installed on Python {version}: {reason[:300]}")
+            pytest.skip(f"{', '.join(requirements)} cannot be installed on {interpreter}: {reason[:300]}")
 
     def ask(self, script: str, jobs: Any, folder: Path) -> Any:
         """What ``script`` prints as its last line, as JSON; it finds ``jobs`` as JSON in its first argument."""
         done = _run([str(self.python), "-c", script, json.dumps(jobs)], cwd=folder)
         assert done.returncode == 0, done.stderr[-2000:]
         return json.loads(done.stdout.splitlines()[-1])
+
+
+def interpreter_from(least: tuple[int, int]) -> str:
+    """A Python of at least ``least``: ``$MIXFLIGHT_PEERS_PYTHON``, this one, or one on the PATH; without any, a skip."""
+    name = ".".join(map(str, least))
+    given = os.environ.get("MIXFLIGHT_PEERS_PYTHON")
+    on_path = (shutil.which(f"python3.{minor}") for minor in range(least[1] + 4, least[1] - 1, -1))
+    tried = [given] if given else [sys.executable, *filter(None, on_path)]
+    check = f"import sys; sys.exit(sys.version_info < {least})"
+    for found in tried:
+        path = shutil.which(found)
+        if path and not _run([path, "-c", check]).returncode:
+            return path
+    pytest.skip(f"a Python of at least {name} is needed: none of {', '.join(tried)}; MIXFLIGHT_PEERS_PYTHON names one")
 
 
 def _run(command: list[str], cwd: Path | None = None) -> "subprocess.CompletedProcess[str]":
@@ -99,5 +113,68 @@ for index, (dataflow, rows, cols, m, k, n) in enumerate(json.loads(sys.argv[1]))
     [report] = folder.rglob("COMPUTE_REPORT.csv")
     [line] = csv.DictReader(report.read_text().splitlines(), skipinitialspace=True)
     found.append(int(float(line["Total Cycles"])))
+print(json.dumps(found))
+"""
+
+ACCELFORGE = """
+import json, pathlib, sys
+import accelforge
+from accelforge.frontend.mapping.mapping import Mapping
+
+Mapping.render = lambda self, **options: ''  # draws each mapping with graphviz otherwise
+BUFFER = '''
+  - !Memory
+    name: {name}Buffer
+    size: 8 * 1024 * {kib}
+    leak_power: 0
+    area: 0
+    actions: [{{name: read, energy: 1, throughput: {rate}}}, {{name: write, energy: 1, throughput: inf}}]
+    tensors: {{keep: {name}}}'''
+MACHINE = '''
+arch:
+  nodes:
+  - !Memory
+    name: DRAM
+    size: inf
+    leak_power: 0
+    area: 0
+    actions: [{{name: read, energy: 1, throughput: 8 * {dram}}}, {{name: write, energy: 1, throughput: 8 * {dram}}}]
+    tensors: {{keep: All}}{buffers}
+  - !Container
+    name: Array
+    spatial: [{{name: columns, fanout: {cols}, reuse: input}}, {{name: rows, fanout: {rows}, reuse: output}}]
+  - !Memory
+    name: Register
+    size: weight.bits_per_value if weight else 0
+    leak_power: 0
+    area: 0
+    actions: [{{name: read, energy: 0, throughput: inf}}, {{name: write, energy: 0, throughput: inf}}]
+    tensors: {{keep: weight}}
+  - !Compute
+    name: MAC
+    leak_power: 0
+    area: 0
+    actions: [{{name: compute, energy: 1, throughput: 1}}]
+workload:
+  rank_sizes: {{M: {m}, K: {k}, N: {n}}}
+  bits_per_value: {{All: 8}}
+  einsums:
+  - name: product
+    tensor_accesses:
+    - {{name: A, projection: [m, k]}}
+    - {{name: B, projection: [k, n]}}
+    - {{name: C, projection: [m, n], output: True}}
+    renames: {{input: A, weight: B, output: C}}
+'''
+found = []
+for index, (rows, cols, kib, dram, m, k, n) in enumerate(json.loads(sys.argv[1])):
+    rates = {'weight': f'8 * {cols}', 'input': 'inf', 'output': 'inf'}
+    buffers = ''.join(BUFFER.format(name=name, rate=rate, kib=kib) for name, rate in rates.items())
+    path = pathlib.Path(f'job{index}.yaml')
+    path.write_text(MACHINE.format(rows=rows, cols=cols, dram=dram, m=m, k=k, n=n, buffers=buffers))
+    spec = accelforge.Spec.from_yaml(str(path))
+    spec.mapper.metrics = accelforge.Metrics.LATENCY
+    parts = spec.map_workload_to_arch(print_progress=False).latency(per_component=True)
+    found.append([float(parts[name]) for name in ('MAC', 'weightBuffer', 'DRAM')])
 print(json.dumps(found))
 """

@@ -7,12 +7,13 @@ agree within 1 %; those whose transfers last about as long as their MACs are off
 """
 
 from mixflight.sim.peers.accelforge import components
-from mixflight.sim.peers.workload import Estimate, Gemm, Machine, slowest
+from mixflight.sim.peers.workload import Estimate, Gemm, Machine, ceil_div, slowest
 
 
 def zigzag(gemm: Gemm, machine: Machine) -> Estimate:
     """The slowest component between first load and last store."""
-    middle = slowest(components(gemm, machine))
+    tiles = ceil_div(gemm.k, machine.rows) * ceil_div(gemm.n, machine.cols)  # the last ones narrower
+    middle = slowest({**components(gemm, machine), "MACs": tiles * gemm.m})
     last = gemm.n if gemm.k > machine.rows else min(gemm.n, machine.cols)
     store = gemm.m * last / machine.dram_bytes_per_cycle
     return Estimate(cycles=middle.cycles + machine.rows + store, limit=middle.limit)
