@@ -1,5 +1,6 @@
 """``mixflight sweep``: a design space, screened and re-evaluated."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -39,8 +40,6 @@ def register(app: typer.Typer) -> None:
         json: JsonOption = False,
     ) -> None:
         """Every point by a closed form, what may be on the front by the engine; how far they disagree, per point.
-
-        Example: mixflight sweep mixpe -o out --jobs 2
         """
         from mixflight.cli.output import print_json
         from mixflight.cli.sweep_progress import live
@@ -85,16 +84,21 @@ def _fronts(space: "Space", outcome: "Outcome") -> dict[tuple[Any, ...], list[di
 def _print_front(space: "Space", group: tuple[Any, ...], items: list[dict[str, Any]]) -> None:
     """One front: the columns in which its points differ, their objectives, and what binds the decode."""
     from mixflight.cli.output import print_table
-    from mixflight.sweeping.space import column
 
-    varied = [column(path) for path in space.values if path not in space.by]
-    varied = [name for name in varied if len({item[name] for item in items}) > 1]
-    names = [*varied, *space.objectives, "bound_by"]
+    names = [*varied_columns(space, items, space.by), *space.objectives, "bound_by"]
     rows = [tuple(_cell(item[name]) for name in names) for item in items[:SHOWN]]
     where = ", ".join(f"{path} {_cell(value)}" for path, value in zip(space.by, group, strict=True)) or "the front"
     cut = f", {SHOWN} shown" if len(items) > SHOWN else ""
     print_table(f"{where}: {len(items):,} point{'s' * (len(items) > 1)}{cut}", [heading(name) for name in names], rows,
                 fold=False)  # fmt: skip
+
+
+def varied_columns(space: "Space", items: Sequence[Mapping[str, Any]], but: Sequence[str] = ()) -> list[str]:
+    """The columns of the space's axes, without those of ``but``, in which ``items`` differ."""
+    from mixflight.sweeping.space import column
+
+    names = [column(path) for path in space.values if path not in but]
+    return [name for name in names if len({item[name] for item in items}) > 1]
 
 
 def heading(name: str) -> str:

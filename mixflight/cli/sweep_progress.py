@@ -5,21 +5,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
-from mixflight.cli.sweep import heading
+from mixflight.cli.sweep import SHOWN, heading, varied_columns
 from mixflight.sweeping.run import OnProgress, Progress
 from mixflight.sweeping.space import Space
 
 
 @contextmanager
-def live(space: Space) -> Iterator[OnProgress]:
-    """A function that shows each progress it is given, gone when the block ends."""
+def live(space: Space) -> Iterator[OnProgress | None]:
+    """A function that shows each progress it is given, gone when the block ends; None where nobody watches."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield lambda _: None
+        yield None
         return
     with Live(console=console, transient=True, auto_refresh=False) as shown:
         last = 0.0
@@ -28,7 +28,8 @@ def live(space: Space) -> Iterator[OnProgress]:
             nonlocal last
             now = time.monotonic()
             if now - last > 0.1 or progress.done >= progress.total:
-                shown.update(progress_table(space, progress), refresh=True)
+                tables = (progress_table(space, progress), front_table(space, progress))
+                shown.update(Group(*filter(None, tables)), refresh=True)
                 last = now
 
         yield show
@@ -48,4 +49,20 @@ def progress_table(space: Space, progress: Progress) -> Table:
         f"{progress.excluded:,}", f"{progress.failed:,}", f"{progress.front:,}",
         *(f"{value:,.4g}" if value < 1000 else f"{value:,.0f}" for value in progress.best.values()),
     )  # fmt: skip
+    return table
+
+
+def front_table(space: Space, progress: Progress) -> Table | None:
+    """The front so far, its first points: what differs between them, and their objectives; None before there is one."""
+    rows = progress.leading
+    if not rows:
+        return None
+    cut = f", {SHOWN} shown" if len(rows) > SHOWN else ""
+    title = f"the front so far: {len(rows):,} point{'s' * (len(rows) > 1)}{cut}"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    names = [*varied_columns(space, rows), *space.objectives]
+    for name in names:
+        table.add_column(heading(name), justify="right", overflow="fold")
+    for row in rows[:SHOWN]:
+        table.add_row(*(f"{row[name]:,.4g}" if isinstance(row[name], float) else str(row[name]) for name in names))
     return table

@@ -128,3 +128,19 @@ def front_of(space: Space, rows: Iterable[Row]) -> list[int]:
     for row in rows:
         front.add(row)
     return front.indices()
+
+
+class Leaders:
+    """The front of the rows so far with the rows themselves, values as they are: for people who watch a sweep."""
+
+    def __init__(self, space: Space) -> None:
+        self.space = space
+        self.rows: list[dict[str, Any]] = []
+
+    def add(self, rows: Iterable[dict[str, Any]]) -> None:
+        """Take ``rows`` into account and forget those that are beaten; the first objective's best come first."""
+        candidates = [*self.rows, *rows]
+        kept = set(front_of(self.space, candidates))
+        name, way = next(iter(self.space.objectives.items()))
+        sign = 1 if way == "min" else -1
+        self.rows = sorted((row for row in candidates if row["index"] in kept), key=lambda row: sign * row[name])

@@ -16,7 +16,7 @@ from mixflight.arch.errors import InputError
 from mixflight.files import whole_file
 from mixflight.sim.table_engine import Tier
 from mixflight.sweeping.measure import Chunk, Row
-from mixflight.sweeping.pareto import Front, front_of
+from mixflight.sweeping.pareto import Front, Leaders, front_of
 from mixflight.sweeping.quantities import ESTIMATED, EXACT, Slack
 from mixflight.sweeping.search import optimise, points
 from mixflight.sweeping.space import Space, column
@@ -35,7 +35,8 @@ WIDER = 1.25
 class Progress(msgspec.Struct, kw_only=True):
     """How far a sweep is; ``front`` are points that may still be on it, ``resumed`` those of earlier runs.
 
-    ``best``   the best value of each objective among the points that count
+    ``best``     the best value of each objective among the points that count
+    ``leading``  rows of the front so far by this tier's values, the first objective's best first
     """
 
     stage: str
@@ -46,6 +47,7 @@ class Progress(msgspec.Struct, kw_only=True):
     excluded: int = 0
     front: int = 0
     best: dict[str, float] = {}
+    leading: list[Row] = []
     started: float = msgspec.field(default_factory=time.perf_counter)
 
     @property
@@ -55,6 +57,7 @@ class Progress(msgspec.Struct, kw_only=True):
 
 
 OnProgress = Callable[[Progress], None]
+"""Called after every part; without one no front is kept while the sweep runs."""
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,7 +90,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 class _Sweep:
     """A sweep under way: counts of what was done so far."""
 
-    def __init__(self, store: Store, space: Space, workers: Workers, on_progress: OnProgress) -> None:
+    def __init__(self, store: Store, space: Space, workers: Workers, on_progress: OnProgress | None) -> None:
         self.store, self.space, self.workers, self.on_progress = store, space, workers, on_progress
         self.text = space.digest_text()
         self.cores = isinstance(space.base_machine(), CoreMachine)
@@ -120,7 +123,8 @@ class _Sweep:
         progress.done += len(job[2])
         progress.excluded += sum(chunk.excluded.values())
         progress.failed += sum(1 for row in chunk.rows if row.get("error"))
-        self.on_progress(progress)
+        if self.on_progress is not None:
+            self.on_progress(progress)
 
     def _note_best(self, row: Row, progress: Progress) -> None:
         if row.get("feasible"):
@@ -132,6 +136,7 @@ class _Sweep:
     def first_tier(self, tier: Tier, front: Front) -> None:
         """Measure what the method asks for by ``tier``, into ``front``."""
         chosen = self.space.method in ("grid", "random")
+        leaders = Leaders(self.space)
         for chunk, progress in self._chosen(tier) if chosen else self._optimised(tier):
             self.excluded.update(chunk.excluded)
             self.evaluated += len(chunk.rows)
@@ -141,6 +146,9 @@ class _Sweep:
                 front.add(row)
                 self._note_best(row, progress)
             progress.front = front.size
+            if self.on_progress is not None:
+                leaders.add(chunk.rows)
+                progress.leading = leaders.rows
 
     def _chosen(self, tier: Tier) -> Iterator[tuple[Chunk, Progress]]:
         indices = points(self.space)
@@ -172,7 +180,12 @@ class _Sweep:
         """Measure ``indices`` by the engine, in order of the points."""
         progress = Progress(stage="engine", total=len(indices), front=len(indices))
         jobs = jobs_of("engine", indices, f"engine-{round_}", self.part("engine"))
-        rows = [row for chunk in self.measured(jobs, progress) for row in chunk.rows]
+        leaders, rows = Leaders(self.space), list[Row]()
+        for chunk in self.measured(jobs, progress):
+            rows += chunk.rows
+            if self.on_progress is not None:
+                leaders.add(chunk.rows)
+                progress.leading = leaders.rows
         return sorted(rows, key=lambda row: int(row["index"]))
 
 
@@ -185,7 +198,7 @@ def jobs_of(tier: Tier, indices: Sequence[int], stage: str, size: int, first: in
 
 
 def sweep(
-    space: Space, folder: Path, workers: Workers, resume: bool = False, on_progress: OnProgress = lambda _: None
+    space: Space, folder: Path, workers: Workers, resume: bool = False, on_progress: OnProgress | None = None
 ) -> Outcome:
     """Run or complete the sweep of ``space`` in ``folder``; a space without any feasible point is an InputError."""
     started = time.perf_counter()

@@ -11,7 +11,7 @@ from mixflight.sweeping.workers import workers
 
 def run_sweep(
     space: Space, folder: Path, jobs: int | None = None, scheduler: str | None = None, *, resume: bool = False,
-    yes: bool = False, on_progress: OnProgress = lambda _: None,
+    yes: bool = False, on_progress: OnProgress | None = None,
 ) -> Outcome:  # fmt: skip
     """Run ``space`` into ``folder``; a grid above its cap must come with ``yes``."""
     if space.method == "grid" and space.size > space.points and not yes:
