@@ -52,7 +52,7 @@ def test_a_program_for_chunks(tmp_path):
         "decode", "prefill", "chunk"
     }
     assert len(read_program((tmp_path / "core0.chunk.bin").read_bytes())) > 300
-    assert "a chunk must be whole rows of 2 tokens" in refusal("compile", *arguments, "--chunk", "5", "-o", tmp_path)
+    assert "a chunk must be whole rows of 4 tokens" in refusal("compile", *arguments, "--chunk", "5", "-o", tmp_path)
 
 
 def test_files_are_what_the_manifest_says(written):

@@ -28,11 +28,11 @@ def model():
     return TinyLlama(seed=6, **SHAPE)
 
 
-@pytest.mark.parametrize(("machine", "chunk"), [("flightllm-mini", 8), ("flightllm-mini", 6), ("mixpe-mini", 4)])
+@pytest.mark.parametrize(("machine", "chunk"), [("flightllm-mini", 8), ("flightllm-mini", 12), ("mixpe-mini", 4)])
 def test_a_prompt_in_chunks_then_decode_steps(model, machine, chunk):
     core, session = model.on(accelerator_named(machine), 320, chunk=chunk), Session(model.golden)
     draw = np.random.default_rng(chunk)
-    for first in (0, 120, 252):  # multiples of both chunks; contexts on both sides of a tile's end
+    for first in (0, 120, 252):  # rows of the cache; contexts on both sides of a tile's end
         from_position(core, session, draw.integers(0, 100, first - session.position).tolist())
         for at in range(first, first + 4 * chunk, chunk):
             tokens = draw.integers(0, 100, chunk).tolist()
@@ -121,7 +121,7 @@ def test_a_prompt_of_32_tokens_on_the_real_model(smollm2_path, machine):
 @pytest.mark.parametrize(
     ("shape", "chunk", "message"),
     [
-        ({}, 7, "a chunk must be whole rows of 2 tokens in the cache, not 7 tokens"),
+        ({}, 7, "a chunk must be whole rows of 4 tokens in the cache, not 7 tokens"),
         ({"head_dim": 32}, 8, "heads of a chunk must be lines of 64 codes in whole groups, not 32 in groups of 32"),
         ({}, 512, "the global buffer must hold"),
     ],
@@ -133,7 +133,7 @@ def test_what_is_refused(shape, chunk, message):
 
 def test_chunks_begin_with_a_row_of_the_cache(model):
     core = model.on(accelerator_named("flightllm-mini"), 64, chunk=4)
-    with pytest.raises(InputError, match="a chunk must begin at a multiple of 2 tokens, not at 3"):
+    with pytest.raises(InputError, match="a chunk must begin at a multiple of 4 tokens, not at 3"):
         core.chunk_step([1, 2, 3, 4], 3)
     with pytest.raises(InputError, match="a chunk must be 4 tokens of a model with chunks, not 2"):
         core.chunk_step([1, 2], 4)

@@ -106,7 +106,7 @@ def test_a_step_as_files(tiny, tmp_path):
     again = Sequencer(text, sequencer.text.kinds * 0, np.fromfile(tmp_path / "words.bin", "<u4").astype(np.int64),
                       slot_bytes(core.machine), 2)  # fmt: skip
     program = primitives(again, {Register(int(number)).name: value for number, value in host["registers"].items()})
-    hbm = [np.fromfile(tmp_path / f"channel{channel}.bin", np.uint8) for channel in range(2)]
+    hbm = [np.fromfile(tmp_path / f"channel{channel}.bin", np.uint8) for channel in range(4)]
     state = new_state(shape_of(core.machine), step.constants, hbm, [np.fromfile(tmp_path / "ddr.bin", np.uint8)])
     execute(state, program)
     expected = core.decode(7, 1)

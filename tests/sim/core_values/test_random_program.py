@@ -135,7 +135,7 @@ def test_most_tokens_are_needed():
             total += 1
             needed += bool(races(damaged, shape_of(MACHINE), most=1))
     assert total > 20
-    assert needed > 0.6 * total
+    assert needed > 0.5 * total
 
 
 def test_files_hold_what_a_host_needs(tmp_path):
