@@ -16,7 +16,7 @@ class Register(enum.IntEnum):
     """What each register holds; the host writes ``WEIGHTS`` to ``NEW_SCALE`` before a run (``docs/compiler.md``).
 
     ``TILE`` takes the place of ``EMBEDDING`` once the embedding is read. In a prefill the host writes ``WEIGHTS`` to
-    ``LAST_GROUPS``.
+    ``LAST_GROUPS``. In a block of a prompt ``LOGIT_ROW`` is the row whose logits are wanted, from 1 on; 0: none.
     """
 
     ZERO = 0
@@ -69,6 +69,7 @@ class Register(enum.IntEnum):
     LAYER_INDICES = NEW_SCALE
     LAYER_PARAMETERS = PROBABILITY
     RESULT = SCORE
+    LOGIT_ROW = NEW_CHANNEL
 
 
 class Text(msgspec.Struct, frozen=True, kw_only=True):

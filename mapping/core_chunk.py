@@ -8,7 +8,7 @@ A chunk continues a sequence wherever its first token is the first of a row of t
 many decode steps would. Weights, cache and results lie where the decode program of the same model has them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -127,9 +127,12 @@ class ChunkText(DecodeText):
             with asm.loop(count):
                 self._layer(net.layers[first])
                 self._next_row()
+        self._end()
+        return asm.finish()
+
+    def _end(self) -> None:
         self._last_token()
         self._head()
-        return asm.finish()
 
     def _queries_keys_values(self, tiles: dict[str, Tiling]) -> None:
         """Linears, rotated head by head; queries quantised."""
@@ -313,7 +316,7 @@ class ChunkText(DecodeText):
         asm.add("MISC", release=["ST"])
         asm.add("ST", wait=["MISC"])
         asm.set(R.A, self.cache_bytes, source=R.CACHE)
-        asm.set(R.B, rows - 1)
+        self._set_last_row(R.B)
         with asm.loop(ceil_div(size, LINE_BYTES)):
             asm.add("ST", buffer="global", base_register=R.A, bytes=LINE_BYTES, buffer_line=self.x, buffer_register=R.B)
             asm.set(R.A, LINE_BYTES, source=R.A)
@@ -324,15 +327,30 @@ class ChunkText(DecodeText):
         asm.add("MISC", wait=["LD"])
         self.rows = 1
 
+    def _set_last_row(self, register: Register) -> None:
+        """The row of the last token, from 0 on."""
+        self.asm.set(register, self.rows - 1)
+
 
 def chunk_texts(
     decode: Sequence[CoreText], network: Network, machine: CoreMachine, max_context: int, tokens: int
 ) -> tuple[CoreText, ...]:  # fmt: skip
     """The texts of all cores for chunks of ``tokens``, beside those of a decode step, whose memories they share."""
     names: dict[tuple[str, str], int] = {}
+
+    def write(item: CoreText) -> Text:
+        return ChunkText(network, machine, item.share, item.cache, max_context, tokens, names).text()
+
+    return texts_beside(decode, machine, write)
+
+
+def texts_beside(
+    decode: Sequence[CoreText], machine: CoreMachine, write: Callable[[CoreText], Text]
+) -> tuple[CoreText, ...]:  # fmt: skip
+    """The cores of ``decode`` with texts that ``write`` writes in place of theirs."""
     found = []
     for item in decode:
-        text = ChunkText(network, machine, item.share, item.cache, max_context, tokens, names).text()
+        text = write(item)
         sequencer = Sequencer(
             text.stream, text.operators, text.constants, slot_bytes(machine), machine.hbm.channels_per_core
         )

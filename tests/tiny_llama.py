@@ -50,11 +50,11 @@ class TinyLlama:
         minima = (-8 * scales.astype(np.float32)).astype(np.float16) if form == "q4_1" else None
         return pack_tensor(name, form, codes=codes, scales=scales, minima=minima)
 
-    def on(self, machine, max_context, make=core_model, chunk=0):
+    def on(self, machine, max_context, make=core_model, chunk=0, block=0):
         """The model in the memories of the only core of ``machine``; ``make=machine_model`` for all its cores."""
         return make(
             machine, self.model, recipe_named("w4a8g32"), linears=self.linears, vectors=self.vectors,
-            embedding=self.embedding, max_context=max_context, chunk=chunk,
+            embedding=self.embedding, max_context=max_context, chunk=chunk, block=block,
         )  # fmt: skip
 
 

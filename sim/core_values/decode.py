@@ -3,11 +3,11 @@
     core_model      a model on a machine of one core; ``from_file`` takes it from a GGUF file
     machine_model   on a machine of several; ``machine_from_file``
     CoreModel       text and memory image; ``step(token, position)`` is what the host writes before a step; ``decode``
-                    runs it here
+                    runs it here, ``prompt`` a prompt in blocks on matrices
     MachineModel    its cores; ``decode`` runs them together
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +32,7 @@ from mixflight.mapping.core_contents import (
 )  # fmt: skip
 from mixflight.mapping.core_image import Octets
 from mixflight.mapping.core_network import Network, network_of
+from mixflight.mapping.core_prefill_block import block_registers, block_texts
 from mixflight.mapping.core_primitives import Primitive, primitives
 from mixflight.sim.core.execution import Execution, compile_streams
 from mixflight.sim.core.execution import execute as run_engine
@@ -75,6 +76,8 @@ class CoreModel:
     ddr: list[Octets]
     chunks: CoreText | None = None
     chunk_tokens: int = 0
+    blocks: CoreText | None = None
+    block_tokens: int = 0
 
     def step(self, token: int, position: int) -> Step:
         """What the host writes before the step of ``token`` at ``position`` (0: the first)."""
@@ -90,13 +93,30 @@ class CoreModel:
         embedding are copied to the end of DDR here."""
         if self.chunks is None or len(tokens) != self.chunk_tokens:
             raise InputError(f"a chunk must be {self.chunk_tokens} tokens of a model with chunks, not {len(tokens)}")
+        at = self._gather(tokens)
+        registers = chunk_registers(self.chunks, self.network, self.machine, position, len(tokens), at)
+        return Step(text=self.chunks, registers=registers, constants=control_of(self.model, position))
+
+    def block_step(self, tokens: Sequence[int], position: int, *, logits: bool = True) -> Step:
+        """What the host writes before a block of at most ``block_tokens`` tokens on matrices, as ``chunk_step``; fewer
+        are filled up with the last one. Without ``logits`` the last token's are not computed."""
+        most = self.block_tokens
+        if self.blocks is None or not 0 < len(tokens) <= most:
+            raise InputError(f"a block must be 1 ... {most} tokens of a model with blocks, not {len(tokens)}")
+        at = self._gather([*tokens, *[tokens[-1]] * (most - len(tokens))])
+        registers = block_registers(
+            self.blocks, self.network, self.machine, position, most, at, len(tokens) if logits else 0
+        )
+        return Step(text=self.blocks, registers=registers, constants=control_of(self.model, position))
+
+    def _gather(self, tokens: Sequence[int]) -> int:
+        """Copy the rows of the embedding behind the table; the byte of the first."""
         stride, size = self.network.embedding_stride, self.network.embedding_bytes
         table = self.model.vocab * stride
         for number, token in enumerate(tokens):
             row = self.ddr[0][token * stride : token * stride + size]
             self.ddr[0][table + number * size : table + (number + 1) * size] = row
-        registers = chunk_registers(self.chunks, self.network, self.machine, position, len(tokens), table)
-        return Step(text=self.chunks, registers=registers, constants=control_of(self.model, position))
+        return table
 
     def instructions(self, step: Step) -> list[Primitive]:
         """What the queues get in ``step``, in program order."""
@@ -126,6 +146,13 @@ class CoreModel:
     def prefill(self, tokens: Sequence[int], position: int) -> NDArray[np.float32]:
         """Run a chunk of a core that is alone; the logits behind its last token."""
         return self._run(self.chunk_step(tokens, position))
+
+    def prompt(self, tokens: Sequence[int], position: int = 0) -> NDArray[np.float32]:
+        """Run a prompt in blocks on matrices; the logits behind its last token."""
+        for part, at, last in _blocks(tokens, position, self.block_tokens):
+            step = self.block_step(part, at, logits=last)
+            execute(self.state(step), self.instructions(step))
+        return self.logits()
 
     def _run(self, step: Step) -> NDArray[np.float32]:
         execute(self.state(step), self.instructions(step))
@@ -159,6 +186,14 @@ class CoreModel:
                     self.hbm[channel][first : first + len(mine) * size] = cells[mine].reshape(-1)
 
 
+def _blocks(tokens: Sequence[int], position: int, most: int) -> Iterator[tuple[Sequence[int], int, bool]]:
+    """(Tokens, position of the first, whether it is the last) of every block of a prompt."""
+    if not tokens or not most:
+        raise InputError(f"a prompt must be at least 1 token for a model with blocks, not {len(tokens)}")
+    for first in range(0, len(tokens), most):
+        yield tokens[first : first + most], position + first, first + most >= len(tokens)
+
+
 def zeros(name: str, size: int) -> Octets:
     """A memory of zeros; ``core_model`` takes another function to map files instead."""
     del name
@@ -179,6 +214,13 @@ class MachineModel:
         """Run a chunk on all cores; the logits behind its last token."""
         return self._run([core.chunk_step(tokens, position) for core in self.cores])
 
+    def prompt(self, tokens: Sequence[int], position: int = 0) -> NDArray[np.float32]:
+        """Run a prompt in blocks on matrices on all cores; the logits behind its last token."""
+        found = np.zeros(0, np.float32)
+        for part, at, last in _blocks(tokens, position, self.cores[0].block_tokens):
+            found = self._run([core.block_step(part, at, logits=last) for core in self.cores])
+        return found
+
     def _run(self, steps: Sequence[Step]) -> NDArray[np.float32]:
         execute_together(
             [core.state(step) for core, step in zip(self.cores, steps, strict=True)],
@@ -198,9 +240,10 @@ Memory = Callable[[str, int], Octets]
 def machine_model(
     machine: CoreMachine, model: Model, recipe: Recipe, *, linears: Mapping[str, Tensor],
     vectors: Mapping[str, Tensor], embedding: Tensor, max_context: int, memory: Memory = zeros, chunk: int = 0,
+    block: int = 0,
 ) -> MachineModel:  # fmt: skip
     """``model`` in the memories of a machine, for contexts up to ``max_context``; with programs for chunks of ``chunk``
-    tokens of a prompt, if there are any.
+    tokens of a prompt on vectors and blocks of ``block`` on matrices, if there are any.
 
     ``linears`` by operator (``layers.0.q``, ..., ``head``), ``vectors`` by their name in a GGUF file. ``memory`` makes
     the bytes, all zeros, of ``core0.channel0`` ..., ``ddr``.
@@ -208,17 +251,19 @@ def machine_model(
     network = network_of(next(iter(decode_traces(model, recipe, 0, 1))))
     _check_parts(network)
     rows = embedding_rows(network, embedding)
-    ddr = memory("ddr", rows.size + chunk * network.embedding_bytes)
+    ddr = memory("ddr", rows.size + max(chunk, block) * network.embedding_bytes)
     ddr[: rows.size] = rows
     cores = []
     texts = CoreCompiler(machine).texts(network, max_context)
-    chunks = chunk_texts(texts, network, machine, max_context, chunk) if chunk else (None,) * len(texts)
-    for core, (text, other) in enumerate(zip(texts, chunks, strict=True)):
+    none = (None,) * len(texts)
+    chunks = chunk_texts(texts, network, machine, max_context, chunk) if chunk else none
+    blocks = block_texts(texts, network, machine, block) if block else none
+    for core, (text, chunked, blocked) in enumerate(zip(texts, chunks, blocks, strict=True)):
         size = channel_bytes(text.memory)
         hbm = [memory(f"core{core}.channel{channel}", size) for channel in range(machine.hbm.channels_per_core)]
         fill_channels(hbm, text, network, machine, linears, vectors_of(network, vectors))
         cores.append(CoreModel(machine=machine, model=model, network=network, text=text, hbm=hbm, ddr=[ddr],
-                               chunks=other, chunk_tokens=chunk))  # fmt: skip
+                               chunks=chunked, chunk_tokens=chunk, blocks=blocked, block_tokens=block))  # fmt: skip
     return MachineModel(cores=tuple(cores))
 
 
@@ -234,11 +279,12 @@ def _check_parts(network: Network) -> None:
 def core_model(
     machine: CoreMachine, model: Model, recipe: Recipe, *, linears: Mapping[str, Tensor],
     vectors: Mapping[str, Tensor], embedding: Tensor, max_context: int, memory: Memory = zeros, chunk: int = 0,
+    block: int = 0,
 ) -> CoreModel:  # fmt: skip
     """As :func:`machine_model`, the only core of a machine."""
     _one_core(machine)
     return machine_model(machine, model, recipe, linears=linears, vectors=vectors, embedding=embedding,
-                         max_context=max_context, memory=memory, chunk=chunk).cores[0]  # fmt: skip
+                         max_context=max_context, memory=memory, chunk=chunk, block=block).cores[0]  # fmt: skip
 
 
 def _one_core(machine: CoreMachine) -> None:
@@ -249,7 +295,7 @@ def _one_core(machine: CoreMachine) -> None:
 
 def machine_from_file(
     machine: CoreMachine, path: Path, max_context: int, memory: Memory = zeros, layers: int | None = None,
-    chunk: int = 0,
+    chunk: int = 0, block: int = 0,
 ) -> MachineModel:  # fmt: skip
     """The model in a GGUF file in its own formats; with ``layers`` only so many of its first ones."""
     from mixflight.workloads.file_recipe import recipe_of
@@ -270,7 +316,8 @@ def machine_from_file(
         linears = {name: item for name, item in linears.items() if _layer_of(name, "layers.") < layers}
         vectors = {name: item for name, item in vectors.items() if _layer_of(name, "blk.") < layers}
     return machine_model(machine, model, recipe_of("as-stored", linears), linears=linears, vectors=vectors,
-                         embedding=linears["head"], max_context=max_context, memory=memory, chunk=chunk)  # fmt: skip
+                         embedding=linears["head"], max_context=max_context, memory=memory, chunk=chunk,
+                         block=block)  # fmt: skip
 
 
 def _layer_of(name: str, prefix: str) -> int:
@@ -280,8 +327,8 @@ def _layer_of(name: str, prefix: str) -> int:
 
 def from_file(
     machine: CoreMachine, path: Path, max_context: int, memory: Memory = zeros, layers: int | None = None,
-    chunk: int = 0,
+    chunk: int = 0, block: int = 0,
 ) -> CoreModel:  # fmt: skip
     """As :func:`machine_from_file`, the only core of a machine."""
     _one_core(machine)
-    return machine_from_file(machine, path, max_context, memory, layers, chunk).cores[0]
+    return machine_from_file(machine, path, max_context, memory, layers, chunk, block).cores[0]
