@@ -21,6 +21,7 @@ from mixflight.mapping.core_chunk import chunk_texts
 from mixflight.mapping.core_compile import CoreCompiler, CoreText, prefill_registers, registers_of
 from mixflight.mapping.core_contents import control_of, embedding_rows, fill_channels, vectors_of
 from mixflight.mapping.core_network import Network, network_of
+from mixflight.mapping.core_prefill_block import block_texts
 from mixflight.mapping.core_published import published_words
 from mixflight.mapping.core_storage import Storage, bucket_lengths, storage_of
 from mixflight.mapping.core_tiles import slot_bytes
@@ -38,7 +39,8 @@ PUBLISHED_LIMIT_BYTES = 256 << 20
 
 class Compiled(msgspec.Struct, frozen=True, kw_only=True):
     """The texts of both stages, by core, the bytes of instructions under each way of storing them, and the control
-    constants of the model (at position 0); ``chunks``: texts for ``chunk`` tokens of a prompt at once, if any."""
+    constants of the model (at position 0); ``chunks``: texts for ``chunk`` tokens of a prompt at once on vectors,
+    ``blocks`` for up to ``block`` on matrices, if any."""
 
     machine: CoreMachine
     model: str
@@ -50,14 +52,16 @@ class Compiled(msgspec.Struct, frozen=True, kw_only=True):
     control: ControlConstants
     chunk: int = 0
     chunks: tuple[CoreText, ...] = ()
+    block: int = 0
+    blocks: tuple[CoreText, ...] = ()
 
 
 def compile_model(
-    arch: str, model: str, recipe: str | None, max_context: int | None, chunk: int = 0
+    arch: str, model: str, recipe: str | None, max_context: int | None, chunk: int = 0, block: int = 0
 ) -> Compiled:  # fmt: skip
     """Both stages of MODEL on ARCH for contexts up to ``max_context`` (2,048 or the model's length if that is less).
 
-    ``chunk``: also texts for so many tokens of a prompt at once.
+    ``chunk``: also texts for so many tokens of a prompt at once on vectors; ``block``: for up to so many on matrices.
     """
     machine = accelerator_named(arch)
     if not isinstance(machine, CoreMachine):
@@ -76,6 +80,8 @@ def compile_model(
     return Compiled(machine=machine, model=workload.model.name, recipe=workload.recipe.name, max_context=limit,
                     networks=networks, texts=texts, storage=storage, control=control_of(workload.model, 0), chunk=chunk,
                     chunks=chunk_texts(texts["decode"], networks["decode"], machine, limit, chunk) if chunk else (),
+                    block=block,
+                    blocks=block_texts(texts["decode"], networks["decode"], machine, block) if block else (),
                     )  # fmt: skip
 
 
@@ -120,7 +126,7 @@ def write(compiled: Compiled, model: str, folder: Path, advance: Callable[[], No
     """Write everything under ``folder``, the manifest last; a record of each file."""
     tensors = _tensors(model, compiled)
     into = _Folder(folder, advance)
-    for stage, texts in (*compiled.texts.items(), ("chunk", compiled.chunks)):
+    for stage, texts in (*compiled.texts.items(), ("chunk", compiled.chunks), ("block", compiled.blocks)):
         for core, text in enumerate(texts):
             about = {"core": core, "stage": stage}
             into.put(f"core{core}.{stage}.bin", to_bytes(text.text.stream, compact()), what="text", **about)
@@ -225,7 +231,7 @@ def manifest_of(compiled: Compiled, files: list[dict[str, Any]], *, with_image: 
         })  # fmt: skip
     return {
         "machine": compiled.machine.name, "model": compiled.model, "recipe": compiled.recipe,
-        "max_context": compiled.max_context, "chunk": compiled.chunk,
+        "max_context": compiled.max_context, "chunk": compiled.chunk, "block": compiled.block,
         "channels_per_core": compiled.machine.hbm.channels_per_core,
         "slot_bytes": slot_bytes(compiled.machine), "control": compiled.control, "image": with_image, "cores": cores,
         "embedding_bytes": compiled.texts["decode"][0].memory.embedding_bytes,

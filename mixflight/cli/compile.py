@@ -32,6 +32,10 @@ def register(app: typer.Typer) -> None:
             int, typer.Option("--chunk", min=0, help="Tokens of a prompt that one more program takes at once.",
                               metavar="T")
         ] = 0,
+        prefill: Annotated[
+            int, typer.Option("--prefill", min=0, metavar="T",
+                              help="Tokens of a prompt that one more program takes at most on matrices (MM).")
+        ] = 0,
         count_only: Annotated[
             bool, typer.Option("--count-only", help="Write the manifest only, no program and no memory image.")
         ] = False,
@@ -58,7 +62,7 @@ def register(app: typer.Typer) -> None:
             raise InputError(f"encoding must be one of {', '.join(ENCODINGS)}, not {encoding!r}")
         if output is None and not count_only:
             raise InputError("compile must have an output folder (-o DIR), or --count-only")
-        compiled = compile_model(arch, model, recipe, max_context, chunk)
+        compiled = compile_model(arch, model, recipe, max_context, chunk, prefill)
         if encoding == "published" and not count_only:
             check_size(compiled, PUBLISHED_LIMIT_BYTES, agreed=yes)
             sys.stderr.write(f"{compiled.storage.merged:,} bytes in the published encoding\n")

@@ -55,6 +55,19 @@ def test_a_program_for_chunks(tmp_path):
     assert "a chunk must be whole rows of 4 tokens" in refusal("compile", *arguments, "--chunk", "5", "-o", tmp_path)
 
 
+def test_a_program_for_blocks_of_a_prompt(tmp_path):
+    arguments = ("--arch", "flightllm-mini", "--model", "smollm2-135m", "--recipe", "w4a8g32", "--max-context", "256")
+    document("compile", *arguments, "--prefill", "8", "-o", tmp_path)
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert manifest["block"] == 8 and {item["stage"] for item in manifest["files"] if "stage" in item} == {
+        "decode", "prefill", "block"
+    }
+    stream = read_program((tmp_path / "core0.block.bin").read_bytes())
+    assert len(stream.tables["MM"]["rows"]) > 20 and set(stream.tables["MM"]["rows"].tolist()) == {0, 8}
+    assert "LOGIT_ROW" in (tmp_path / "registers.h").read_text()
+    assert "at most the 16 rows of an MM, not 20 tokens" in refusal("compile", *arguments, "--prefill", "20", "-o", tmp_path)
+
+
 def test_files_are_what_the_manifest_says(written):
     folder, printed = written
     manifest = json.loads((folder / "manifest.json").read_text())
