@@ -1,7 +1,7 @@
 """The queues of a core: instructions of a class in order, tokens between the classes."""
 
 from amaranth import *
-from amaranth.lib import data, fifo, wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from mixflight.arch.compact import codes
@@ -9,6 +9,7 @@ from mixflight.arch.core_errors import CoreError
 from mixflight.arch.errors import InputError
 from mixflight.arch.isa import CLASSES
 from mixflight.rtl.core_ports import TOKENS, UnitPort, dispatch, queued
+from mixflight.rtl.small_fifo import SmallFifo
 
 TOKEN_BITS = 8
 """A counter holds up to 255 tokens from one class for another."""
@@ -87,10 +88,12 @@ class Queues(wiring.Component):
             m.d.sync += stuck.eq(0)
         with m.Elif(stuck != STUCK_CYCLES - 1):
             m.d.sync += stuck.eq(stuck + 1)
+        overflowed = Signal()       # a cycle later, for all pairs at once
+        m.d.sync += overflowed.eq(overflows.any() & ~self.clear)
         with m.If(self.clear):
             m.d.sync += self.error.eq(0)
         with m.Elif(self.error == 0):
-            with m.If(overflows.any()):
+            with m.If(overflowed):
                 m.d.sync += self.error.eq(CoreError.TOKENS)
             with m.Elif(stuck == STUCK_CYCLES - 1):
                 m.d.sync += self.error.eq(CoreError.DEADLOCK)
@@ -138,43 +141,43 @@ class _Queue(wiring.Component):
         m = Module()
         entry = data.StructLayout({"instruction": queued(self.kind), "empty": 1})
         reset = ResetInserter(self.clear)
-        m.submodules.waiting = waiting = reset(fifo.SyncFIFO(width=entry.size, depth=self.depth))
-        m.submodules.flying = flying = reset(fifo.SyncFIFO(width=TOKENS + 1, depth=self.in_flight))
+        m.submodules.waiting = waiting = reset(SmallFifo(shape=entry, depth=self.depth))
+        m.submodules.flying = flying = reset(SmallFifo(shape=TOKENS + 1, depth=self.in_flight))
         given, head = Signal(entry), Signal(entry)
         operands, sources = self.instruction.p.operands, _EMPTY[self.kind]
         m.d.comb += [
             given.instruction.eq(self.instruction.p),
             given.empty.eq(Cat(getattr(operands, name) == 0 for name in sources).any() if sources else self.alone),
-            waiting.w_data.eq(given), waiting.w_en.eq(self.instruction.valid), self.instruction.ready.eq(waiting.w_rdy),
-            head.eq(waiting.r_data),
+            waiting.word.eq(given), waiting.push.eq(self.instruction.valid & waiting.room),
+            self.instruction.ready.eq(waiting.room), head.eq(waiting.head),
         ]  # fmt: skip
         have, start, empty = Signal(), Signal(), head.empty
         wanted = head.instruction.wait
-        m.d.comb += have.eq(waiting.r_rdy & ((wanted & ~self.tokens) == 0))
+        m.d.comb += have.eq(waiting.some & ((wanted & ~self.tokens) == 0))
         if self.kind == "SYS":
             done = Signal()
             m.d.comb += [
                 done.eq(head.instruction.operands.operation == codes("SYS", "operation")["done"]),
-                self.finished.eq(have & done & self.others_idle & ~flying.r_rdy),
+                self.finished.eq(have & done & self.others_idle & ~flying.some),
                 self.able.eq(have & (~done | self.others_idle)),
             ]  # fmt: skip
         else:
             done = C(0)
             m.d.comb += self.able.eq(have)
-        offered = have & flying.w_rdy & ~done
+        offered = have & flying.room & ~done
         pending = Signal(range(self.in_flight + 1))
         first, ends, direct = Signal(TOKENS + 1), Signal(), Signal()
         m.d.comb += [
             self.unit.instruction.valid.eq(offered & ~empty),
             self.unit.instruction.payload.eq(head.instruction.operands),
             start.eq((offered & (empty | self.unit.instruction.ready)) | (self.finished if self.kind == "SYS" else 0)),
-            waiting.r_en.eq(start), self.takes.eq(Mux(start, wanted, 0)),
-            direct.eq(start & (empty | done) & ~flying.r_rdy),
-            flying.w_en.eq(start & ~direct), flying.w_data.eq(Cat(head.instruction.release, empty)),
-            first.eq(flying.r_data), ends.eq(flying.r_rdy & (first[TOKENS] | self.unit.done | (pending != 0))),
-            flying.r_en.eq(ends),
+            waiting.pop.eq(start), self.takes.eq(Mux(start, wanted, 0)),
+            direct.eq(start & (empty | done) & ~flying.some),
+            flying.push.eq(start & ~direct), flying.word.eq(Cat(head.instruction.release, empty)),
+            first.eq(flying.head), ends.eq(flying.some & (first[TOKENS] | self.unit.done | (pending != 0))),
+            flying.pop.eq(ends),
             self.gives.eq(Mux(ends, first[:TOKENS], Mux(direct, head.instruction.release, 0))),
-            self.flying.eq(flying.r_rdy), self.idle.eq(~waiting.r_rdy & ~flying.r_rdy),
+            self.flying.eq(flying.some), self.idle.eq(~waiting.some & ~flying.some),
         ]  # fmt: skip
         # done of a later instruction may come while empty ones before it are still being counted out
         more, less = self.unit.done, ends & ~first[TOKENS]

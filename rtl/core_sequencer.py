@@ -395,18 +395,20 @@ class _Issue(wiring.Component):
         })  # fmt: skip
 
     def elaborate(self, platform):
-        """The streams are views of one register."""
+        """The streams are views of one register, with a valid bit each."""
         m = Module()
         word, sums, code_bits = Signal(INSTRUCTION_BITS), Signal(_VALUES), Signal(4)
+        offered = {kind: Signal(name=f"offered_{kind.lower()}") for kind in CLASSES}
         with m.If(self.take):
-            m.d.sync += [word.eq(self.word), sums.eq(self.sums), code_bits.eq(self.code_bits), self.full.eq(1)]
+            m.d.sync += [word.eq(self.word), sums.eq(self.sums), code_bits.eq(self.code_bits), self.full.eq(1),
+                         *(signal.eq(opcode_is(self.word, kind)) for kind, signal in offered.items())]  # fmt: skip
         with m.Elif(self.leaves | self.clear):
-            m.d.sync += self.full.eq(0)
+            m.d.sync += [self.full.eq(0), *(signal.eq(0) for signal in offered.values())]
         for kind in CLASSES:
             out = getattr(self, kind.lower())
             operands = out.payload.operands
             m.d.comb += [
-                out.valid.eq(self.full & opcode_is(word, kind)),
+                out.valid.eq(offered[kind]),
                 out.payload.wait.eq(field(word, kind, "wait")), out.payload.release.eq(field(word, kind, "release")),
             ]  # fmt: skip
             m.d.comb += [getattr(operands, name).eq(getattr(sums, place)) for name, place in evaluated(kind).items()]

@@ -65,10 +65,10 @@ class Rotation(wiring.Component):
     """The rotations of a position, ``width`` elements at a time.
 
     ``table`` writes steps. When the position is another one, or a step was written, all pairs of a head of
-    ``head_elements`` are made anew, two values a pair and one a cycle, ``ready`` being low for
-    ``arch.sfu_pipeline.rotation_cycles`` cycles. ``cosines`` and ``sines`` are, 2 cycles with ``en`` after ``turn``,
-    what turns elements ``turn`` ``width`` and on: the cosine of each one's pair, and its sine, negative for the first
-    of a pair.
+    ``head_elements`` are made anew, two values a pair and one a cycle; ``ready``, low from the next cycle on, is back
+    after ``arch.sfu_pipeline.rotation_cycles`` cycles. ``cosines`` and ``sines`` are, 2 cycles with ``en`` after
+    ``turn``, what turns elements ``turn`` ``width`` and on: the cosine of each one's pair, and its sine, negative for
+    the first of a pair.
     """
 
     def __init__(self, *, width: int, head_max: int):
@@ -89,13 +89,14 @@ class Rotation(wiring.Component):
         write, read = steps.write_port(), steps.read_port()
         value, made = (Signal(exact_log2(self.head_max) + 1, name=name) for name in ("value", "made"))
         dirty, making, busy = Signal(init=1), Signal(), Signal()
-        on = Signal(ROTATION_STAGES)
+        on, any_on = Signal(ROTATION_STAGES), Signal()
         wanted = Cat(self.position, self.head_elements)
-        has = Signal(len(wanted))
+        has, same = Signal(len(wanted)), Signal()
         m.d.comb += [
             write.addr.eq(self.table.index), write.data.eq(self.table.value), write.en.eq(self.table.valid),
-            read.addr.eq(value[1:]), busy.eq(making | on.any()), self.ready.eq(~dirty & ~busy & (has == wanted)),
+            read.addr.eq(value[1:]), busy.eq(making | any_on), self.ready.eq(~dirty & ~busy & same),
         ]
+        m.d.sync += [same.eq(has == wanted), any_on.eq(making | on[:-1].any())]
         with m.If(self.table.valid):
             m.d.sync += dirty.eq(1)
         with m.Elif(dirty & ~busy):

@@ -3,12 +3,14 @@
 from amaranth import *
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
 
 
 class SmallFifo(wiring.Component):
-    """``depth`` words, a power of two, in order. ``push`` must not come when it is full, nor ``pop`` when it is empty.
+    """``depth`` words in order. ``push`` must not come when it is full, nor ``pop`` when it is empty.
 
-    ``head`` is the oldest word and means nothing while ``level``, the words that it holds, is 0.
+    ``head`` is the oldest word and means nothing while ``level``, the words that it holds, is 0. ``some`` and ``room``
+    are registers: it holds a word, it can take one.
     """
 
     def __init__(self, *, shape, depth: int):
@@ -16,15 +18,16 @@ class SmallFifo(wiring.Component):
         self.depth = depth
         super().__init__({
             "push": In(1), "word": In(shape), "pop": In(1), "head": Out(shape), "some": Out(1),
-            "level": Out(range(depth + 1)),
+            "room": Out(1, init=1), "level": Out(range(depth + 1)),
         })
 
     def elaborate(self, platform):
         """Two pointers and a count."""
         m = Module()
-        m.submodules.memory = stored = memory.Memory(shape=self.shape, depth=self.depth, init=[])
+        places = 1 << max(1, ceil_log2(self.depth))
+        m.submodules.memory = stored = memory.Memory(shape=self.shape, depth=places, init=[])
         write, read = stored.write_port(), stored.read_port(domain="comb")
-        first, last = Signal(range(self.depth)), Signal(range(self.depth))
+        first, last = Signal(range(places)), Signal(range(places))
         m.d.comb += [
             write.addr.eq(last), write.data.eq(self.word), write.en.eq(self.push),
             read.addr.eq(first), Value.cast(self.head).eq(Value.cast(read.data)),
@@ -34,7 +37,7 @@ class SmallFifo(wiring.Component):
         with m.If(self.pop):
             m.d.sync += first.eq(first + 1)
         with m.If(self.push & ~self.pop):
-            m.d.sync += [self.level.eq(self.level + 1), self.some.eq(1)]
+            m.d.sync += [self.level.eq(self.level + 1), self.some.eq(1), self.room.eq(self.level != self.depth - 1)]
         with m.Elif(self.pop & ~self.push):
-            m.d.sync += [self.level.eq(self.level - 1), self.some.eq(self.level != 1)]
+            m.d.sync += [self.level.eq(self.level - 1), self.some.eq(self.level != 1), self.room.eq(1)]
         return m

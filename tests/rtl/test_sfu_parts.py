@@ -179,7 +179,8 @@ def test_rotations_of_a_new_position(width):
         await ctx.tick().repeat(3 * rotation_cycles(head))
         for position in (1, 131_071, 0, 262_143):
             ctx.set(dut.position, position)
-            waited = 0
+            await ctx.tick()
+            waited = 1
             while not ctx.get(dut.ready):
                 await ctx.tick()
                 waited += 1
