@@ -5,6 +5,7 @@
     sweep(space, folder, ...)         the front of a design space as a pandas table
     load_model(model, recipe)         what a model must compute and in which formats
     build_rtl(top, folder, ...)       a top as Verilog, FuseSoC core and Vivado project
+    verify(top, ...)                  its Verilog against golden values and computed cycles, as a pandas table
     InputError                        what is raised for what a user gave and cannot be used
 """
 
@@ -12,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 __all__ = [
-    "InputError", "Simulation", "build_rtl", "compare", "load_model", "load_workload", "simulate", "sweep",
+    "InputError", "Simulation", "build_rtl", "compare", "load_model", "load_workload", "simulate", "sweep", "verify",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
-    from mixflight.api import build_rtl, compare, load_model, simulate, sweep
+    from mixflight.api import build_rtl, compare, load_model, simulate, sweep, verify
     from mixflight.arch.errors import InputError
     from mixflight.sim.simulate import Simulation
     from mixflight.workload import load_workload
@@ -30,6 +31,7 @@ _HOMES = {
     "load_model": "mixflight.api",
     "simulate": "mixflight.api",
     "sweep": "mixflight.api",
+    "verify": "mixflight.api",
 }
 
 

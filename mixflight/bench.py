@@ -164,7 +164,7 @@ def rtl_figures() -> list[Figure]:
     from mixflight.rtl.design import choose_top
     from mixflight.rtl.emit import emit_verilog
     from mixflight.rtl.harness import build_model, run_jobs
-    from mixflight.verify import random_tile
+    from mixflight.verification import random_tile
 
     chosen = choose_top("mixpe-array", zero="f16-min")
     build = build_model(emit_verilog(chosen.component, chosen.module), top=chosen.module)

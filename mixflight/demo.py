@@ -30,7 +30,7 @@ from mixflight.rtl.project import Project, write_project
 from mixflight.rtl.synthesis import TARGETS, Synthesis, synthesise
 from mixflight.rtl.toolchain import find_toolchain, stop_running_tools
 from mixflight.sim.simulate import Simulation
-from mixflight.verify import Check, compare, random_tile, real_tiles
+from mixflight.verification import Check, compare, random_tile, real_tiles
 from mixflight.workload import load_workload
 from mixflight.workloads.fetch import Progress, fetch_model, source_named
 from mixflight.workloads.trace import Trace, decode_traces, prefill_trace

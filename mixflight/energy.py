@@ -22,7 +22,7 @@ from mixflight.arch.errors import InputError
 from mixflight.rtl.cell_activity import Energy, energy, run_cells, settled_toggles, timed_toggles
 from mixflight.rtl.cell_synthesis import CellSynthesis
 from mixflight.rtl.design import ChosenTop
-from mixflight.verify import PROMPT, REAL_TENSORS
+from mixflight.verify_tiles import PROMPT, REAL_TENSORS
 
 GROUP = 32
 STEPS = 480

@@ -1,5 +1,6 @@
 """A machine or a GPU with its recipe, and one scenario run on it."""
 
+import logging
 from collections.abc import Sequence
 from typing import get_args
 
@@ -13,6 +14,8 @@ from mixflight.sim.core.simulate import path_named, simulate_cores
 from mixflight.sim.simulate import FloatOperands, Simulation, simulate
 from mixflight.workload import load_workload
 from mixflight.workloads.recipe import Recipe
+
+LOG = logging.getLogger(__name__)
 
 MODES = ("corrected",)
 
@@ -41,6 +44,7 @@ def run(
     if mode not in MODES:
         raise InputError(f"mode must be {' or '.join(MODES)} for {machine.accelerator.name}, not {mode!r}")
     workload = load_workload(model, machine.recipe)
+    LOG.info("%s: prefill %d, decode %d, batch %d", machine.accelerator.name, prefill, decode, batch)
     operands = float_operands_named(float_operands)
     if isinstance(machine.accelerator, CoreMachine):
         check_rows(machine.accelerator, batch, workload.recipe)

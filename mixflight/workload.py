@@ -1,5 +1,6 @@
 """What a user names as MODEL and RECIPE, resolved."""
 
+import logging
 from pathlib import Path
 
 import msgspec
@@ -7,6 +8,8 @@ import msgspec
 from mixflight.arch.errors import InputError
 from mixflight.workloads.model import Model, model_named, models
 from mixflight.workloads.recipe import Recipe, recipe_named
+
+LOG = logging.getLogger(__name__)
 
 FETCHED = "smollm2"
 OWN_FORMAT_OF_PRESETS = "fp16"
@@ -34,6 +37,7 @@ def load_workload(model: str, recipe: str | None = None) -> Workload:
 
     stored = open_model(path)
     own = recipe_of(AS_STORED, stored.linears) if recipe is None else recipe_named(recipe)
+    LOG.info("%s: %s, recipe %s", path, stored.model.name, own.name)
     return Workload(model=stored.model, recipe=own)
 
 

@@ -8,14 +8,18 @@ leaves no entry.
 """
 
 import hashlib
+import logging
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 from mixflight.arch.cache import cache_root
 from mixflight.arch.errors import InputError
+
+LOG = logging.getLogger(__name__)
 
 
 def cache_folder(kind: str) -> Path:
@@ -58,7 +62,9 @@ def folder_once(folder: Path, fill: Callable[[Path], None]) -> bool:
     construction.
     """
     if folder.is_dir():
+        LOG.info("from the cache: %s %s", folder.parent.name, folder.name[:12])
         return False
+    begun = time.perf_counter()
     working = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name[:16]}."))
     try:
         fill(working)
@@ -69,4 +75,5 @@ def folder_once(folder: Path, fill: Callable[[Path], None]) -> bool:
                 raise
     finally:
         shutil.rmtree(working, ignore_errors=True)
+    LOG.info("made: %s %s, %.1f s", folder.parent.name, folder.name[:12], time.perf_counter() - begun)
     return True

@@ -1,3 +1,4 @@
+import doctest
 import subprocess
 import sys
 
@@ -19,10 +20,21 @@ def test_bad_input_raises():
         mixflight.simulate("nope", "llama2-7b")
 
 
-def test_importing_the_package_loads_nothing_heavy():
-    code = "import sys, mixflight; print(sorted({'numpy', 'numba', 'pandas', 'matplotlib', 'amaranth'} & set(sys.modules)))"
+@pytest.mark.parametrize("what", ["import mixflight", "import mixflight.cli.app"])
+def test_importing_loads_nothing_heavy(what):
+    heavy = "{'numpy', 'numba', 'pandas', 'pyarrow', 'matplotlib', 'amaranth', 'jinja2', 'tokenizers'}"
+    code = f"import sys; {what}; print(sorted({heavy} & set(sys.modules)))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_importing_the_package_loads_nothing_but_the_package():
+    code = (
+        "import sys; before = set(sys.modules); import mixflight; "
+        "print(sorted({name.split('.')[0] for name in set(sys.modules) - before} - set(sys.stdlib_module_names)))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "['mixflight']"
 
 
 def test_public_names_exist():
@@ -62,3 +74,29 @@ def test_a_top_is_written_as_on_the_command_line(tmp_path):
     with pytest.raises(mixflight.InputError, match="--rows must not be given for int8-pe"):
         mixflight.build_rtl("int8-pe", tmp_path / "other", rows=4)
     assert not (tmp_path / "other").exists()
+
+
+RTL_EXAMPLES = ("build_rtl", "verify")
+
+
+@pytest.mark.parametrize("name", ["load_model", "simulate", "compare", "sweep", *RTL_EXAMPLES])
+def test_the_example_in_the_docstring_runs(name, tmp_path, monkeypatch):
+    if name in RTL_EXAMPLES:
+        pytest.importorskip("amaranth")
+    monkeypatch.chdir(tmp_path)
+    [found] = doctest.DocTestFinder(recurse=False).find(getattr(mixflight, name), name)
+    assert len(found.examples) >= 3
+    said = []
+    assert doctest.DocTestRunner().run(found, out=said.append).failed == 0, "".join(said)
+
+
+def test_a_verification_is_a_table():
+    pytest.importorskip("amaranth")
+    table = mixflight.verify("int8-pe", model=None)
+    assert list(table["top"]) == ["int8-pe"]
+    assert (table["cycles_rtl"] == table["cycles_sim"]).all()
+    assert table.loc[0, "tests"] > 0
+    assert table.loc[0, "values"] > 60_000
+    assert table.attrs == {"real_tiles_absent_because": "not asked for"}
+    with pytest.raises(mixflight.InputError, match="--rows must not be given for int8-pe"):
+        mixflight.verify("int8-pe", model=None, rows=4)

@@ -6,7 +6,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from mixflight import verify as subject
+from mixflight import verification as subject
 from mixflight.arch.errors import InputError
 from mixflight.rtl.array_elements import ELEMENTS
 from mixflight.rtl.design import choose_top

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from mixflight import verify as subject
+from mixflight import verification as subject
 from mixflight.rtl.csd_chain import CsdChain
 from mixflight.rtl.design import choose_top
 from mixflight.rtl.emit import emit_verilog

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from mixflight import verify as subject
+from mixflight import verification as subject
 from mixflight.rtl.design import choose_top
 from mixflight.rtl.tops import TOPS
 from mixflight.verify_pe import KINDS, is_element, kind_of, shown_sums

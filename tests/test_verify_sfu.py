@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from mixflight import verify as subject
+from mixflight import verification as subject
 from mixflight.arch.special_functions import STAGES
 from mixflight.rtl.design import choose_top
 from mixflight.verify_sfu import STALLS, expected, operands

@@ -3,7 +3,7 @@
 import pytest
 
 from mixflight import array_run
-from mixflight import verify as subject
+from mixflight import verification as subject
 from mixflight.arch.errors import InputError
 from mixflight.rtl.design import choose_top
 

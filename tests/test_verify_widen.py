@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from mixflight import verify as subject
+from mixflight import verification as subject
 from mixflight.arch.widen import CODE_BITS, PORT_QUANTA
 from mixflight.rtl.design import choose_top
 from mixflight.sim.widen_timing import widen_cycles

@@ -7,6 +7,7 @@ import sys
 import typer
 
 from mixflight.arch.errors import InputError
+from mixflight.cli.manners import dress
 
 COMMANDS = (
     "fetch", "presets", "trace", "compile", "simulate", "compare", "gpu", "rtl", "synth", "verify", "generate",
@@ -19,24 +20,26 @@ INTERRUPTED = 130  # what typer returns for Ctrl-C
 # Typer carries its own copy of click from 0.16 on; this is the base of its usage errors in any release.
 _USAGE_ERROR: type[Exception] = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 
-app = typer.Typer(
-    name="mixflight",
-    help="From a compressed LLM file to an accelerator whose numbers can be believed.",
-    no_args_is_help=True,
-    add_completion=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
 
-
-def _load_commands() -> None:
+def command_line() -> typer.Typer:
+    """All commands, with their examples and what they share."""
+    app = typer.Typer(
+        name="mixflight",
+        help="From a compressed LLM file to an accelerator whose numbers can be believed.",
+        no_args_is_help=True,
+        add_completion=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+    )
     for name in COMMANDS:
         importlib.import_module(f"mixflight.cli.{name}").register(app)
+    dress(app)
+    return app
 
 
 def main() -> None:
     """Entry point of the ``mixflight`` script."""
-    _load_commands()
+    app = command_line()
     try:
         status = app(standalone_mode=False)
         sys.stdout.flush()

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from mixflight.arch.errors import InputError
+from mixflight.cli.completion import archs
 from mixflight.cli.options import (
     BatchOption,
     DecodeOption,
@@ -26,7 +27,8 @@ def register(app: typer.Typer) -> None:
         model: ModelOption,
         arch: Annotated[
             list[str] | None,
-            typer.Option("--arch", help="Preset[@TECHNOLOGY] or TOML file; may be repeated.", metavar="ARCH[:RECIPE]"),
+            typer.Option("--arch", help="Preset[@TECHNOLOGY] or TOML file; may be repeated.", metavar="ARCH[:RECIPE]",
+                         autocompletion=archs),
         ] = None,
         gpu: Annotated[
             list[str] | None,
@@ -50,8 +52,6 @@ def register(app: typer.Typer) -> None:
         json: JsonOption = False,
     ) -> None:
         """Machines and GPUs side by side on one model and scenario.
-
-        Example: mixflight compare --arch mixpe-w4a8 --arch mul4x8 --arch int8 --arch fp16 --model smollm2
         """
         from mixflight.arch.costs import costs_of
         from mixflight.comparison import compare_machines, comparison_document, parse_batches

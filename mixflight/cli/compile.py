@@ -1,14 +1,14 @@
 """``mixflight compile``: programs of FlightLLM cores for all lengths, and the memory image that they run on."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from mixflight.arch.errors import InputError
+from mixflight.cli.completion import archs
 from mixflight.cli.options import JsonOption, ModelOption, RecipeOption
-from mixflight.cli.output import print_json, print_table, progress
+from mixflight.cli.output import note, print_json, print_table, progress
 
 
 def register(app: typer.Typer) -> None:
@@ -16,7 +16,7 @@ def register(app: typer.Typer) -> None:
 
     @app.command(name="compile")
     def compile_(
-        arch: Annotated[str, typer.Option("--arch", help="Preset or TOML file.", metavar="ARCH")],
+        arch: Annotated[str, typer.Option("--arch", help="Preset or TOML file.", metavar="ARCH", autocompletion=archs)],
         model: ModelOption,
         output: Annotated[
             Path | None, typer.Option("-o", "--output", help="Folder of what is written.", metavar="DIR")
@@ -45,8 +45,6 @@ def register(app: typer.Typer) -> None:
         json: JsonOption = False,
     ) -> None:  # fmt: skip
         """Instructions for every length, memory image, manifest and register map of FlightLLM cores.
-
-        Example: mixflight compile --arch flightllm-u280 --model smollm2 -o build/prog
         """
         from mixflight.compile_program import (
             ENCODINGS,
@@ -65,7 +63,7 @@ def register(app: typer.Typer) -> None:
         compiled = compile_model(arch, model, recipe, max_context, chunk, prefill)
         if encoding == "published" and not count_only:
             check_size(compiled, PUBLISHED_LIMIT_BYTES, agreed=yes)
-            sys.stderr.write(f"{compiled.storage.merged:,} bytes in the published encoding\n")
+            note(f"{compiled.storage.merged:,} bytes in the published encoding")
         files = []
         with progress() as bar:
             task = bar.add_task("files", total=None)

@@ -20,10 +20,8 @@ def register(app: typer.Typer) -> None:
         json: JsonOption = False,
     ) -> int:
         """Fetch a real model, simulate it on four machines, emit, synthesise and verify an array, write one page.
-
-        Example: mixflight demo -o build/demo
         """
-        from mixflight.cli.output import print_json, print_table, progress
+        from mixflight.cli.output import note, print_json, print_table, progress, quiet
         from mixflight.demo import STEPS, run_demo
         from mixflight.reports.findings import findings, headline
         from mixflight.results import COMPARE_COLUMNS, compare_rows, scenario_title, simulation_document
@@ -37,7 +35,7 @@ def register(app: typer.Typer) -> None:
                 nonlocal begun
                 if shown:
                     bars.update(bar, description=description, completed=begun)
-                else:
+                elif not quiet():
                     print(f"[{begun + 1}/{STEPS}] {description}", file=sys.stderr, flush=True)
                 begun += 1
 
@@ -47,7 +45,7 @@ def register(app: typer.Typer) -> None:
             done = run_demo(output, step, fetching)
         document, checked = done.document, done.document.verification
         if document.scenario.note:
-            print(f"mixflight: {document.scenario.note}", file=sys.stderr)
+            note(document.scenario.note)
         if json:
             print_json({
                 "path": str(done.page), "note": document.scenario.note, "verilog": document.verilog,

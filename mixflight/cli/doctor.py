@@ -13,7 +13,7 @@ def register(app: typer.Typer) -> None:
         """Packages, compiler, Verilator, Yosys, caches and GPU: version, and one line how to mend each.
 
         Exit status 0 when all of need "core" is there, 1 when not; what only rtl, synth, verify or one option needs
-        does not count. Example: mixflight doctor
+        does not count.
         """
         from mixflight.cli.output import print_json, print_table
         from mixflight.doctor import diagnose

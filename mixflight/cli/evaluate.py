@@ -31,8 +31,6 @@ def register(app: typer.Typer) -> None:
         json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")] = False,
     ) -> None:  # fmt: skip
         """Perplexity on the shipped text in golden arithmetic, and what a token costs.
-
-        Example: mixflight evaluate --model smollm2 --recipe k8v4 --reference
         """
         from mixflight.arch.errors import InputError
         from mixflight.cli.output import print_json, progress

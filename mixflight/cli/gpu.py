@@ -25,8 +25,6 @@ def register(app: typer.Typer) -> None:
         json: JsonOption = False,
     ) -> None:
         """GPUs, and how far the analytical model of them is from measured and published figures.
-
-        Example: mixflight gpu --validate
         """
         from mixflight.arch.gpu import gpus
         from mixflight.sim.gpu.measured import packaged_points, read_folder

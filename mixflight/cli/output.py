@@ -1,5 +1,6 @@
 """What every command does with its result: one JSON document, or a table for people, on stdout."""
 
+import logging
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -9,6 +10,8 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+
+LOG = logging.getLogger("mixflight")
 
 NOT_A_NUMBER = (None, "", "-")
 """Cells that may stand in a column of numbers without making it one of text."""
@@ -53,10 +56,20 @@ def _cell(value: object) -> str:
     return "-" if value is None else str(value)
 
 
+def note(text: str) -> None:
+    """A remark for people on stderr, which ``--quiet`` silences."""
+    LOG.warning(text)
+
+
+def quiet() -> bool:
+    """Whether only results and errors are wanted."""
+    return not LOG.isEnabledFor(logging.WARNING)
+
+
 def progress() -> Progress:
-    """Progress bars on stderr, gone when done; none when stderr is no terminal."""
+    """Progress bars on stderr, gone when done; none when stderr is no terminal, or with ``--quiet``."""
     console = Console(stderr=True)
     return Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-        console=console, transient=True, disable=not console.is_terminal,
+        console=console, transient=True, disable=quiet() or not console.is_terminal,
     )  # fmt: skip

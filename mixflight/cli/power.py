@@ -24,8 +24,6 @@ def register(app: typer.Typer) -> None:
         json: JsonOption = False,
     ) -> None:
         """Watts of FPGA boards that decode an LLM, by part, beside what was published.
-
-        Example: mixflight power --validate
         """
         from mixflight.sim.fpga_power import boards, mean_error, power_of, validated
 

@@ -23,8 +23,6 @@ def register(app: typer.Typer) -> None:
         json: JsonOption = False,
     ) -> None:
         """Write one page that needs no network and no other file.
-
-        Example: mixflight report build/demo -o report.html
         """
         from mixflight.arch.errors import InputError
         from mixflight.cli.output import print_json

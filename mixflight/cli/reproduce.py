@@ -37,8 +37,6 @@ def register(app: typer.Typer) -> None:
         json: JsonOption = False,
     ) -> None:
         """Published numbers beside ours, with the difference and whether it is within rounding or tolerance.
-
-        Example: mixflight reproduce mixpe --mode published
         """
         from mixflight.reproduce import reproduce as study_rows
         from mixflight.reproduce_mixpe import write_figures

@@ -4,7 +4,9 @@ from typing import Annotated
 
 import typer
 
-Top = Annotated[str, typer.Argument(metavar="TOP", help=(
+from mixflight.cli.completion import tops
+
+Top = Annotated[str, typer.Argument(metavar="TOP", autocompletion=tops, help=(
     "mixpe-array; PEs: mixpe-w4a8-pe, mixpe-w4a8-centred-pe, mul4x8-pe, int8-pe, dequantise-pe, fusible-pe, "
     "mixpe-w4a16-pe, mixpe-w4a16-aligned-pe, fp16-align, fp16-pe; csd-chain, csd-chain-generic, csd-chain-dsp58; "
     "sfu-exp, sfu-reciprocal, sfu-rsqrt; widen; core-sfu"))]

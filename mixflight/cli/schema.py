@@ -18,8 +18,6 @@ def register(app: typer.Typer) -> None:
         json: JsonOption = False,
     ) -> None:
         """JSON Schema of a command's --json document, on stdout; without a name, which there are.
-
-        Example: mixflight schema simulate
         """
         from mixflight.cli.output import print_json, print_table
         from mixflight.documents import DOCUMENTS, schema_of

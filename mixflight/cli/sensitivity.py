@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from mixflight.arch.errors import InputError
+from mixflight.cli.completion import archs
 from mixflight.cli.options import BatchOption, DecodeOption, JsonOption, ModelOption, PrefillOption, RecipeOption
 from mixflight.cli.output import print_json, print_table
 
@@ -18,7 +19,8 @@ def register(app: typer.Typer) -> None:
         model: ModelOption,
         arch: Annotated[
             list[str] | None,
-            typer.Option("--arch", help="The first is held against all others.", metavar="ARCH[:RECIPE]"),
+            typer.Option("--arch", help="The first is held against all others.", metavar="ARCH[:RECIPE]",
+                         autocompletion=archs),
         ] = None,
         gpu: Annotated[
             list[str] | None, typer.Option("--gpu", help="A GPU to hold it against.", metavar="GPU[:RECIPE]")
@@ -37,8 +39,6 @@ def register(app: typer.Typer) -> None:
         json: JsonOption = False,
     ) -> None:
         """Every price and assumption moved alone to its ends: does A still beat B?
-
-        Example: mixflight sensitivity --arch mixpe-w4a8 --arch int8 --model llama2-7b --recipe w4a8g128
         """
         from mixflight.arch.costs import costs_of
         from mixflight.sensitivity import METRICS, Scenario

@@ -7,6 +7,7 @@ import msgspec
 import typer
 
 from mixflight.arch.errors import InputError
+from mixflight.cli.completion import archs
 from mixflight.cli.options import (
     BatchOption,
     DecodeOption,
@@ -31,7 +32,10 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def simulate(
-        arch: Annotated[str, typer.Option("--arch", help="Preset[@TECHNOLOGY] or TOML file.", metavar="ARCH[:RECIPE]")],
+        arch: Annotated[
+            str, typer.Option("--arch", help="Preset[@TECHNOLOGY] or TOML file.", metavar="ARCH[:RECIPE]",
+                              autocompletion=archs),
+        ],
         model: ModelOption,
         prefill: PrefillOption,
         decode: DecodeOption,
@@ -53,8 +57,6 @@ def register(app: typer.Typer) -> None:
         json: JsonOption = False,
     ) -> None:
         """Time and energy of a prefill and a decode, and what bound them.
-
-        Example: mixflight simulate --arch mixpe-w4a8 --model llama2-7b --recipe w4a8g128 --prefill 128 --decode 128
         """
         if mode == "published":
             refuse_beside_published(explain=explain, batch=batch, float_operands=float_operands)

@@ -117,7 +117,7 @@ def _cells(chosen: Any, target: str, *, priced: bool, json: bool) -> None:
 def _energy(chosen: Any, mapped: Any) -> dict[str, Any]:
     """Keys of the document: energy per MAC and its components on every data set that can be had."""
     from mixflight.energy import ASSUMPTIONS, has_energy, measure
-    from mixflight.verify import real_source
+    from mixflight.verification import real_source
 
     if not has_energy(chosen):
         return {"energy_pj_per_mac": None, "energy_basis": f"{chosen.top} is no processing element"}

@@ -32,8 +32,6 @@ def register(app: typer.Typer) -> None:
         json: JsonOption = False,
     ) -> None:  # fmt: skip
         """Operator trace: shapes, formats, MACs and bytes. Without lengths: one decoded token.
-
-        Example: mixflight trace smollm2 --prefill 128 --decode 128 -o trace.parquet
         """
         from mixflight.workload import load_workload
         from mixflight.workloads.trace import decode_traces, prefill_trace

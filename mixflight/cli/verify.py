@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from mixflight.cli import rtl_options as option
+from mixflight.cli.completion import tops as known_tops
 
 
 def register(app: typer.Typer) -> None:
@@ -13,7 +14,9 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def verify(
-        tops: Annotated[list[str] | None, typer.Argument(metavar="[TOP]...", help="Default: every top.")] = None,
+        tops: Annotated[
+            list[str] | None, typer.Argument(metavar="[TOP]...", help="Default: every top.", autocompletion=known_tops)
+        ] = None,
         arch: option.Arch = None,
         rows: option.Rows = None,
         cols: option.Cols = None,
@@ -35,9 +38,9 @@ def register(app: typer.Typer) -> None:
         A mixpe-array is verified with every kind of PE, or in the one configuration that the options choose; with
         4-bit codes and f16-min zero points it also runs tiles of the real model. Exit status 1 when a check failed.
         """
-        from mixflight.cli.output import print_json, print_table, progress
+        from mixflight.cli.output import note, print_json, print_table, progress
         from mixflight.rtl.tops import TOPS
-        from mixflight.verify import Row, plan, real_source, verify_top
+        from mixflight.verification import Row, plan, real_source, verify_top
 
         names = tops or list(TOPS)
         given: dict[str, Any] = {"arch": arch, "rows": rows, "cols": cols, "lanes": lanes, "pe": pe, "zero": zero,
@@ -49,7 +52,7 @@ def register(app: typer.Typer) -> None:
             bar = bars.add_task("finding the model", total=len(chosen))
             path, absent = real_source(model) if real else (None, "not asked for")
             if absent and real:
-                bars.console.print(f"mixflight: no real tiles: {absent}; random ones only", highlight=False)
+                note(f"no real tiles: {absent}; random ones only")
             for item in chosen:
                 bars.update(bar, description=f"verifying {item.top}")
                 results.append(verify_top(item, model=path, seed=seed))

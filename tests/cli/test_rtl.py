@@ -225,9 +225,9 @@ def test_verify_refuses_a_model_that_cannot_be_fetched():
 
 
 def test_verify_exits_with_1_when_a_check_failed(monkeypatch, capsys):
-    import mixflight.verify
+    import mixflight.verification
     from mixflight.cli import verify
-    monkeypatch.setattr(mixflight.verify, "array_cycles", lambda **_: 1)
+    monkeypatch.setattr(mixflight.verification, "array_cycles", lambda **_: 1)
     app = typer.Typer()
     verify.register(app)
     status = app(["mixpe-array", *SMALL, "--zero", "none", "--no-real", "--json"], standalone_mode=False)

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-import typer
 from command_line import refusal
 
 from mixflight import documents
@@ -34,9 +33,7 @@ RUNS = [
 @pytest.fixture(scope="module")
 def said():
     """Run a command in this process; the document that it prints."""
-    group = typer.Typer()
-    for name in cli.COMMANDS:
-        cli.importlib.import_module(f"mixflight.cli.{name}").register(group)
+    group = cli.command_line()
 
     def run(arguments, capsys):
         group([*arguments, "--json"], standalone_mode=False)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from pe_bench import group_sums, steps_of
 
-from mixflight import verify
+from mixflight import verification
 from mixflight.arch.errors import InputError
 from mixflight.rtl.design import choose_top
 from mixflight.rtl.pe_centred import CentredShiftAddPE, signed_digits
@@ -91,24 +91,24 @@ def test_zero_points_beyond_4_bits_are_refused():
 @pytest.mark.parametrize(("zero", "two_pass"), [("int4", False), ("f16-min", False), ("f16-min", True)])
 def test_an_array_of_centred_pes_gives_the_plain_outputs(zero, two_pass):
     array = choose_top("mixpe-array", rows=2, cols=2, lanes=1, group_max=32, pe="centred", zero=zero, two_pass=two_pass)
-    row = verify.verify_array(array)
+    row = verification.verify_array(array)
     assert (row.failures, row.messages) == (0, ())
     assert row.cycles_rtl == row.cycles_sim
 
 
 def test_without_zero_points_an_unsigned_code_stands_for_itself_less_8():
     array = choose_top("mixpe-array", rows=2, cols=2, lanes=1, group_max=32, pe="centred", zero="none")
-    tile = verify.random_tile(array, np.random.default_rng(0), k=64)
+    tile = verification.random_tile(array, np.random.default_rng(0), k=64)
 
-    class Offset(verify.Tile):
+    class Offset(verification.Tile):
         def beats(self):
             beats = super().beats()
             return beats._replace(act=[beat._replace(signed=0) for beat in beats.act],
                                   wgt=[[code ^ 8 for code in codes] for codes in beats.wgt])
 
     offset = Offset(**vars(tile))
-    row = verify.verify_array(array, checks=[verify.Check(name="signed codes", tiles=[tile]),
-                                             verify.Check(name="offset codes", tiles=[offset])])
+    row = verification.verify_array(array, checks=[verification.Check(name="signed codes", tiles=[tile]),
+                                                   verification.Check(name="offset codes", tiles=[offset])])
     assert (row.failures, row.messages) == (0, ())
 
 
