@@ -3,11 +3,12 @@
     streams       the operands of a PE in every data set, and the sums that it must show
     pe_energy     map, simulate, check every sum against golden, count toggles, price them
 
-The real operands are SmolLM2's: weights of three linears (the codes as they are in the file) and the activations
-that enter them in a prefill, INT8 in groups of 32; one PE of an output-stationary array sees the steps of one
-output after another. An INT8 PE takes the same weights quantised to INT8 (per group of 32, absolute maximum), and
-in ``real-codes`` the file's own 4-bit codes; FP16 operands are the values that codes, scales and minima stand for,
-rounded to FP16. Uniform random operands cover the whole range of integers, and -1..1 for FP16.
+The real operands are a model's, SmolLM2's unless another is given: weights of three linears (the codes as they are in
+the file; of the first layer, the middle and the last) and the activations that enter them in a prefill, INT8 in groups
+of 32; one PE of an output-stationary array sees the steps of one output after another. An INT8 PE takes the same
+weights quantised to INT8 (per group of 32, absolute maximum), and in ``real-codes`` the file's own 4-bit codes; FP16
+operands are the values that codes, scales and minima stand for, rounded to FP16. Uniform random operands cover all
+integers of a width, and -1..1 for FP16.
 """
 
 import dataclasses
@@ -22,7 +23,7 @@ from mixflight.arch.errors import InputError
 from mixflight.rtl.cell_activity import Energy, energy, run_cells, settled_toggles, timed_toggles
 from mixflight.rtl.cell_synthesis import CellSynthesis
 from mixflight.rtl.design import ChosenTop
-from mixflight.verify_tiles import PROMPT, REAL_TENSORS
+from mixflight.verify_tiles import PROMPT
 
 GROUP = 32
 STEPS = 480
@@ -82,24 +83,37 @@ class DataSetEnergy:
     sums_checked: int
 
 
-def real_operands(path: Path) -> Operands:
-    """Weights and activations of a model file with Q4_1 linears."""
+def real_tensors(layers: int) -> tuple[str, str, str]:
+    """The linears whose operands are taken: of the first layer, the middle one and the last."""
+    return ("blk.0.ffn_up.weight", f"blk.{(layers - 1) // 2}.attn_q.weight", f"blk.{layers - 1}.ffn_down.weight")
+
+
+def real_operands(path: Path, text: str = PROMPT) -> Operands:
+    """Weights of a model file with Q4_1 linears, and the activations of its prefill of ``text``."""
     from mixflight.sim.golden.llama import Session, load_llama
     from mixflight.workloads.gguf import open_gguf
     from mixflight.workloads.tokenizer import tokenizer_of
 
     file = open_gguf(path)
+    tokens = tokenizer_of(file).encode(text)
+    if len(tokens) <= max(TOKENS):
+        raise InputError(f"a text to take operands from must have at least {max(TOKENS) + 1} tokens, not {len(tokens)}")
     llama = load_llama(file)
+    tensors = real_tensors(llama.model.layers)
     entering: dict[str, Any] = {}
 
     def observe(name: str, activation: Any) -> None:
-        if name in REAL_TENSORS:
+        if name in tensors:
             entering[name] = activation
 
-    Session(llama, observe=observe).extend(tokenizer_of(file).encode(PROMPT), every=True)
+    Session(llama, observe=observe).extend(tokens, every=True)
     parts: list[Operands] = []
-    for name in REAL_TENSORS:
+    for name in tensors:
         weight, activation = llama.linears[name], entering[name]
+        channels, inputs = weight.codes.shape
+        if inputs < STEPS or channels <= max(CHANNELS):
+            raise InputError(f"real operands must come from linears of at least {STEPS} inputs and {max(CHANNELS) + 1} "
+                             f"outputs, not {name} of {inputs} and {channels}, in {path}")
         if weight.group != GROUP or weight.zero is None or weight.zero.dtype != np.float16:
             raise InputError(f"real operands must come from a Q4_1 tensor, which {name} is not, in {path}")
         for token, channel in zip(TOKENS, CHANNELS, strict=True):
@@ -290,7 +304,14 @@ def _per_mac(cycle: Energy, macs: int) -> Energy:
 def measure(chosen: ChosenTop, mapped: CellSynthesis, model: Path | None) -> dict[str, dict[str, Any]]:
     """By data set, real operands first where ``model`` is a file: pJ a MAC, its components and what was checked."""
     operands = {} if model is None else {"real": real_operands(model)}
-    found = pe_energy(chosen, mapped, {**operands, "random": random_operands()})
+    return measure_operands(chosen, mapped, {**operands, "random": random_operands()})
+
+
+def measure_operands(
+    chosen: ChosenTop, mapped: CellSynthesis, operands: Mapping[str, Operands]
+) -> dict[str, dict[str, Any]]:
+    """The same on given operands, as a row of ``arch/synthesis/osu018.toml`` has it."""
+    found = pe_energy(chosen, mapped, operands)
     return {name: {
         "pj_per_mac": round(values.timed.total, 4), "settled_pj_per_mac": round(values.settled.total, 4),
         **{part.name: round(getattr(values.timed, part.name), 6) for part in dataclasses.fields(Energy)},

@@ -1,5 +1,6 @@
 """``mixflight prices``: what an action costs in each technology, by which source, and how far sources differ."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -17,14 +18,26 @@ def register(app: typer.Typer) -> None:
         name: Annotated[
             str | None, typer.Argument(help="Technology or its TOML file, DRAM standard, or sram.", metavar="[NAME]")
         ] = None,
+        operands: Annotated[str | None, typer.Option("--operands", metavar="MODEL", help=(
+            "Price our PEs on this model's own operands: smollm2 or a .gguf file of Q4_1."))] = None,
+        text: Annotated[str | None, typer.Option("--text", help="What the model of --operands reads.")] = None,
+        pe: Annotated[list[str] | None, typer.Option("--pe", metavar="KIND", help="Only this PE; repeatable.")] = None,
+        output: Annotated[Path | None, typer.Option(
+            "-o", "--output", metavar="FILE.toml", help="The table that --operands writes.")] = None,
         json: JsonOption = False,
     ) -> None:
         """Price tables with units, bands, sources and dates; without a name, which there are.
 
-        Example: mixflight prices 45nm-literature
+        --operands maps our PEs to osu018 cells, drives them with the recorded operands, counts what toggles and writes
+        a table that a machine takes as ARCH@FILE.toml.
         """
         from mixflight.arch.sram_energy import sram_nodes
 
+        if operands is not None:
+            _record(operands, text, pe or [], name, output, json)
+            return
+        if text is not None or pe or output is not None:
+            raise InputError("--text, --pe and -o must stand with --operands")
         if name is None:
             found = _tables()
             if json:
@@ -57,6 +70,38 @@ def register(app: typer.Typer) -> None:
             [(row["component"], row["action"], row["value"], row["low"], row["high"], row["date"], _said(row))
              for row in rows],
         )  # fmt: skip
+
+
+def _record(model: str, text: str | None, kinds: list[str], name: str | None, output: Path | None, json: bool) -> None:
+    from mixflight.cli.output import progress
+    from mixflight.generate import model_path
+    from mixflight.pe_prices import record_prices
+
+    if name is not None or output is None:
+        raise InputError("--operands must stand with -o FILE.toml and without a NAME")
+    with progress() as bars:
+        task = bars.add_task("reading the model", total=None)
+
+        def tell(kind: str) -> None:
+            bars.update(task, description=f"mapping and simulating {kind}")
+
+        found = record_prices(model_path(model), output, text=text, kinds=kinds, tell=tell)
+    rows = [
+        {"pe": row.pe, "action": row.action, "unit": "pJ", "recorded_180nm": row.recorded_pj,
+         "uniform_180nm": row.uniform_pj, "ratio": row.ratio, "value": row.price.value_pj, "low": row.price.low_pj,
+         "high": row.price.high_pj}
+        for row in found
+    ]  # fmt: skip
+    if json:
+        print_json({"output": str(output), "rows": rows})
+        return
+    print_table(
+        f"{output}: pJ a MAC on the recorded operands, at 180 nm and as priced",
+        ("PE", "action", "recorded", "uniform", "ratio", "price", "low", "high"),
+        [(row["pe"], row["action"], row["recorded_180nm"], row["uniform_180nm"], row["ratio"], row["value"], row["low"],
+          row["high"]) for row in rows],
+    )  # fmt: skip
+    print(f"a machine takes it as ARCH@{output}")
 
 
 def _tables() -> list[dict[str, Any]]:

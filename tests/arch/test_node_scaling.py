@@ -1,7 +1,7 @@
 import pytest
 
 from mixflight.arch.errors import InputError
-from mixflight.arch.node_scaling import node_scaling, node_scaling_between
+from mixflight.arch.node_scaling import classical_energy, node_scaling, node_scaling_between
 
 
 def test_factors_worked_out_by_hand():
@@ -11,6 +11,18 @@ def test_factors_worked_out_by_hand():
     assert found.delay == pytest.approx(
         (-501.6 * 0.729 + 1567 * 0.81 - 1619 * 0.9 + 566.1) / (97.09 * 3.24 - 356.7 * 1.8 + 406.5))
     assert "Stillmaker" in found.source
+
+
+def test_the_authors_own_example():
+    """Stillmaker and Baas, corrigendum to their section 4.2.1: an energy factor of 0.4571 at 32 nm and 0.9 V."""
+    assert node_scaling("180", 1.8, "32-hp", 0.9).energy * (24.64 * 1.8 - 17.98) == pytest.approx(0.4571, abs=5e-5)
+
+
+def test_classical_scaling_is_length_times_supply_squared():
+    assert classical_energy(180, 1.8, 45, 0.9) == pytest.approx(1 / 16)
+    assert classical_energy(180, 1.8, 45, 0.9) / node_scaling("180", 1.8, "45-hp", 0.9).energy == pytest.approx(2.36, abs=0.01)
+    with pytest.raises(InputError, match="must be above 0, not 180 nm at 0 V"):
+        classical_energy(180, 0, 45, 0.9)
 
 
 def test_there_and_back_is_nothing_and_a_smaller_node_takes_less():

@@ -46,3 +46,14 @@ def test_a_machine_in_another_technology(tmp_path):
     assert one["decode"]["time_ms"] == two["decode"]["time_ms"]
     assert "every action must have a price" in refusal(*run, "--arch", "flightllm-u280@45nm-literature:flightllm")
     assert "technology must be a .toml file or one of" in refusal(*run, "--arch", "mixpe-w4a8@3nm:w4a8g128")
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+    (("--operands", "smollm2"), "--operands must stand with -o FILE.toml and without a NAME"),
+    (("HBM2", "--operands", "smollm2", "-o", "x.toml"), "--operands must stand with -o FILE.toml and without a NAME"),
+    (("--text", "a"), "--text, --pe and -o must stand with --operands"),
+    (("HBM2", "-o", "x.toml"), "--text, --pe and -o must stand with --operands"),
+    (("--operands", "llama2-7b", "-o", "x.toml"), "MODEL must be smollm2 or a .gguf file"),
+])  # fmt: skip
+def test_options_of_recording_that_do_not_go_together(arguments, said):
+    assert said in refusal("prices", *arguments)

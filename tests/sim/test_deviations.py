@@ -10,6 +10,7 @@ import pytest
 
 from mixflight.arch.accelerator import accelerator_named, accelerators
 from mixflight.arch.array_pipeline import sum_bits
+from mixflight.arch.prices import price_table
 from mixflight.mapping.block_mask import block_mask
 from mixflight.sim.simulate import Engine, simulate
 from mixflight.workloads.model import model_named
@@ -102,6 +103,20 @@ def test_d7_split_rows():
     whole = {item.operator: item.array_cycles for item, _ in _timed("mixpe-w4a8", "smollm2-135m", "decode")}
     assert timed["k"] == whole["k"] / 3
     assert timed["av"] == whole["av"]
+
+
+def _energies(arch):
+    """Prefill of 128 tokens and 16 steps of decode of LLaMA2-7B, pJ."""
+    found = simulate(accelerator_named(arch), model_named("llama2-7b"), recipe_named("w4a8g128"), "w4a8g128", 128, 16)
+    return found.prefill.energy.pj, found.decode.energy.pj
+
+
+def test_d8_prices_of_our_own_switching():
+    literature, ours = (price_table(name) for name in ("45nm-literature", "osu018-scaled"))
+    for pe, times in (("pe.shift-add-4x8", 4.9), ("pe.multiply-8x8", 7.9)):
+        assert ours.of(pe, "mac").value_pj / literature.of(pe, "mac").value_pj == pytest.approx(times, abs=0.06)
+    pairs = zip(_energies("mixpe-w4a8@osu018-scaled"), _energies("mixpe-w4a8"), strict=True)
+    assert [scaled / published for scaled, published in pairs] == pytest.approx([1.89, 1.04], abs=0.01)
 
 
 def test_every_deviation_is_numbered_once_and_in_order():
