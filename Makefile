@@ -1,10 +1,10 @@
-# make demo | test | test-all | check | bench: each makes .venv first and installs what it needs from the package index.
+# make demo | test | test-all | check | docs | bench: each makes .venv first and installs what it needs from the package index.
 PYTHON ?= python3
 RUN = .venv/bin/python -m
 JOBS ?= 2
 INSTALLED = .venv/.installed
 
-.PHONY: demo test test-all check bench clean
+.PHONY: demo test test-all check docs bench clean
 
 demo: $(INSTALLED)
 	@$(RUN) mixflight.cli.app demo -o build/demo
@@ -18,6 +18,10 @@ test-all: $(INSTALLED)
 check: $(INSTALLED)
 	@$(RUN) ruff check .
 	@$(RUN) mypy
+
+docs: $(INSTALLED)
+	@NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs --quiet build --strict
+	@echo build/site/index.html
 
 bench: $(INSTALLED)
 	@$(RUN) mixflight.bench

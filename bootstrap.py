@@ -32,7 +32,7 @@ def main() -> None:
             refuse(f"{tool} must be installed (a C++ compiler, make and perl are needed): apt-get install {package}")
     if not has_pip():
         make_environment()
-    extras = f"{ROOT}[rtl,search,cluster,dev]"
+    extras = f"{ROOT}[rtl,search,cluster,docs,dev]"
     install = [PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-e", extras]
     if subprocess.run(install).returncode:
         refuse("the dependencies could not be installed; the package index must be reachable the first time")

@@ -42,7 +42,7 @@ def licence(name: str) -> str:
     data = importlib.metadata.metadata(name)
     fields = [data["License-Expression"] or "", data["License"] or ""]
     for field in fields:
-        if field.strip() and "\n" not in field and len(field) <= _LONGEST:
+        if field.strip() not in ("", "UNKNOWN") and "\n" not in field and len(field) <= _LONGEST:
             return field.strip()
     said = [item.rpartition(" :: ")[2] for item in data.get_all("Classifier") or () if item.startswith("License ::")]
     return ", ".join(said) or _NOT_STATED

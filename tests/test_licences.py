@@ -31,6 +31,7 @@ def test_what_is_required_in_turn_has_a_licence():
 @pytest.mark.parametrize(("fields", "said"), [
     ([("License-Expression", "MIT"), ("License", "the text")], "MIT"),
     ([("License", "BSD")], "BSD"),
+    ([("License", "UNKNOWN"), ("Classifier", "License :: OSI Approved :: MIT License")], "MIT License"),
     ([("License", "Permission is\nhereby granted"), ("Classifier", "License :: OSI Approved :: MIT License")], "MIT License"),
     ([("Classifier", "Topic :: Software")], "not stated"),
 ])  # fmt: skip
