@@ -99,20 +99,22 @@ class Control(wiring.Component):
         } | {f"SLOT_BYTES {number}": C(size, 32) for number, size in enumerate(self.slot_bytes)} | {
             f"BUSY {number}": unit for number, unit in enumerate(units)
         }  # fmt: skip
-        act = self._writes(m, busy, kept, start, with_text)
-        self._acts(m, act)
+        self._acts(m, self._writes(m, busy, kept, start, with_text))
         self._reads(m, shown)
         return m
 
     def _writes(self, m, busy, kept, start, with_text):
-        """Address and data are taken together and answered in the next cycle; what is written is there by then."""
+        """Address and data are taken together and answered in the next cycle; what is written is there by then.
+
+        Returns whether a write is taken that counts, if it is to a register.
+        """
         bus, rows = flipped(self.bus), core_registers().rows
-        take, known, act = Signal(), Signal(), Signal()
+        take, known, free, act = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
             take.eq(bus.awvalid & bus.wvalid & ~bus.bvalid), bus.awready.eq(take), bus.wready.eq(take),
             known.eq(Cat(_inside(bus.awaddr, row) for row in rows if row.access != "ro").any()),
-            act.eq(take & known & ~busy & bus.wstrb.all()),
-            start.eq(act & (bus.awaddr == core_registers()["START"].address) & bus.wdata[0]),
+            free.eq(take & ~busy & bus.wstrb.all()), act.eq(free & known),
+            start.eq(free & (bus.awaddr == core_registers()["START"].address) & bus.wdata[0]),
             with_text.eq(bus.wdata[1]),
         ]  # fmt: skip
         with m.If(take):
@@ -121,21 +123,21 @@ class Control(wiring.Component):
             m.d.sync += bus.bvalid.eq(0)
         for row in rows:
             if row.name in kept:
-                with m.If(act & (bus.awaddr == row.address)):
+                with m.If(free & (bus.awaddr == row.address)):
                     m.d.sync += kept[row.name].eq(bus.wdata)
         m.d.sync += [
-            self.rope.valid.eq(act & (bus.awaddr == core_registers()["ROPE"].address)),
+            self.rope.valid.eq(free & (bus.awaddr == core_registers()["ROPE"].address)),
             self.rope.index.eq(bus.wdata[8:16]), self.rope.value.eq(Cat(kept["ROPE_LOW"], bus.wdata[:8])),
         ]  # fmt: skip
-        return act
+        return free
 
-    def _acts(self, m, act) -> None:
+    def _acts(self, m, free) -> None:
         """Registers of the sequencer and constants, a cycle later."""
         address, value = self.bus.awaddr, self.bus.wdata
         for name, port in (("REGISTER", self.register), ("CONSTANT", self.constant)):
             row = core_registers()[name]
             m.d.sync += [
-                port.valid.eq(act & _inside(address, row)), port.value.eq(value),
+                port.valid.eq(free & _inside(address, row)), port.value.eq(value),
                 port.index.eq((address - row.address)[WORD_BYTES.bit_length() - 1 :]),
             ]  # fmt: skip
 

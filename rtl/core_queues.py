@@ -88,12 +88,12 @@ class Queues(wiring.Component):
             m.d.sync += stuck.eq(0)
         with m.Elif(stuck != STUCK_CYCLES - 1):
             m.d.sync += stuck.eq(stuck + 1)
-        overflowed = Signal()       # a cycle later, for all pairs at once
-        m.d.sync += overflowed.eq(overflows.any() & ~self.clear)
+        overflowed = Signal(len(overflows))         # for a short path: an error a cycle later
+        m.d.sync += overflowed.eq(Mux(self.clear, 0, overflows))
         with m.If(self.clear):
             m.d.sync += self.error.eq(0)
         with m.Elif(self.error == 0):
-            with m.If(overflowed):
+            with m.If(overflowed.any()):
                 m.d.sync += self.error.eq(CoreError.TOKENS)
             with m.Elif(stuck == STUCK_CYCLES - 1):
                 m.d.sync += self.error.eq(CoreError.DEADLOCK)

@@ -278,21 +278,21 @@ class _Loops(wiring.Component):
         read, write = outer.read_port(domain="comb"), outer.write_port()
         m.d.comb += [
             read.addr.eq(open_loops - 2), write.addr.eq(open_loops - 1), write.data.eq(top), write.en.eq(self.begin),
-            self.full.eq(open_loops == LOOP_DEPTH), self.again.eq(top.again), self.first.eq(top.first),
+            self.again.eq(top.again), self.first.eq(top.first),
             self.fits.eq((open_loops != 0) & (top.last == self.number)), self.behind.eq(top.last + 1),
         ]  # fmt: skip
         m.d.sync += self.skip.eq(self.begin & (self.count == 0))
         with m.If(self.begin):
             m.d.sync += [
                 top.first.eq(self.opened + 1), top.last.eq(self.opened + self.limit), top.left.eq(self.count),
-                top.again.eq(self.count > 1), open_loops.eq(open_loops + 1),
+                top.again.eq(self.count > 1), open_loops.eq(open_loops + 1), self.full.eq(open_loops == LOOP_DEPTH - 1),
             ]  # fmt: skip
         with m.Elif(self.end & top.again):
             m.d.sync += [top.left.eq(top.left - 1), top.again.eq(top.left != 2)]
         with m.Elif((self.end & self.fits) | self.skip):
-            m.d.sync += [top.eq(read.data), open_loops.eq(open_loops - 1)]
+            m.d.sync += [top.eq(read.data), open_loops.eq(open_loops - 1), self.full.eq(0)]
         with m.If(self.clear):
-            m.d.sync += [open_loops.eq(0), self.skip.eq(0), top.again.eq(0)]
+            m.d.sync += [open_loops.eq(0), self.full.eq(0), self.skip.eq(0), top.again.eq(0)]
         return m
 
 
