@@ -25,6 +25,11 @@ class Buffers(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             if getattr(self, field) < 1:
                 raise ValueError(f"{field} must be at least 1, not {getattr(self, field)}")
 
+    @property
+    def kib(self) -> dict[str, int]:
+        """Component -> KiB of it."""
+        return {"sram.weight": self.weight_kib, "sram.act": self.act_kib, "sram.output": self.output_kib}
+
 
 class Dram(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Off-chip memory as a pipe: ``stream_efficiency`` of ``peak_gb_s`` after ``latency_ns`` for the first byte."""

@@ -2,7 +2,8 @@
 
 A table of ``arch/technology`` prices actions on the chip; ``arch/dram_energy.toml`` prices the bits of each DRAM
 standard. ``machine_prices`` joins the two for one machine. An action without a price is an error, never a default, and
-nothing is charged for time unless a source has a price a nanosecond (``leak_ns``, ``idle_ns``, ``ns``).
+nothing is charged for time unless a source has a price a nanosecond (``leak_ns``, ``leak_kib_ns``, ``idle_ns``,
+``ns``).
 """
 
 import functools
@@ -42,7 +43,8 @@ class Quote(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class Price(Quote, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Energy in pJ of one ``action`` of one ``component``, and what ``others`` say: the spread is the band.
 
-    The unit is pJ an action; actions ``*_bit`` are single bits, ``*_ns`` nanoseconds (so that 1 pJ is 1 mW).
+    The unit is pJ an action; actions ``*_bit`` are single bits, ``*_ns`` nanoseconds (so that 1 pJ is 1 mW),
+    ``leak_kib_ns`` a nanosecond of a KiB.
     """
 
     component: str
@@ -80,6 +82,10 @@ class PriceTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             if item.component == component and item.action == action:
                 return item
         raise InputError(f"every action must have a price: {component} {action} has none in technology {self.name!r}")
+
+    def has(self, component: str, action: str) -> bool:
+        """Whether ``action`` on ``component`` has a price: what is charged for time alone needs none."""
+        return any(item.component == component and item.action == action for item in self.price)
 
     def with_prices(self, changed: tuple[Price, ...]) -> "PriceTable":
         """This table, with ``changed`` in place of its own prices of the same actions."""

@@ -19,6 +19,7 @@ class Energy(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+LEAKS = ("leak_ns", "leak_kib_ns")
 NONE = Energy(pj=0.0, low_pj=0.0, high_pj=0.0)
 
 
@@ -38,7 +39,7 @@ def energy_by_component(activity: Activity, prices: PriceTable) -> dict[str, Ene
     """The same, summed over the actions of a component; leakage stands as ``<component> leakage``."""
     found: dict[str, Energy] = {}
     for (component, action), energy in energy_by_action(activity, prices).items():
-        name = f"{component} leakage" if action == "leak_ns" else component
+        name = f"{component} leakage" if action in LEAKS else component
         found[name] = found.get(name, NONE) + energy
     return found
 

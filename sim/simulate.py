@@ -6,7 +6,7 @@ from typing import Literal
 import msgspec
 
 from mixflight.arch.accelerator import Accelerator
-from mixflight.arch.prices import machine_prices
+from mixflight.arch.prices import PriceTable, machine_prices
 from mixflight.mapping.compile import command_of
 from mixflight.sim.activity import Activity
 from mixflight.sim.cost import Energy, energy_by_component, total_energy
@@ -117,10 +117,10 @@ def _phase(engine: Engine, traces: list[Trace], tokens: int) -> Phase:
     by_name: dict[str, list[tuple[Timed, float]]] = defaultdict(list)
     for operator, times in uses.items():
         by_name[operator.name].append((engine.time(operator), times))
-    activities = {
-        name: _with_leakage(Activity.total([timed.activity.scaled(times) for timed, times in parts]), accelerator)
-        for name, parts in by_name.items()
-    }
+    activities = {}
+    for name, parts in by_name.items():
+        activity = Activity.total([timed.activity.scaled(times) for timed, times in parts])
+        activities[name] = _with_leakage(activity, accelerator, prices)
     total = Activity.total(list(activities.values()))
     limits: dict[str, float] = defaultdict(float)
     for parts in by_name.values():
@@ -164,9 +164,12 @@ def _mean_utilisation(parts: list[tuple[Timed, float]]) -> float:
     return sum(times * timed.activity.cycles * timed.utilisation for timed, times in parts) / cycles
 
 
-def _with_leakage(activity: Activity, accelerator: Accelerator) -> Activity:
-    """``activity`` with the leakage of every PE over its time; only PEs have a leakage source so far."""
+def _with_leakage(activity: Activity, accelerator: Accelerator, prices: PriceTable) -> Activity:
+    """``activity`` with the leakage of every PE over its time, and of the buffers where a source has it."""
     array = accelerator.array
     nanoseconds = activity.cycles * 1e3 / accelerator.clock_mhz
     counts = {**activity.counts, (f"pe.{array.pe}", "leak_ns"): array.rows * array.cols * nanoseconds}
+    for component, kib in accelerator.buffers.kib.items():
+        if prices.has(component, "leak_kib_ns"):
+            counts[component, "leak_kib_ns"] = kib * nanoseconds
     return Activity(activity.cycles, counts)

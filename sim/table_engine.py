@@ -34,6 +34,9 @@ from mixflight.workloads.trace import Formats, decode_traces, prefill_trace
 Tier = Literal["closed-form", "engine"]
 Floats = NDArray[np.float64]
 
+BUFFERS = tuple((component, "leak_kib_ns") for component in ("sram.weight", "sram.act", "sram.output"))
+"""What leaks where a source has it; in the order of ``Buffers.kib``."""
+
 CONTEXTS = 16
 """Steps of a decode that the closed form looks at, each for a run of its neighbours."""
 
@@ -157,13 +160,13 @@ def _loops(array: Array) -> NDArray[np.int64]:
 def phase_result(accelerator: Accelerator, counted: Counted, tokens: int) -> PhaseResult:
     """Price what was counted."""
     array = accelerator.array
-    leak_ns = array.rows * array.cols * counted.cycles * 1e3 / accelerator.clock_mhz
-    amounts = np.empty(len(ACTIONS) + 1)
-    amounts[:-1], amounts[-1] = counted.counts, leak_ns
+    nanoseconds = counted.cycles * 1e3 / accelerator.clock_mhz
+    leaking = [array.rows * array.cols, *accelerator.buffers.kib.values()]
+    amounts = np.concatenate([counted.counts, nanoseconds * np.array(leaking)])
     prices = _prices(accelerator.technology, tuple(sorted(accelerator.memories.items())), array.pe)
     pj, low, high = (prices @ amounts).tolist()
     if math.isnan(pj):  # something has no price: nothing of which happened, or a refusal
-        _refuse_unpriced(accelerator, amounts)
+        _refuse_unpriced(accelerator, amounts[: -len(BUFFERS)])
         pj, low, high = (np.nan_to_num(prices) @ amounts).tolist()
     return PhaseResult(
         tokens=tokens, time_ms=counted.cycles / (accelerator.clock_mhz * 1e3),
@@ -173,14 +176,15 @@ def phase_result(accelerator: Accelerator, counted: Counted, tokens: int) -> Pha
 
 
 def _actions(pe: str) -> list[tuple[str, str]]:
-    return [(f"pe.{pe}" if name == "pe" else name, action) for name, action in (*ACTIONS, ("pe", "leak_ns"))]
+    return [(f"pe.{pe}" if name == "pe" else name, action) for name, action in (*ACTIONS, ("pe", "leak_ns"), *BUFFERS)]
 
 
 @functools.lru_cache(maxsize=256)
 def _prices(technology: str, memories: tuple[tuple[str, str], ...], pe: str) -> Floats:
-    """[value, low, high] x [action]; NaN where the technology has no price."""
+    """[value, low, high] x [action]; NaN where the technology has no price, of leaking buffers 0."""
     table = machine_prices(technology, dict(memories))
-    found = np.full((3, len(ACTIONS) + 1), np.nan)
+    found = np.full((3, len(_actions(pe))), np.nan)
+    found[:, -len(BUFFERS) :] = 0.0
     known = {(item.component, item.action): item for item in table.price}
     for place, key in enumerate(_actions(pe)):
         if key in known:
@@ -190,5 +194,5 @@ def _prices(technology: str, memories: tuple[tuple[str, str], ...], pe: str) -> 
 
 
 def _refuse_unpriced(accelerator: Accelerator, amounts: Floats) -> None:
-    counts = dict(zip(_actions(accelerator.array.pe), amounts.tolist(), strict=True))
+    counts = dict(zip(_actions(accelerator.array.pe)[: len(amounts)], amounts.tolist(), strict=True))
     total_energy(Activity(0.0, counts), machine_prices(accelerator.technology, accelerator.memories))

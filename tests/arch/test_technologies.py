@@ -6,6 +6,7 @@ from mixflight.arch.accelerator import accelerators, core_machines
 from mixflight.arch.cell_counts import cell_counts_named
 from mixflight.arch.node_scaling import node_scaling
 from mixflight.arch.prices import machine_prices, price_table
+from mixflight.arch.sram_energy import sram_nodes
 
 BASE = price_table("45nm-literature")
 TO_32 = node_scaling("45-hp", 0.9, "32-hp", 0.9).energy
@@ -61,6 +62,17 @@ def test_the_path_to_hbm_is_between_the_memory_alone_and_amds_test_of_all():
     memory = machine_prices("fpga-16nm-ultrascale", {"dram": "HBM2"}).of("dram", "read_bit").value_pj
     assert (price.low_pj, price.high_pj) == (0, pytest.approx(whole - memory))
     assert price.value_pj == pytest.approx((whole * memory) ** 0.5 - memory, abs=0.05)
+
+
+def test_leakage_of_buffers_is_what_cacti_has_for_a_bank_of_its_points():
+    table, nodes = price_table("45nm-sram-leakage"), sram_nodes()
+    for component in ("sram.weight", "sram.act", "sram.output"):
+        price = table.of(component, "leak_kib_ns")
+        assert price.value_pj == pytest.approx(nodes["45nm"].leak_mw(8192) / 8, rel=SHOWN)
+        assert price.others[0].value_pj == pytest.approx(nodes["28nm"].leak_mw(8192) / 8, rel=SHOWN)
+        assert price.value_pj == pytest.approx(13.6943 / 8, rel=0.03)  # CACTI's own bank of 8 KiB
+        assert table.of(component, "read_bit") == BASE.of(component, "read_bit")
+        assert not BASE.has(component, "leak_kib_ns")
 
 
 def test_every_preset_has_its_prices():

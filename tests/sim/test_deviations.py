@@ -119,6 +119,14 @@ def test_d8_prices_of_our_own_switching():
     assert [scaled / published for scaled, published in pairs] == pytest.approx([1.89, 1.04], abs=0.01)
 
 
+@pytest.mark.parametrize(("arch", "prefill", "decode"), [("mixpe-w4a8", 2.1, 2.51), ("mixpe-w4a8-split", 2.1, 1.46)])
+def test_d8_leakage_of_buffers(arch, prefill, decode):
+    machine, pairs = accelerator_named(arch), zip(_energies(f"{arch}@45nm-sram-leakage"), _energies(arch), strict=True)
+    assert [leaking / still for leaking, still in pairs] == pytest.approx([prefill, decode], abs=0.05)
+    watts = sum(machine.buffers.kib.values()) * price_table("45nm-sram-leakage").of("sram.act", "leak_kib_ns").value_pj / 1e3
+    assert watts == pytest.approx(0.90, abs=0.005)
+
+
 def test_every_deviation_is_numbered_once_and_in_order():
     numbers = [int(number) for number in re.findall(r"^\*\*D(\d+)\.", TEXT, re.MULTILINE)]
     assert numbers == list(range(1, len(numbers) + 1))

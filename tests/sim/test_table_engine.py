@@ -48,6 +48,12 @@ def test_presets_take_what_the_engine_says(name, recipe, batch):
     holds(array_named(name), model_named("llama3-8b"), recipe_named(recipe), 96, 12, batch, within=0.02)
 
 
+def test_buffers_that_leak_take_what_the_engine_says():
+    for technology in ("45nm-sram-leakage", "osu018-scaled"):
+        machine = msgspec.structs.replace(array_named("mixpe-w4a8"), technology=technology)
+        holds(machine, model_named("smollm2-135m"), recipe_named("w4a8g32"), 32, 4, 1, within=0.02)
+
+
 def random_machine(chance):
     base = array_named("mixpe-w4a8")
     rows, cols = chance.choice([8, 16, 32, 64]), chance.choice([8, 24, 32, 64, 100])
