@@ -31,17 +31,17 @@ class Tool:
 
 
 def interpreter_from(least: tuple[int, int]) -> str:
-    """A Python of at least ``least``: ``$MIXFLIGHT_PEERS_PYTHON``, this one, or one on the PATH; without any, a skip."""
+    """A Python of at least ``least``: of those in ``$MIXFLIGHT_PEERS``, this one, or one on the PATH; else a skip."""
     name = ".".join(map(str, least))
-    given = os.environ.get("MIXFLIGHT_PEERS_PYTHON")
+    given = os.environ.get("MIXFLIGHT_PEERS", "").split(os.pathsep)
     on_path = (shutil.which(f"python3.{minor}") for minor in range(least[1] + 4, least[1] - 1, -1))
-    tried = [given] if given else [sys.executable, *filter(None, on_path)]
+    tried = [*filter(None, given), sys.executable, *filter(None, on_path)]
     check = f"import sys; sys.exit(sys.version_info < {least})"
     for found in tried:
         path = shutil.which(found)
         if path and not _run([path, "-c", check]).returncode:
             return path
-    pytest.skip(f"a Python of at least {name} is needed: none of {', '.join(tried)}; MIXFLIGHT_PEERS_PYTHON names one")
+    pytest.skip(f"a Python of at least {name} is needed: none of {', '.join(tried)}; MIXFLIGHT_PEERS names more")
 
 
 def _run(command: list[str], cwd: Path | None = None) -> "subprocess.CompletedProcess[str]":
