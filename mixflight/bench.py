@@ -4,8 +4,6 @@ Every figure is the median of repeated runs on this machine; the reference is a 
 another tool, named in the row. Nothing is asserted: a slow machine gives slow figures.
 """
 
-import importlib.util
-import itertools
 import os
 import statistics
 import subprocess
@@ -221,7 +219,7 @@ def space_figures() -> list[Figure]:
     """Points a CPU second of both tiers of a sweep, one process, and single products of the closed form.
 
     A point is LLaMA2-7B, prefill 512 and decode 512, on an array of its own: built, timed, priced, made a row. The
-    peers' figures are for a layer or a design of other tools on two cores of the same kind.
+    other tools get the products of the same prefill (``mixflight.bench_peers``).
     """
     import numpy as np
 
@@ -264,7 +262,9 @@ def space_figures() -> list[Figure]:
     single = products / median_seconds(
         lambda: count_table(slice_of(machine), only, "closed-form"), clock=time.process_time
     )
-    jobs, measured = chipleap_jobs_per_s()
+    from mixflight.bench_peers import PEERS
+
+    beside = [(peer, *peer.rate()) for peer in PEERS]
     return [
         Figure(name="sweep, closed form, 7B 512 + 512", value=closed, unit="points/CPU-s", reference=2500,
                larger_is_better=True, reference_source="goal 5,000 on two cores"),
@@ -274,34 +274,11 @@ def space_figures() -> list[Figure]:
                larger_is_better=True, reference_source="goal 50 on two cores"),
         Figure(name="closed form, one product", value=single, unit="1/CPU-s", reference=100_000,
                larger_is_better=True, reference_source="goal 100,000"),
-        Figure(name="the same", value=single, unit="1/CPU-s", reference=jobs, larger_is_better=True,
-               reference_source=f"chipleap 0.3.0: {jobs:,.0f} jobs/s, {measured}"),
+        *(Figure(name="the same", value=single, unit="1/CPU-s", reference=rate, larger_is_better=True,
+                 reference_source=f"{peer.name}: {rate:,.3g} {unit}, {how}") for peer, rate, unit, how in beside),
         Figure(name="the same", value=single, unit="1/CPU-s", reference=9 * 10_100, larger_is_better=True,
-               reference_source="LLM-Viewer: 10,100 layers of 9 products/s"),
-        Figure(name="the same", value=single, unit="1/CPU-s", reference=4.4, larger_is_better=True,
-               reference_source="AccelForge: 4.4 designs/s"),
-        Figure(name="the same", value=single, unit="1/CPU-s", reference=0.74, larger_is_better=True,
-               reference_source="ZigZag 3.9.1: 0.74 designs/CPU-s"),
-        Figure(name="the same", value=single, unit="1/CPU-s", reference=0.9, larger_is_better=True,
-               reference_source="SCALE-Sim v3: at most 0.9 products/s"),
+               reference_source="LLM-Viewer: 10,100 layers of 9 products/s, as recorded (it is not on the index)"),
     ]  # fmt: skip
-
-
-def chipleap_jobs_per_s() -> tuple[float, str]:
-    """Products of a prefill that chipleap's own model times a CPU second, measured here if it is installed
-    (pip install chipleap==0.3.0), else as it was on two cores of the same kind."""
-    if importlib.util.find_spec("chipleap") is None:
-        return 3900.0, "as recorded"
-    design = importlib.import_module("chipleap.hw.design").Accel("os", 32, 32, 8, 16, 128, 128, True)
-    accel = importlib.import_module("chipleap.model.accel")
-    rates = accel.Bandwidth(64, 64, 64, 4, 1, 24)
-    widths = itertools.count(4096, 32)  # no product twice: nothing is answered from a cache
-    jobs = 30
-
-    def run() -> object:
-        return [accel.job_timing(design, 512, 4096, next(widths), 8, rates, 0.0).total for _ in range(jobs)]
-
-    return jobs / median_seconds(run, clock=time.process_time), "measured"
 
 
 def core_figures() -> list[Figure]:

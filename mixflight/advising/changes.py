@@ -101,9 +101,13 @@ def _of_chains(chains: Chains) -> Iterator[_Change]:
         return {"mm_rows": max(1, chains.mm_rows // rows) * rows, "mv_columns": max(1, _MV_COLUMNS // step) * step}
 
     def tried() -> Iterator[tuple[str, dict[str, int]]]:
+        own = chains.mv_chains_per_mpu
         for new in (2 * chains.mpus, chains.mpus // 2):
             yield f"units of chains {chains.mpus} -> {new}", {"mpus": new}
-        own = chains.mv_chains_per_mpu
+        if chains.mpus > 1:
+            # As many chains on vectors as before: units of which more chains are fed.
+            both = {"mpus": chains.mpus // 2, "mv_chains_per_mpu": 2 * own}
+            yield f"units of chains {chains.mpus} -> {chains.mpus // 2}, {2 * own} chains of each on vectors", both
         for new in (own + 1, own - 1):
             yield f"DSP chains of a unit that work on vectors {own} -> {new}", {"mv_chains_per_mpu": new}
         fabric = chains.fabric_chains_per_mpu

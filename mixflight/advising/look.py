@@ -17,14 +17,16 @@ from mixflight.sweeping.comparison import Comparison
 from mixflight.sweeping.quantities import ESTIMATED, phase_quantities
 from mixflight.sweeping.space import Lengths
 from mixflight.workload import Workload
+from mixflight.workloads.recipe import Recipe
 from mixflight.workloads.trace import decode_traces, prefill_trace
 
 QUANTITIES = (*ESTIMATED, *RESOURCES)
 
 
 class Look(msgspec.Struct, frozen=True, kw_only=True):
-    """A machine with its quantities, its blocks, and the phases that they come from."""
+    """A machine in a scenario, with its quantities, its blocks, and the phases that they come from."""
 
+    scenario: "Scenario"
     machine: CoreMachine
     values: dict[str, float]
     footprint: Footprint
@@ -46,6 +48,10 @@ class Scenario:
         first = prefill_trace(workload.model, workload.recipe, lengths.prefill, lengths.batch, lengths.decode)
         traces = decode_traces(workload.model, workload.recipe, lengths.prefill, lengths.decode, lengths.batch)
         return lengths.batch == 1 and is_plain(first, list(traces), lengths.prefill)
+
+    def with_recipe(self, recipe: Recipe) -> "Scenario":
+        """The same under another recipe."""
+        return Scenario(workload=msgspec.structs.replace(self.workload, recipe=recipe), lengths=self.lengths)
 
     def quick(self, machine: CoreMachine) -> Look:
         """The prefill and the decode step in the middle of the decode, which stands for all of them; of decodes that
@@ -75,7 +81,7 @@ class Scenario:
         values = phase_quantities(prefill, decode) | {name: float(getattr(blocks, name)) for name in RESOURCES}
         # A step stands for a decode of its length.
         values["decode_time_ms"] = values["decode_time_ms"] * self.lengths.decode * self.lengths.batch / decode.tokens
-        return Look(machine=machine, values=values, footprint=blocks, prefill=prefill, decode=decode)
+        return Look(scenario=self, machine=machine, values=values, footprint=blocks, prefill=prefill, decode=decode)
 
 
 class Goals(msgspec.Struct, frozen=True, kw_only=True):

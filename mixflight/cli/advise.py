@@ -42,9 +42,10 @@ def register(app: typer.Typer) -> None:
         """Walk from a start design: name what binds, try every single change, keep the best, say why.
 
         Without --arch it starts from FlightLLM's cores or from MixPE arrays in them, whichever is nearer. Without
-        --recipe a preset has w4a8g128. Exit status 1 where no single change helps and a goal is still missed.
+        --recipe a preset starts from w4a8g128, and where no change of the machine helps, fewer bits are tried; --recipe
+        holds. Exit status 1 where no single change helps and a goal is still missed.
 
-        Example: mixflight advise --model llama2-7b --recipe flightllm --target "tokens_per_s>=60" --device u280
+        Example: mixflight advise --model llama2-7b --target "tokens_per_s>=60" --limit "power_w<=40" --device u280
         """
         from mixflight.advising.design_text import to_toml, verilog_command
         from mixflight.advising.look import Goals, Scenario
@@ -57,6 +58,7 @@ def register(app: typer.Typer) -> None:
         from mixflight.files import whole_file
         from mixflight.sweeping.space import Lengths
         from mixflight.workload import load_workload
+        from mixflight.workloads import recipe_text
         from mixflight.workloads.model import models
 
         goals = Goals.parse(target, limit or [])
@@ -69,24 +71,39 @@ def register(app: typer.Typer) -> None:
         from_ = starts(device, start)
         if min(prefill, decode, batch) < 1:
             raise InputError(f"--prefill, --decode and --batch must be at least 1, not {prefill}, {decode} and {batch}")
-        workload = load_workload(model, recipe or (PRESET_RECIPE if model in models() else None))
+        opened = recipe is None and model in models()
+        workload = load_workload(model, PRESET_RECIPE if opened else recipe)
         scenario = Scenario(workload=workload, lengths=Lengths(prefill=prefill, decode=decode, batch=batch))
         with whole_file(output) as part:
             with progress() as bars:
                 task = bars.add_task("looking at the start", total=None)
-                found = walk(scenario, goals, from_, lambda text: bars.update(task, description=text))
+                found = walk(scenario, goals, from_, lambda text: bars.update(task, description=text), opened)
             text = to_toml(found.machine, tuple(step.change for step in found.steps))
             part.write_text(text)
-        command = verilog_command(found.machine, workload.recipe, str(output))
+        if found.recipe != workload.recipe:
+            with whole_file(recipe_path(output, found)) as part:
+                part.write_text(recipe_text.to_toml(found.recipe))
+        command = verilog_command(found.machine, found.recipe, str(output))
         if json:
-            print_json(document(found, text, str(output), command))
+            print_json(document(found, text, output, command), "advise/1")
         else:
             _print(found, goals.quantity, output, command)
         if not found.meets:
             sys.exit(1)
 
 
-def document(found: "Walk", text: str, path: str, command: str) -> dict[str, Any]:
+def recipe_path(output: Path, found: "Walk") -> Path:
+    """Where a recipe that the walk made goes: beside the design, by its own name."""
+    return output.with_name(f"{found.recipe.name}.toml")
+
+
+def recipe_of(output: Path, found: "Walk") -> str:
+    """``--recipe`` of the design: a preset's or a model's own name, or the file of a recipe that the walk made."""
+    changed = any(step.accuracy for step in found.steps)
+    return str(recipe_path(output, found)) if changed else found.recipe.name
+
+
+def document(found: "Walk", text: str, path: Path, command: str) -> dict[str, Any]:
     """What ``--json`` prints."""
     import msgspec
 
@@ -96,7 +113,8 @@ def document(found: "Walk", text: str, path: str, command: str) -> dict[str, Any
     table: dict[str, Any] = msgspec.to_builtins(found)
     del table["machine"]
     return {
-        **table, "design": text, "design_path": path, "verilog": command, "resources": msgspec.to_builtins(blocks),
+        **table, "recipe": recipe_of(path, found), "design": text, "design_path": str(path), "verilog": command,
+        "resources": msgspec.to_builtins(blocks),
         "device": msgspec.to_builtins(found.machine.device), "of_device": blocks.share(found.machine),
     }  # fmt: skip
 
@@ -114,8 +132,10 @@ def _print(found: "Walk", quantity: str, path: Path, command: str) -> None:
     error = f"; LUTs of arrays within {blocks.lut_error:.1%} of synthesis" if blocks.lut_error else ""
     print(f"of {found.machine.device.name}: {used}{error}")
     for item in found.alternatives:
-        print(f"nearby{'' if item.meets else ', short of the goals'}: {item.change}, {_values(item.values, quantity)}")
-    print(f"design: {path}")
+        cost = f"; {item.accuracy}" if item.accuracy else ""
+        short = "" if item.meets else ", short of the goals"
+        print(f"nearby{short}: {item.change}, {_values(item.values, quantity)}{cost}")
+    print(f"design: {path}, recipe {recipe_of(path, found)}")
     print(f"Verilog: {command}")
 
 

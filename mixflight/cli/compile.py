@@ -84,7 +84,7 @@ def register(app: typer.Typer) -> None:
             "bytes_unshared": storage.unshared, "storage": storage,
         }  # fmt: skip
         if json:
-            print_json(document)
+            print_json(document, "compile/1")
             return
         print_table(
             f"{compiled.model}, {compiled.recipe} on {compiled.machine.name}: instructions of lengths 1 to "

@@ -51,7 +51,7 @@ def register(app: typer.Typer) -> None:
                 "path": str(done.page), "note": document.scenario.note, "verilog": document.verilog,
                 "synthesis": document.synthesis, "verification": checked,
                 "rows": [{"name": item.accelerator, **simulation_document(item)} for item in done.simulations],
-            })  # fmt: skip
+            }, "demo/1")  # fmt: skip
         else:
             for sentence in (headline(document), *findings(document)):
                 print(sentence)

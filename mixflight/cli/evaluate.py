@@ -47,7 +47,8 @@ def register(app: typer.Typer) -> None:
             ))  # fmt: skip
         documents = [evaluation_document(item) for item in found]
         if json:
-            print_json(documents[0] if len(documents) == 1 else {"rows": documents})
+            one = len(documents) == 1
+            print_json(documents[0] if one else {"rows": documents}, "evaluate/1" if one else "evaluations/1")
         elif len(found) == 1:
             _print_one(found[0])
         else:

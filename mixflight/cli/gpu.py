@@ -42,7 +42,8 @@ def register(app: typer.Typer) -> None:
         points = packaged_points() if data is None else read_folder(data)
         found = list(validated(points))
         if json:
-            print_json({"goal_mape_time": GOAL_TIME, "goal_mape_energy": GOAL_ENERGY, "rows": found})
+            print_json({"goal_mape_time": GOAL_TIME, "goal_mape_energy": GOAL_ENERGY, "rows": found},
+                           "gpu-validation/1")
             return
         print_table(
             f"GPU model: errors in %, mean and largest; goal {100 * GOAL_TIME:g} time, {100 * GOAL_ENERGY:g} energy",

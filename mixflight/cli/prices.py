@@ -41,14 +41,14 @@ def register(app: typer.Typer) -> None:
         if name is None:
             found = _tables()
             if json:
-                print_json({"rows": found})
+                print_json({"rows": found}, "price-tables/1")
                 return
             print_table("price tables", ("name", "of", "summary"), [tuple(row.values()) for row in found])
             return
         if name == "sram":
             rows = [row for node in sram_nodes() for row in _sram_rows(node)]
             if json:
-                print_json({"rows": rows})
+                print_json({"rows": rows}, "sram-prices/1")
                 return
             print_table(
                 "SRAM: pJ a bit = a + b bytes^p, fitted to CACTI points",
@@ -62,7 +62,7 @@ def register(app: typer.Typer) -> None:
             return
         rows = _price_rows(name)
         if json:
-            print_json({"rows": rows})
+            print_json({"rows": rows}, "prices/1")
             return
         print_table(
             f"{name}: pJ an action (a bit of *_bit, a nanosecond of *_ns)",

@@ -20,7 +20,7 @@ def check_recipes(names: list[str], json: bool) -> None:
         print_json({
             "rows": [msgspec.to_builtins(row) for row in rows], "identical": same, "unchecked": unchecked,
             "recipes": [{"id": recipe.id, "name": recipe.name, "family": recipe.family} for recipe in wanted],
-        })  # fmt: skip
+        }, "recipe-checks/1")  # fmt: skip
     else:
         _print(rows, same, unchecked)
     if any(row.status == "fail" for row in rows):

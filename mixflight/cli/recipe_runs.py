@@ -15,7 +15,7 @@ def simulate_recipes(names: list[str], archs: list[str], json: bool) -> None:
     wanted = [recipe_named(name) for name in names] or presets_of_methods()
     rows = run_recipes(wanted, archs or ARCHS, jobs=os.cpu_count() or 1)
     if json:
-        print_json({"rows": [msgspec.to_builtins(row) for row in rows]})
+        print_json({"rows": [msgspec.to_builtins(row) for row in rows]}, "recipe-runs/1")
     else:
         _print(rows)
     if any(row.refused for row in rows):

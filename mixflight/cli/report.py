@@ -30,7 +30,8 @@ def register(app: typer.Typer) -> None:
         if (folder / "sweep.json").exists():
             figures = [] if svg is None else [write_study_figure(folder, svg)]
             path = write_sweep_page(folder, output or folder / "report.html")
-            print_json({"path": str(path), "figures": list(map(str, figures))}) if json else print(path)
+            done = {"path": str(path), "figures": list(map(str, figures))}
+            print_json(done, "report/1") if json else print(path)
             return
         from mixflight.reports.document import read_document
         from mixflight.reports.figures import FIGURES, standalone
@@ -48,7 +49,8 @@ def register(app: typer.Typer) -> None:
             with whole_file(target) as part:
                 part.write_text(text)
         if json:
-            print_json({"path": str(path), "figures": [str(item) for item in written if item != path]})
+            print_json({"path": str(path), "figures": [str(item) for item in written if item != path]},
+                       "report/1")
         else:
             print(path)
 

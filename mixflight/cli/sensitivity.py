@@ -59,7 +59,8 @@ def register(app: typer.Typer) -> None:
             with whole_file(figure) as part:
                 part.write_text(tornado_figure(rows, title))
         if json:
-            print_json({"metric": metric, "metrics": METRICS, "conclusions": conclusions, "rows": rows})
+            print_json({"metric": metric, "metrics": METRICS, "conclusions": conclusions, "rows": rows},
+                       "sensitivity/1")
             return
         for name, conclusion in zip(names, conclusions, strict=True):
             print_table(

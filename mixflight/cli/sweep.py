@@ -50,7 +50,7 @@ def register(app: typer.Typer) -> None:
         with live(asked) as show:
             outcome = run_sweep(asked, output, jobs, scheduler, resume=resume, yes=yes, on_progress=show)
         if json:
-            print_json(outcome)
+            print_json(outcome, "sweep/1")
         else:
             print_outcome(asked, outcome, output)
 

@@ -65,7 +65,7 @@ def register(app: typer.Typer) -> None:
             "modules": {name: dict(units) for name, units in counts.modules.items()},
         }
         if json:
-            print_json(document)
+            print_json(document, "synth/1")
             return
         units = ("instances", "lut", "ff", "dsp", "bram", "uram", "lutram", "carry", "muxf")
         rows_ = [(name, *(own[unit] for unit in units)) for name, own in counts.modules.items()]
@@ -101,7 +101,7 @@ def _cells(chosen: Any, target: str, *, priced: bool, json: bool) -> None:
         "cells": dict(mapped.cells),
     }
     if json:
-        print_json(document)
+        print_json(document, "synth/1")
         return
     rows = [(name, number, number * mapped.library.cells[name].area) for name, number in mapped.cells.items()]
     rows.append(("total", sum(mapped.cells.values()), mapped.area_um2))

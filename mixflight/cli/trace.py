@@ -95,7 +95,7 @@ def _record(model: str, text: str, output: Path | None, json: bool) -> None:
         with whole_file(output) as part:
             part.write_bytes(msgspec.json.encode(found) + b"\n")
     if json:
-        print_json(found)
+        print_json(found, "record/1")
         return
     print_table(
         f"{found.model}: codes of weights, and of activations over {found.tokens} tokens",

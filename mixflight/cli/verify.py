@@ -60,7 +60,7 @@ def register(app: typer.Typer) -> None:
         failures = sum(row.failures for row in results)
         if json:
             print_json({"rows": results, "failures": failures, "real_tiles": sum(row.real_tiles for row in results),
-                        "real_tiles_absent_because": absent})
+                        "real_tiles_absent_because": absent}, "verify/1")
         else:
             columns = ("top", "configuration", "tests", "failed", "values", "cycles RTL", "computed")
             print_table("RTL against golden", columns,

@@ -6,8 +6,14 @@ import shlex
 import pytest
 from command_line import document, mixflight, refusal
 
+from mixflight.advising.look import Goals, Scenario
+from mixflight.advising.start import starts
+from mixflight.advising.walk import walk
 from mixflight.arch.accelerator import accelerator_named
 from mixflight.rtl.design import choose_top
+from mixflight.sweeping.design import load_workload_of
+from mixflight.sweeping.quantities import recorded_perplexities
+from mixflight.sweeping.space import Lengths
 
 SMALL = ("advise", "--model", "smollm2-135m", "--recipe", "w4a8g32", "--device", "u280", "--prefill", 16, "--decode", 16)
 GOAL = ("--arch", "mixpe-core", "--target", "tokens_per_s>=450", "--limit", "lut <= 500000")
@@ -68,6 +74,37 @@ def test_blocks_are_counted_beside_those_of_the_device(advised):
     assert found["of_device"]["lut"] == found["resources"]["lut"] / found["device"]["lut"]
     assert 0 < found["resources"]["lut_error"] < 0.03
     assert {"ff", "dsp", "bram36", "uram"} <= set(found["of_device"])
+
+
+def test_an_open_recipe_changes_where_the_machine_cannot_help_and_says_what_it_costs():
+    base = load_workload_of("smollm2-135m", "w4-g64-z4")
+    scenario = Scenario(workload=base, lengths=Lengths(prefill=16, decode=16))
+    machine = starts("u280")[:1]
+    goals = Goals.parse(["hbm_bytes_per_token<=8.1e7"], [])
+    held = walk(scenario, goals, machine)
+    assert not held.meets and not any(step.accuracy for step in held.steps) and held.recipe == base.recipe
+    found = walk(scenario, goals, machine, open_recipe=True)
+    assert found.meets and found.values["hbm_bytes_per_token"] <= 8.1e7 < held.values["hbm_bytes_per_token"]
+    step = found.steps[-1]
+    assert step.change == "weights of 4 -> 3 bits" and step.agrees
+    record = recorded_perplexities()
+    for name in ("w4-g64-z4", "w3-g32-z3"):
+        assert f"{record[name] / record['unquantised']:.2f} ({name})" in step.accuracy
+    assert step.accuracy in step.reason
+    assert (found.recipe.name, found.recipe.weight["*"]) == ("w4-g64-z4-w3", "uint3-g64-z3")
+    assert set(found.recipe.weight) == set(base.recipe.weight) and found.recipe.act == base.recipe.act
+
+
+@pytest.mark.slow
+def test_a_model_and_two_goals_alone_end_with_a_design_that_meets_both(tmp_path):
+    found = document("advise", "--model", "llama2-7b", "--target", "tokens_per_s>=60", "--limit", "power_w<=40",
+                     "--device", "u280", "-o", tmp_path / "design.toml")  # fmt: skip
+    assert found["meets"] and found["steps"][-1]["accuracy"]
+    again = document("simulate", "--arch", found["design_path"], "--model", "llama2-7b", "--recipe", found["recipe"],
+                     "--prefill", 128, "--decode", 128)  # fmt: skip
+    assert found["values"]["tokens_per_s"] >= 60 and found["values"]["power_w"] <= 40
+    for name in ("tokens_per_s", "power_w"):
+        assert again["decode"][name] == pytest.approx(found["values"][name])
 
 
 def test_a_goal_out_of_reach_ends_with_status_1_and_says_which(tmp_path):
