@@ -13,6 +13,7 @@ from mixflight.arch.array import Array
 from mixflight.arch.compact import LINE_BYTES, SLOTS
 from mixflight.arch.dram_standard import DramStandard, dram_standard_named
 from mixflight.arch.errors import InputError
+from mixflight.arch.mv_pipeline import DOTS
 
 URAM_BITS = 72
 URAM_DATA_BITS = 64
@@ -211,6 +212,9 @@ class Channels(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     A core's own channels are 0 ... channels_per_core - 1 in its instructions; higher ones are shared by all cores and
     lie across the switch: their streams take ``cross_channel_factor`` times as long. Each channel has a port of
     ``port_bytes_per_cycle`` that sends requests of ``request_bytes``, ``outstanding`` of them on their way.
+
+    ``answers_after_cycles``, where given, idealises the time of the memory, and only that: the first bytes come so many
+    cycles after their address, whatever rows are open, then a port's width a cycle, reads beside writes, no refresh.
     """
 
     standard: str
@@ -221,8 +225,11 @@ class Channels(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     outstanding: int
     capacity_gib: int
     cross_channel_factor: float
+    answers_after_cycles: int | None = None
 
     def __post_init__(self) -> None:
+        if self.answers_after_cycles is not None:
+            _at_least(self, 1, "answers_after_cycles")
         _at_least(self, 1, "channels", "request_bytes", "outstanding", "capacity_gib", "cross_channel_factor")
         _at_least(self, 0, "channels_per_core")
         if self.port_bytes_per_cycle <= 0:
@@ -286,7 +293,9 @@ class CoreMachine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     ``sources`` says for each table, or ``table.key``, where its values come from. More blocks than the device has, or
     parameters that contradict each other, are errors. ``luts`` are those that the machine configures: their clock tree,
-    registers and logic take energy every cycle.
+    registers and logic take energy every cycle. ``units``: "rtl" where instructions take what they take in RTL, to the
+    cycle (``mv_pipeline``, ``sfu_pipeline``, ``core_memory_pipeline``, ``controller_pipeline``); else that is estimated
+    from the parameters.
     """
 
     name: str
@@ -304,6 +313,7 @@ class CoreMachine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     exchange: Exchange
     controller: Controller
     sources: dict[str, str]
+    units: Literal["rtl"] | None = None
     chains: Chains | None = None
     array: Array | None = None
 
@@ -312,6 +322,8 @@ class CoreMachine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             raise ValueError(f"cores and clock_mhz must be positive, not {self.cores} and {self.clock_mhz}")
         if (self.chains is None) == (self.array is None):
             raise ValueError("the matrix engine must be one of the tables chains and array")
+        if self.units == "rtl" and self.products not in DOTS.values():
+            raise ValueError(f'units = "rtl" must be of a machine of {", ".join(DOTS)}')
         if self.cores * self.hbm.channels_per_core > self.hbm.channels:
             need = f"{self.cores} cores with {self.hbm.channels_per_core} each"
             raise ValueError(f"hbm.channels must be enough for {need}, not {self.hbm.channels}")
@@ -348,6 +360,11 @@ class CoreMachine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         engine = self.chains or self.array
         assert engine is not None
         return engine
+
+    @property
+    def products(self) -> str:
+        """The kind of products of a matrix engine on vectors in RTL; empty: there is none."""
+        return DOTS.get(self.chains.dsp_kind if self.chains else self.array.pe if self.array else "", "")
 
     @property
     def mm_rows(self) -> int:

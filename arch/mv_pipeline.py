@@ -7,6 +7,8 @@ from mixflight.arch.array_pipeline import lane_latency, loop_latency
 from mixflight.arch.compact import K_BLOCK
 from mixflight.arch.csd_chain import node_latency
 
+DOTS = {"dsp48e2": "dsp48e2", "dsp58": "dsp58", "shift-add-4x8": "shift-add"}
+"""What a machine's engine is made of → the dot products of its engine on vectors."""
 TAKE_CYCLES = 1
 """Cycles in which an instruction is taken and nothing is read."""
 SELECT_STAGES = 1
@@ -59,6 +61,11 @@ def results_latency(serial: int) -> int:
     return HOLD_STAGES + ROUND_STAGES + serial - 1 + lane_latency("f16-min") + GATHER_STAGES
 
 
+def sums_latency(*, dots: str, read_latency: int) -> int:
+    """Cycles from reading the last block of a tile to its last sums, where they are kept for a slab behind."""
+    return read_latency + SELECT_STAGES + dots_latency(dots) + SUM_STAGES
+
+
 def mv_latency(*, dots: str, serial: int, read_latency: int) -> int:
     """Cycles from reading the last block of a tile to offering its last results."""
-    return read_latency + SELECT_STAGES + dots_latency(dots) + SUM_STAGES + results_latency(serial) + QUEUE_CYCLES
+    return sums_latency(dots=dots, read_latency=read_latency) + results_latency(serial) + QUEUE_CYCLES

@@ -4,7 +4,7 @@ The columns of each class, one row an instruction in program order (all int64; a
 
 LD, ST  ``wait``, ``release``, ``operator``; ``target`` (LD) or ``source`` (ST): index into ``BUFFERS``; ``memory``:
         0 HBM, 1 DDR; ``channel`` the first, ``channels`` how many at once; ``bytes`` and ``address`` of each channel;
-        ``buffer_address``
+        ``buffer_address``; LD also ``code_bits`` (0: bytes unchanged) and the code of its ``layout``
 MM, MV  ``rows``, ``columns``, ``k``; ``keep_n`` kept weights of a block of 16 (16: dense); ``weight_bits``;
         ``group``: K that share a scale, 0 for the whole row; ``zero``: 0 none, 1 integer zero points, 2 minima;
         ``accumulate``: go on with the sums before; ``last``: write out; ``transpose``: the streamed operand lies with
@@ -122,7 +122,7 @@ _MATRIX = (
     "weight_address", "scale_address", "index_address", "in_address", "out_address",
 )  # fmt: skip
 COLUMNS: dict[str, tuple[str, ...]] = {
-    "LD": (*_COMMON, "target", *_MOVE),
+    "LD": (*_COMMON, "target", *_MOVE, "code_bits", "layout"),
     "ST": (*_COMMON, "source", *_MOVE),
     "MM": (*_COMMON, *_MATRIX),
     "MV": (*_COMMON, *_MATRIX),

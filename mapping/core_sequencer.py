@@ -118,6 +118,9 @@ class Sequencer:
             found["target" if kind == "LD" else "source"] = table["buffer"]
             found["memory"] = table["memory"]
             found["channels"] = np.where(table["wide"] == 1, self.channels, 1)
+            if kind == "LD":
+                found |= {name: table[name] for name in ("code_bits", "layout")}
+                found["unit_bytes"] = np.where(table["times"] == 1, np.maximum(table["bytes"], 1), 0)
         elif kind in ("MM", "MV"):
             found |= {name: table[name] for name in ("zero", "accumulate", "last", "transpose")}
             found["keep_n"] = table["keep"]
@@ -275,6 +278,9 @@ class Sequencer:
         for first, items in ((0, OPERANDS[kind][0]), (_SIZES, OPERANDS[kind][1])):
             for column, (name, *_) in enumerate(items, first):
                 found[name] = values[:, column]
+        if kind == "LD":
+            unit = found.pop("unit_bytes")
+            found["code_bits"] = np.where(unit > 0, found["bytes"] // np.maximum(unit, 1), found["code_bits"])
         if kind in ("MM", "MV"):
             slot = found.pop("slot")
             streamed = {"weight": "act" if kind == "MM" else "weight", "scale": "scale", "index": "index"}

@@ -14,6 +14,7 @@ from mixflight.arch.core import CoreMachine
 from mixflight.arch.core_registers import as_markdown, c_header, core_registers
 from mixflight.arch.errors import InputError
 from mixflight.arch.isa import CLASSES
+from mixflight.arch.mv_pipeline import DOTS
 from mixflight.rtl.axi_read import AxiRead
 from mixflight.rtl.core_controller import Controller
 from mixflight.rtl.core_memory import CoreMemory
@@ -23,8 +24,6 @@ from mixflight.rtl.core_sfu import CoreSfu
 
 UNITS = tuple(kind for kind in CLASSES if kind != "MM")
 """Classes that this core carries out."""
-ENGINES = {"dsp48e2": "dsp48e2", "dsp58": "dsp58", "shift-add-4x8": "shift-add"}
-"""What a machine's engine is made of -> the dot products of its engine on vectors."""
 _TEXT_BURSTS = 4
 """Bursts of text on their way: more than the 16 bytes a cycle that are written need."""
 
@@ -54,12 +53,11 @@ class CoreShape:
 def core_shape(machine: CoreMachine) -> CoreShape:
     """The sizes of one core of ``machine``; a machine that has no RTL is an InputError."""
     buffers, channels, columns = machine.buffers, machine.hbm.channels_per_core, machine.column_step
-    kind = machine.chains.dsp_kind if machine.chains else machine.array.pe
-    if machine.cores != 1 or kind not in ENGINES or machine.hbm.port_bytes_per_cycle != LINE_BYTES:
-        raise InputError(f"a core with RTL must be the only one, of {', '.join(ENGINES)}, with memory ports of "
+    if machine.cores != 1 or not machine.products or machine.hbm.port_bytes_per_cycle != LINE_BYTES:
+        raise InputError(f"a core with RTL must be the only one, of {', '.join(DOTS)}, with memory ports of "
                          f"{LINE_BYTES} bytes, which {machine.name} is not")  # fmt: skip
     return CoreShape(
-        channels=channels, columns=columns, dots=ENGINES[kind], lanes=min(machine.memory_unit.lanes, columns),
+        channels=channels, columns=columns, dots=machine.products, lanes=min(machine.memory_unit.lanes, columns),
         outputs=max(64, 4 * machine.mv_columns // columns),
         weight_depth=buffers.weight.bytes // (columns * K_BLOCK),
         scale_depth=buffers.scale.bytes // (4 * columns), index_depth=buffers.index.bytes // (2 * columns),

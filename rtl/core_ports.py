@@ -16,9 +16,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from mixflight.arch.compact import LINE_BYTES, SLOTS
-
-READ_LATENCY = 2
-"""Cycles from the acceptance of a read to its data."""
+from mixflight.arch.core_memory_pipeline import READ_LATENCY as READ_LATENCY
 
 ADDRESS_BITS = 64
 LINE_BITS = 8 * LINE_BYTES

@@ -7,6 +7,8 @@ import msgspec
 import numpy as np
 from numba import njit
 
+from mixflight.arch.compact import INSTRUCTION_BYTES
+from mixflight.arch.controller_pipeline import start_cycles
 from mixflight.arch.core import CoreMachine
 from mixflight.arch.errors import InputError
 from mixflight.arch.isa import CLASSES, Ints
@@ -74,19 +76,21 @@ def compile_streams(units: Units, streams: Sequence[Pieces], core_of: Sequence[i
 
 
 def execute(
-    units: Units, compiled: Compiled, *, text_bytes: int = 0, repeat: bool = True, with_slices: bool = False
-) -> Execution:
+    units: Units, compiled: Compiled, *, text_bytes: int = 0, constants: int = 0, repeat: bool = True,
+    with_slices: bool = False,
+) -> Execution:  # fmt: skip
     """Run ``compiled`` on the cores of the machine of ``units``; a program that cannot finish is an InputError.
 
     ``text_bytes`` of instructions are fetched before the first one where they fit the instruction buffer; what does not
-    fit is fetched as it is dispatched, which then is no faster than the fetch. ``repeat`` skips whole periods
+    fit is fetched as it is dispatched, which then is no faster than the fetch. Units in RTL also fetch the words of
+    ``constants``, and have a text of 0 bytes there from the run before. ``repeat`` skips whole periods
     of pieces that come again in the same state; the result is the same without.
     """
     machine = units.machine
     if len(compiled.orders) != machine.cores:
         found = len(compiled.orders)
         raise InputError(f"a program must be for the {machine.cores} cores of {machine.name}, not {found}")
-    issue, start_up = fetch(machine, units, text_bytes)
+    issue, start_up = fetch(machine, units, text_bytes, constants)
     cores = len(compiled.orders)
     state = kernel.new_state(
         cores, own=machine.hbm.channels_per_core, room=_room(units), depth=machine.controller.queue_depth, issue=issue,
@@ -119,10 +123,15 @@ def execute(
     )  # fmt: skip
 
 
-def fetch(machine: CoreMachine, units: Units, text_bytes: int) -> tuple[int, float]:
-    """(Ticks between two dispatches, cycles before the first) for a text of so many bytes."""
+def fetch(machine: CoreMachine, units: Units, text_bytes: int, constants: int = 0) -> tuple[int, float]:
+    """(Ticks between two dispatches, cycles before the first) for a text of so many bytes and its constants."""
     controller = machine.controller
     issue = round(controller.issue_cycles * TICKS)
+    if machine.units == "rtl":
+        return issue, float(start_cycles(
+            instructions=text_bytes // INSTRUCTION_BYTES, constants=constants,
+            latency=round(units.memories[1].latency_cycles),
+        ))  # fmt: skip
     if not text_bytes:
         return issue, 0.0
     ddr = units.memories[1]

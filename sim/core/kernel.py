@@ -265,8 +265,9 @@ def _start(s: Any, c: int, program: Any, spent: Any) -> Any:
     busy = start + row.occupancy
     end = busy + row.latency
     if c <= ST and row.channels > 0:
-        _keep_channels(s, row, busy)
-        s[FREE + c] = start + TICKS
+        if row.use != NO_CHANNEL:
+            _keep_channels(s, row, busy)
+        s[FREE + c] = busy if row.sync else start + TICKS
         if row.port >= 0:
             done = max(start, s[PORT + row.port]) + row.port_time
             s[PORT + row.port] = done

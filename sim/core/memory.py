@@ -8,7 +8,7 @@ and whether they go on where the one before ended; whole stripes (a row of every
 the steady rate.
 
 Occupancy is never below the port's time for the bytes. Without ``rows`` it is bytes over the lower of the peaks of
-channel and port.
+channel and port. Channels that answer after a fixed time take their beats on the port, whole ones.
 """
 
 import functools
@@ -40,6 +40,8 @@ class ChannelTiming(msgspec.Struct, frozen=True, kw_only=True):
     def latency_cycles(self) -> float:
         """From the request of a lone burst of a closed row to its data."""
         standard = self.channels.dram
+        if self.channels.answers_after_cycles is not None:
+            return float(self.channels.answers_after_cycles)
         return self._cycles(stream_time(standard, bytes=standard.burst_bytes, request_bytes=standard.burst_bytes,
                                         outstanding=1))  # fmt: skip
 
@@ -55,6 +57,8 @@ class ChannelTiming(msgspec.Struct, frozen=True, kw_only=True):
     def places(self, bytes: Ints, address: Ints, *, write: bool) -> tuple[Ints, Ints]:
         """What the time of each of a sequence of transfers depends on beside its bytes: where in the rows it begins,
         and where the one before ended (-1: right there), both in grains of 512 bytes."""
+        if self.channels.answers_after_cycles is not None:
+            return address % int(self.channels.port_bytes_per_cycle), np.zeros_like(bytes)
         if not self.rows:
             return np.zeros_like(bytes), np.zeros_like(bytes)
         stripe = self.channels.dram.stripe_bytes
@@ -68,6 +72,8 @@ class ChannelTiming(msgspec.Struct, frozen=True, kw_only=True):
 
     def added(self, bytes: Ints, offset: Ints, lead: Ints, *, write: bool) -> np.ndarray:
         """Cycles that transfers add at their ``places``."""
+        if self.channels.answers_after_cycles is not None:
+            return np.ceil((offset + bytes) / self.channels.port_bytes_per_cycle) / self.speed
         port = bytes / self.channels.port_bytes_per_cycle
         if not self.rows:
             peak = self.channels.dram.peak_gb_s * 1e3 / self.clock_mhz

@@ -21,7 +21,8 @@ ROW = np.dtype([
 ], align=True)  # fmt: skip
 """``kind`` is -1 for control. ``waits`` and ``releases`` are pairs of classes (``pairs_of``). A transfer keeps
 ``channels`` channels from ``first`` on for its ``occupancy``, and the buffer it fills, ``port`` (-1: none), for
-``port_time``; ``use`` says which channels those are. ``sync`` marks what all cores start together."""
+``port_time``; ``use`` says which channels those are. ``sync`` marks what all cores start together, and a transfer that
+keeps its unit instead of channels."""
 
 NO_CHANNEL, ALL_OWN, ONE_OWN, OTHERS = range(4)
 """``use``: no channel, all channels of the core, one of them, or any others."""

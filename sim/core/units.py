@@ -22,6 +22,9 @@ SYS   exchange: bytes received over the link, and its latency; barrier and done:
       core has arrived. Control: ``loop_cycles`` each in the sequencer, which dispatches nothing meanwhile.
 
 An instruction of no bytes, columns or vectors takes a cycle.
+
+A machine whose ``units`` are those in RTL takes the closed forms that these are verified against, MV, MISC, LD and ST
+(``mixflight.sim.core.rtl_units``). Memories that answer after a fixed time write beside what they read.
 """
 
 from collections.abc import Mapping, Sequence
@@ -40,7 +43,8 @@ from mixflight.mapping.core_program import BUFFERS, CONTROL, MEMORIES, SYS_OPERA
 from mixflight.sim.array_timing import drain
 from mixflight.sim.core.distinct import distinct
 from mixflight.sim.core.memory import ChannelTiming
-from mixflight.sim.core.row import SHARED_DDR, TICKS, channel_use, pairs_of, place_rows, rows_of
+from mixflight.sim.core.row import NO_CHANNEL, SHARED_DDR, TICKS, channel_use, pairs_of, place_rows, rows_of
+from mixflight.sim.core.rtl_units import has_rtl, load_times, misc_busy, mv_times, store_times
 from mixflight.sim.stationary_timing import stationary_ends, stationary_period
 
 Floats = NDArray[np.float64]
@@ -63,11 +67,11 @@ _EXCHANGE, _DONE = SYS_OPERATIONS.index("exchange"), SYS_OPERATIONS.index("done"
 _TOKENS = ("wait", "release", "operator")
 _MATRIX = ("rows", "columns", "k", "keep_n", "weight_bits", "group", "zero", "last")
 _TIMED = {
-    "LD": ("target", "memory", "channel", "channels", "bytes", "address"),
+    "LD": ("target", "memory", "channel", "channels", "bytes", "address", "code_bits", "layout"),
     "ST": ("memory", "channel", "channels", "bytes", "address"),
     "MM": _MATRIX,
     "MV": _MATRIX,
-    "MISC": ("vectors", "elements", "passes", "causal"),
+    "MISC": ("operation", "vectors", "elements", "passes", "group", "causal"),
     "SYS": ("operation", "bytes", "controls"),
 }
 """Columns of each class on which its times depend; transfers also on the address of the one before."""
@@ -136,6 +140,12 @@ class Units:
             return self._transfers(table, write=kind == "ST")
         if kind in ("MM", "MV"):
             busy, latency, limit = self.matrix(kind, table)
+            if kind == "MV" and self.machine.units == "rtl":
+                there = (table["columns"] > 0) & (table["rows"] > 0)
+                times = mv_times(self.machine, table)
+                busy, latency = (
+                    np.where(there, mine, other) for mine, other in zip(times, (busy, latency), strict=True)
+                )  # fmt: skip
             return _columns(busy, latency, limit)
         if kind == "MISC":
             return self._misc(table)
@@ -161,12 +171,20 @@ class Units:
             latency[here] = timing.latency_cycles
             if index:
                 first[here] = SHARED_DDR + table["channel"][here] % timing.channels.channels
+        if self.machine.units == "rtl":
+            there = table["bytes"] > 0
+            busy, stages = (store_times if write else load_times)(self.machine, table)
+            occupancy = np.where(there, np.maximum(occupancy, busy), occupancy)
+            latency = np.where(there, latency + stages, latency)
         moved = table["bytes"] * table["channels"]
         found = _columns(occupancy, latency, np.full(count, LIMIT["dram"]))
         channels = np.where(table["bytes"] > 0, table["channels"], 0)
         use = channel_use(first, channels, self.machine.hbm.channels_per_core)
-        found |= {"first": first, "channels": channels, "use": use}
-        if not write:
+        if write:
+            apart = np.array([timing.channels.answers_after_cycles is not None for timing in self.memories])
+            use = np.where(apart[table["memory"]], NO_CHANNEL, use)
+        found |= {"first": first, "channels": channels, "use": use, "sync": use == NO_CHANNEL}
+        if not write and self.machine.units != "rtl":
             port_time = moved / self.port_bytes[table["target"]]
             found |= {"port": np.where(moved > 0, table["target"], -1), "port_time": _ticks(port_time)}
             found["limit"] = np.where(port_time > occupancy, LIMIT["port"], LIMIT["dram"])
@@ -255,8 +273,12 @@ class Units:
         empty = table["vectors"] == 0
         waits = (table["passes"] - 1) * sfu.latency_cycles
         busy = np.where(empty, 1, np.maximum(issue + waits, 1))
+        latency = np.where(empty, 0, sfu.latency_cycles)
         limit = np.where(issue >= waits, LIMIT["sfu"], LIMIT["latency"])
-        return _columns(busy.astype(np.float64), np.where(empty, 0, sfu.latency_cycles).astype(np.float64), limit)
+        if self.machine.units == "rtl":
+            there = has_rtl(table) & ~empty
+            busy, latency = np.where(there, misc_busy(self.machine, table), busy), np.where(there, 0, latency)
+        return _columns(busy.astype(np.float64), latency.astype(np.float64), limit)
 
     def _sys(self, table: Mapping[str, Ints]) -> dict[str, Ints]:
         machine = self.machine
