@@ -69,7 +69,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
          '    --limit "power_w<=40" --device u280'),
     ),
     "power": ("mixflight power", "mixflight power --validate"),
-    "prices": ("mixflight prices", "mixflight prices 45nm-literature"),
+    "prices": (
+        "mixflight prices", "mixflight prices 45nm-literature",
+        "mixflight prices --operands smollm2 \\\n    --pe shift-add-4x8 -o mine.toml",
+    ),
     "sensitivity": (
         "mixflight sensitivity --arch mixpe-w4a8 --arch int8 \\\n    --model llama2-7b --recipe w4a8g128",
     ),

@@ -143,6 +143,7 @@ def _point(row: dict[str, str], gpu: Gpu, where: str) -> Point:
     idle, limit = positive("idle_power_w"), positive("power_limit_w")
     if idle >= limit:
         raise InputError(f"idle_power_w must be below power_limit_w, not {idle:g} and {limit:g}, in {where}")
+    positive("energy_mj_per_token")
     return Point(
         gpu=gpu.name, model=row["model"], precision=row["precision"], phase=phase, idle_w=idle, limit_w=limit,
         batch=int(number("batch")), context=int(number("context")), m=int(number("m")), n=int(number("n")),

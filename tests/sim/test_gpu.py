@@ -275,6 +275,7 @@ def _with(column, value):
     [
         (_with("avg_power_w", "-3"), "avg_power_w must be a number of at least 0, not '-3', in h100.csv line 5"),
         (_with("avg_power_w", "0"), "avg_power_w must be above 0"),
+        (_with("energy_mj_per_token", "-5"), "energy_mj_per_token must be a number of at least 0, not '-5'"),
         (_with("avg_power_w", "nan"), "avg_power_w must be a number"),
         (_with("latency_ms", "fast"), "latency_ms must be a number of at least 0, not 'fast'"),
         (_with("idle_power_w", "900"), "idle_power_w must be below power_limit_w, not 900 and 700"),
