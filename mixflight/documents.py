@@ -14,6 +14,8 @@ from typing import Any
 
 import msgspec
 
+from mixflight import documents_hardware as hardware
+from mixflight import documents_studies as studies
 from mixflight.advantage import Advantage
 from mixflight.arch.errors import InputError
 from mixflight.comparison import Refusal
@@ -301,7 +303,12 @@ class Doctor(Diagnosis, frozen=True, kw_only=True):
 DOCUMENTS: dict[str, type[msgspec.Struct]] = {
     "presets/1": Presets, "fetch/1": Fetched, "trace/1": Trace, "simulate/1": Simulate,
     "simulate-published/1": SimulatePublished, "compare/1": Compare, "reproduce/1": Reproduce, "rtl/1": Rtl,
-    "power/1": Power, "doctor/1": Doctor,
+    "power/1": Power, "doctor/1": Doctor, "verify/1": hardware.Verify, "synth/1": hardware.Synth,
+    "compile/1": hardware.Compile, "report/1": hardware.Page, "demo/1": hardware.Demo, "sweep/1": studies.Sweep,
+    "advise/1": studies.Advise, "sensitivity/1": studies.Sensitivity, "gpu-validation/1": studies.GpuValidation,
+    "price-tables/1": studies.PriceTables, "prices/1": studies.Prices, "sram-prices/1": studies.SramPrices,
+    "recipe-checks/1": studies.RecipeChecks, "recipe-runs/1": studies.RecipeRuns, "evaluate/1": studies.Evaluate,
+    "evaluations/1": studies.Evaluations, "record/1": studies.Record,
 }  # fmt: skip
 """The documents whose form is promised."""
 

@@ -44,8 +44,6 @@ def register(app: typer.Typer) -> None:
         Without --arch it starts from FlightLLM's cores or from MixPE arrays in them, whichever is nearer. Without
         --recipe a preset starts from w4a8g128, and where no change of the machine helps, fewer bits are tried; --recipe
         holds. Exit status 1 where no single change helps and a goal is still missed.
-
-        Example: mixflight advise --model llama2-7b --target "tokens_per_s>=60" --limit "power_w<=40" --device u280
         """
         from mixflight.advising.design_text import to_toml, verilog_command
         from mixflight.advising.look import Goals, Scenario

@@ -1,0 +1,133 @@
+"""Documents of ``--json`` that speak of hardware, programs and pages: ``verify``, ``synth``, ``compile``, ``demo``."""
+
+from typing import Any
+
+import msgspec
+
+from mixflight.mapping.core_storage import Storage
+
+
+class Verified(msgspec.Struct, kw_only=True):
+    """One top in one configuration; ``messages`` say what failed, the first of it.
+
+    ``cycles_rtl`` and ``cycles_sim`` are sums over the runs that nothing stalls; ``values`` were compared bit for bit.
+    """
+
+    top: str
+    configuration: dict[str, Any]
+    tests: int
+    failures: int
+    cycles_rtl: int
+    cycles_sim: int
+    real_tiles: int
+    values: int
+    messages: list[str]
+    build_s: float
+    run_s: float
+
+
+class Verify(msgspec.Struct, kw_only=True):
+    """``verify``; why no tiles of a real model were run, where none were."""
+
+    schema: str
+    rows: list[Verified]
+    failures: int
+    real_tiles: int
+    real_tiles_absent_because: str | None
+
+
+class Library(msgspec.Struct, kw_only=True):
+    """A cell library and its corner."""
+
+    name: str
+    sha256: str
+    voltage_v: float
+    temperature_c: float
+
+
+class MacEnergy(msgspec.Struct, kw_only=True):
+    """Energy of a MAC on one set of operands, in pJ, and its parts; ``settled`` without hazards."""
+
+    pj_per_mac: float
+    settled_pj_per_mac: float
+    switching: float
+    internal: float
+    clock: float
+    leakage: float
+    macs: int
+    sums_checked: int
+
+
+class Synth(msgspec.Struct, kw_only=True):
+    """``synth``: of an FPGA the counts, of a cell library area, delay and energy; the others are None or absent."""
+
+    schema: str
+    top: str
+    target: str
+    parameters: dict[str, Any]
+    lut: int | None
+    ff: int | None
+    dsp: int | None
+    bram: float | None
+    uram: int | None
+    lutram: int | None
+    carry: int | None
+    muxf: int | None
+    area_um2: float | None
+    delay_ns: float | None
+    fmax_mhz: float | None
+    energy_pj_per_mac: float | None
+    sha256: str
+    tools: dict[str, str]
+    script: str
+    cells: dict[str, int]
+    fmax_basis: str | msgspec.UnsetType = msgspec.UNSET
+    seconds: float | msgspec.UnsetType = msgspec.UNSET
+    modules: dict[str, dict[str, float]] | msgspec.UnsetType = msgspec.UNSET
+    sequential_area_um2: float | msgspec.UnsetType = msgspec.UNSET
+    area_unit: str | msgspec.UnsetType = msgspec.UNSET
+    flip_flops: int | msgspec.UnsetType = msgspec.UNSET
+    delay_basis: str | msgspec.UnsetType = msgspec.UNSET
+    delay_ends_at: str | msgspec.UnsetType = msgspec.UNSET
+    overloaded_nets: int | msgspec.UnsetType = msgspec.UNSET
+    energy_basis: str | msgspec.UnsetType = msgspec.UNSET
+    energy: dict[str, MacEnergy] | msgspec.UnsetType = msgspec.UNSET
+    library: Library | msgspec.UnsetType = msgspec.UNSET
+
+
+class Compile(msgspec.Struct, kw_only=True):
+    """``compile``: what was written, and the bytes of instructions under each way of storing them."""
+
+    schema: str
+    machine: str
+    model: str
+    recipe: str
+    encoding: str
+    max_context: int
+    files: list[str]
+    bytes_total: int
+    bytes_unshared: int
+    storage: Storage
+
+
+class Page(msgspec.Struct, kw_only=True):
+    """``report``: the page and the figures that were written."""
+
+    schema: str
+    path: str
+    figures: list[str]
+
+
+class Demo(msgspec.Struct, kw_only=True):
+    """``demo``: the page, a row of ``simulate`` a machine, and the array as emitted, synthesised and verified.
+
+    What could not be done without a network or tools is None, and ``note`` says so.
+    """
+
+    schema: str
+    path: str
+    note: str
+    verilog: dict[str, Any] | None
+    synthesis: dict[str, Any] | None
+    verification: dict[str, Any] | None
+    rows: list[dict[str, Any]]
