@@ -1,4 +1,4 @@
-"""A top as files: Verilog, file list, constraints, FuseSoC core, Vivado project, manifest."""
+"""A top as files: Verilog, file list, constraints, FuseSoC core, Vivado project, manifest; a core as a kernel too."""
 
 import json
 import logging
@@ -11,10 +11,11 @@ from pathlib import Path
 
 from mixflight import __version__
 from mixflight.arch.errors import InputError
-from mixflight.rtl.design import ChosenTop
+from mixflight.rtl.design import CORES, ChosenTop
 from mixflight.rtl.inspect import Design, inspect_verilog
 from mixflight.rtl.synthesis import digest_text
 from mixflight.rtl.toolchain import package_version
+from mixflight.rtl.vitis import kernel_files
 
 DEFAULT_PART = "xcu280-fsvh2892-2L-e"
 """The FPGA of an Alveo U280."""
@@ -93,7 +94,9 @@ def _fill(chosen: ChosenTop, folder: Path, part: str) -> Project:
     (folder / f"{module}.f").write_text(f"{module}.v\n")
     (folder / f"{module}.xdc").write_text(_constraints(chosen))
     (folder / f"{module}.core").write_text(_core(chosen, part))
-    for name, content in chosen.documents.items():
+    kernel = kernel_files(chosen.component, module, part) if chosen.top in CORES else {}
+    for name, content in (*chosen.documents.items(), *kernel.items()):
+        (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(content)
     _vivado(folder, module, part)
     files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
@@ -111,8 +114,18 @@ def _fill(chosen: ChosenTop, folder: Path, part: str) -> Project:
     return Project(folder=folder, files=(*files, MANIFEST), design=design, text_sha256=digest_text(text))
 
 
+QUIET = ("eps", "inverse_hidden", "inverse_head", "inverse_root", "position", "head_elements")
+"""Registers of a core's control that only the host writes, between runs."""
+
+
 def _constraints(chosen: ChosenTop) -> str:
-    return f"create_clock -name clk -period {1000 / chosen.clock_mhz:.3f} [get_ports clk]\n"
+    clock = f"create_clock -name clk -period {1000 / chosen.clock_mhz:.3f} [get_ports clk]\n"
+    if chosen.top not in CORES:
+        return clock
+    names = " || ".join(f"NAME =~ *controller/control/{name}_reg*" for name in QUIET)
+    return (f"{clock}# Written by the host between runs; a run begins with another transfer on its bus, cycles later.\n"
+            f"set quiet [get_cells -hierarchical -filter {{{names}}}]\n"
+            "set_multicycle_path 2 -setup -from $quiet\nset_multicycle_path 1 -hold -from $quiet\n")
 
 
 def _core(chosen: ChosenTop, part: str) -> str:
