@@ -158,7 +158,8 @@ def _client(address: str) -> Iterator[Any]:
         raise InputError("--scheduler must have Dask: pip install mixflight[cluster]") from None
     import logging
 
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # the one line below says it
+    for name in ("distributed", "distributed.client"):  # the one line below says it; lost workers are nobody's concern
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         get_backend(address.partition("://")[0] if "://" in address else "tcp")  # else Client waits 20 s and complains
         client = Client(address, timeout=CONNECT_S, set_as_default=False)

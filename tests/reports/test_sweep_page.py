@@ -1,11 +1,17 @@
+import html
 import re
 import shutil
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
+import msgspec
 import pytest
 from command_line import document, refusal
+
+from mixflight.sweeping.run import sweep
+from mixflight.sweeping.space import space_named, studies
+from mixflight.sweeping.workers import Here
 
 TEXT = """
 summary = "small <space>"
@@ -45,31 +51,43 @@ def test_the_page_stands_alone_and_is_well_formed(page):
     HTMLParser().feed(text)
 
 
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium to open the page with")
+with_chromium = pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium to open the page with")
+
+
+def opened(path, profile, fragment=""):
+    """(The page as the browser has it, what it says on its console)."""
+    command = [
+        "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", f"--user-data-dir={profile}",
+        "--dump-dom", f"file://{path}#{fragment}",
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+
+
+@with_chromium
 def test_a_browser_draws_the_front_and_filters_the_table(page, tmp_path):
     path, outcome = page
-
-    def opened(fragment=""):
-        command = [
-            "chromium",
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            f"--user-data-dir={tmp_path}",
-            "--dump-dom",
-        ]
-        return subprocess.run(
-            [*command, f"file://{path}#{fragment}"], capture_output=True, text=True, timeout=120
-        ).stdout
-
-    text = opened()
+    text, console = opened(path, tmp_path)
+    assert console == []
     assert text.count("<circle") == len(outcome["pareto"]) > 2
     assert f"{len(outcome['pareto'])} of {len(outcome['pareto'])}" in text
     middle = sorted(item["tokens_per_s"] for item in outcome["pareto"] if item["scenario.batch"] == 4)[0]
     wanted = [item for item in outcome["pareto"] if item["scenario.batch"] == 4 and item["tokens_per_s"] > middle]
-    filtered = opened(f"scenario.batch = 4, tokens_per_s > {middle}")
+    filtered, _ = opened(path, tmp_path, f"scenario.batch = 4, tokens_per_s > {middle}")
     assert 0 < filtered.count("<circle") == len(wanted) < len(outcome["pareto"])
     assert filtered.count("<tr data-place") == len(wanted)
+
+
+@pytest.mark.slow
+@with_chromium
+@pytest.mark.parametrize("name", studies())
+def test_a_browser_draws_each_study(name, tmp_path):
+    space = msgspec.structs.replace(space_named(name), method="random", points=2000 if name == "mixpe" else 16)
+    outcome = sweep(space, tmp_path / "out", Here())
+    text, console = opened(document("report", tmp_path / "out")["path"], tmp_path / "profile")
+    assert console == []
+    assert text.count("<circle") == text.count("<tr data-place") == len(outcome.pareto) > 1
+    assert html.escape(space.finding, quote=False) in text
 
 
 def test_a_sweep_that_is_not_finished_is_refused(page, tmp_path):
