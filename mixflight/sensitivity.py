@@ -3,7 +3,8 @@
     sensitivity   the rows of ``mixflight sensitivity``
 
 A *price* is moved by component, for both machines at once where both take it from the same table (technology, or DRAM
-standard): energy is linear in prices, nothing is simulated again. An *assumption* (``sensitivity.toml``) is moved on
+standard): energy is linear in prices, nothing is simulated again. A whole *table* is taken in place of another on all
+machines that have it, which are charged anew. An *assumption* (``sensitivity.toml``) is moved on
 one machine and that machine simulated again. A *cost* (``arch/costs.toml``) moves what both share, or one machine's
 price. Of a GPU the energy is moved to the ends of its model's error band, and a measured 4-bit kernel is replaced by
 the ideal one. The ratio is A's metric over B's: A beats B above 1, and a number *flips* the conclusion where the ratio
@@ -26,7 +27,7 @@ from mixflight.sim.gpu.scenario import IDEAL, INT4_RECIPE, GpuRun
 from mixflight.sim.simulate import Simulation
 
 METRICS = ("tokens_per_joule", "tokens_per_s", "tokens_per_usd")
-Tried = dict[tuple[str, str, float], Simulation | str]
+Tried = dict[tuple[str, str, float | str], Simulation | str]
 """Machine, parameter and value -> what came of it: the first machine is moved once, not once for every other."""
 
 
@@ -41,8 +42,17 @@ class Assumption(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     source: str
 
 
+class OtherTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A price table that can stand in place of ``technology``'s on machines of arrays, and what it says otherwise."""
+
+    technology: str
+    other: str
+    source: str
+
+
 class _File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     assumption: tuple[Assumption, ...]
+    table: tuple[OtherTable, ...]
 
 
 class Scenario(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,8 +110,14 @@ class Side(msgspec.Struct, frozen=True, kw_only=True):
 
 def assumptions() -> tuple[Assumption, ...]:
     """The assumptions that are moved."""
+    return _file().assumption
+
+
+@functools.cache
+def _file() -> _File:
     path = Path(__file__).with_name("sensitivity.toml")
-    return convert(read_toml(path), _File, path.name).assumption
+    table: _File = convert(read_toml(path), _File, path.name)
+    return table
 
 
 def sensitivity(
@@ -151,6 +167,7 @@ def _pair(a: Side, b: Side, scenario: Scenario, metric: str, costs: Costs, tried
     found: list[Moved] = []
     if metric != "tokens_per_s":
         found += _prices(a, b, metric, costs, row)
+        found += _other_tables(a, b, scenario, metric, costs, row, tried)
     if metric == "tokens_per_usd":
         found += _costs(a, b, metric, costs, row)
     for side in (a, b):
@@ -200,6 +217,32 @@ def _prices(a: Side, b: Side, metric: str, costs: Costs, row: Callable[..., Move
             source = getattr(side.simulation.decode, "source", "")
             low, high = energy.low_pj / energy.pj, energy.high_pj / energy.pj
             found.append(row("energy of the GPU model", side.name, "price", low, high, *ratios, source))
+    return found
+
+
+def _other_tables(
+    a: Side, b: Side, scenario: Scenario, metric: str, costs: Costs, row: Callable[..., Moved], tried: Tried
+) -> list[Moved]:
+    """A row for each table that can stand in place of one that a machine has; low is the machine's own."""
+    found = []
+    for item in _file().table:
+        owners = [side for side in (a, b) if side.machine and side.machine.accelerator.technology == item.technology]
+        if not owners:
+            continue
+        values, errors = [], []
+        for side in (a, b):
+            moved: Simulation | str = side.simulation
+            if side in owners and side.machine:
+                moved = _once(tried, side, "technology", item.other, scenario)
+            if isinstance(moved, str):
+                errors.append(f"with {item.other}: {moved}")
+            else:
+                values.append(value(moved, metric, costs))
+        base = value(a.simulation, metric, costs) / value(b.simulation, metric, costs)
+        found.append(row(
+            f"{item.other} for {item.technology}", " and ".join(side.name for side in owners), "price", item.technology,
+            item.other, base, None if errors else values[0] / values[1], item.source, "; ".join(errors),
+        ))  # fmt: skip
     return found
 
 
@@ -265,11 +308,7 @@ def _assumptions(
         if item.machine != kind:
             continue
         ends = [_moved(side.machine, item, end) for end in (item.low, item.high)]
-        for end in ends:
-            key = side.name, item.parameter, end
-            if key not in tried:
-                tried[key] = _tried(side.machine, item.parameter, end, scenario)
-        found = [tried[side.name, item.parameter, end] for end in ends]
+        found = [_once(tried, side, item.parameter, end, scenario) for end in ends]
         ratios = [None if isinstance(one, str) else ratio(one) for one in found]
         errors = [f"at {end:g}: {one}" for end, one in zip(ends, found, strict=True) if isinstance(one, str)]
         parameter = f"{item.parameter} of {side.simulation.accelerator}"
@@ -300,7 +339,16 @@ def _moved(machine: Machine, item: Assumption, end: float) -> float:
     return max(1, round(new)) if isinstance(old, int) else new
 
 
-def _tried(machine: Machine, parameter: str, value: float, scenario: Scenario) -> Simulation | str:
+def _once(tried: Tried, side: Side, parameter: str, value: float | str, scenario: Scenario) -> Simulation | str:
+    """``_tried`` of ``side``, or what came of it before."""
+    assert side.machine is not None
+    key = side.name, parameter, value
+    if key not in tried:
+        tried[key] = _tried(side.machine, parameter, value, scenario)
+    return tried[key]
+
+
+def _tried(machine: Machine, parameter: str, value: float | str, scenario: Scenario) -> Simulation | str:
     """The scenario with one parameter moved, or why the machine cannot run so."""
     try:
         changed = _with(machine, parameter, value)
@@ -312,7 +360,7 @@ def _tried(machine: Machine, parameter: str, value: float, scenario: Scenario) -
         return str(error)
 
 
-def _with(machine: Machine, parameter: str, value: float) -> Machine:
+def _with(machine: Machine, parameter: str, value: float | str) -> Machine:
     """``machine`` with one parameter at ``value``."""
     accelerator: Any = machine.accelerator
     *tables, field = parameter.split(".")

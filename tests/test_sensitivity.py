@@ -52,6 +52,25 @@ def test_a_price_of_one_machine_moves_the_ratio_one_way(rows):
     assert theirs.ratio_low == theirs.base < theirs.ratio_high  # no source says less
 
 
+def test_another_table_charges_both_machines_anew(rows):
+    from mixflight.machines import Machine, run
+
+    for other in ("osu018-scaled", "45nm-sram-leakage"):
+        [row] = _of(rows, f"{other} for 45nm-literature")
+        ours, theirs = (run(Machine.parse(name.replace(":", f"@{other}:")), "llama2-7b", 16, 2).decode for name in PAIR)
+        assert (row.low, row.high) == ("45nm-literature", other)
+        assert row.ratio_low == row.base != row.ratio_high == pytest.approx(theirs.energy.pj / ours.energy.pj)
+
+
+def test_which_table_decides_between_near_equals():
+    """The two 4x8 PEs: the literature's neighbour times a ratio of gates against our own switching."""
+    found = sensitivity(("mixpe-w4a8:w4a8g128", "mul4x8:w4a8g128"), (), SCENARIO, "tokens_per_joule", COSTS)
+    [row] = _of(found, "osu018-scaled for")
+    assert row.flips
+    assert row.base < 1 < row.ratio_high
+    assert not _of(sensitivity((), ("h100:fp16", "v100s:fp16"), SCENARIO, "tokens_per_joule", COSTS), "osu018")
+
+
 def test_flips_are_crossings_of_one(rows):
     for row in rows:
         sides = {ratio > 1 for ratio in (row.base, row.ratio_low, row.ratio_high)}
