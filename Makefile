@@ -1,10 +1,10 @@
-# make demo | test | test-all | check | docs | bench: each makes .venv first and installs what it needs from the package index.
+# make demo | test | test-all | check | docs | bench | release-check | lock: each makes .venv first and installs what it needs from the package index.
 PYTHON ?= python3
 RUN = .venv/bin/python -m
 JOBS ?= 2
 INSTALLED = .venv/.installed
 
-.PHONY: demo test test-all check docs bench clean
+.PHONY: demo test test-all check docs bench release-check lock clean
 
 demo: $(INSTALLED)
 	@$(RUN) mixflight.cli.app demo -o build/demo
@@ -26,9 +26,16 @@ docs: $(INSTALLED)
 bench: $(INSTALLED)
 	@$(RUN) mixflight.bench
 
+# Archives of the last commit, installed and used in clean environments of every Python in PYTHONS.
+release-check: $(INSTALLED)
+	@$(RUN) pytest -q -m slow tests/test_release.py
+
+lock: $(INSTALLED)
+	@$(RUN) mixflight.lock pyproject.toml > constraints.tmp && mv constraints.tmp constraints.txt
+
 clean:
 	rm -rf build .venv .pytest_cache .mypy_cache .ruff_cache
 
-$(INSTALLED): pyproject.toml bootstrap.py
+$(INSTALLED): pyproject.toml bootstrap.py constraints.txt
 	@$(PYTHON) bootstrap.py
 	@touch $@

@@ -18,6 +18,7 @@ from pathlib import Path
 
 OLDEST = (3, 11)
 ROOT = Path(__file__).resolve().parent
+LOCK = ROOT / "constraints.txt"
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 
@@ -34,6 +35,9 @@ def main() -> None:
         make_environment()
     extras = f"{ROOT}[rtl,search,cluster,docs,dev]"
     install = [PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-e", extras]
+    if subprocess.run([*install, "--constraint", LOCK]).returncode == 0:
+        return
+    print(f"mixflight: the versions of {LOCK.name} could not be installed; trying any that fit", file=sys.stderr)
     if subprocess.run(install).returncode:
         refuse("the dependencies could not be installed; the package index must be reachable the first time")
 

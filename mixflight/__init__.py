@@ -11,9 +11,12 @@
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+try:
+    from mixflight._version import version as __version__
+except ImportError:  # neither built nor installed
+    __version__ = "0.0.0"
 __all__ = [
-    "InputError", "Simulation", "build_rtl", "compare", "load_model", "load_workload", "simulate", "sweep", "verify",
+    "InputError", "Simulation", "__version__", "build_rtl", "compare", "load_model", "load_workload", "simulate", "sweep", "verify",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
