@@ -36,10 +36,15 @@ MEMORIES = ("hbm", "ddr")
 
 
 class Piece(msgspec.Struct, frozen=True, kw_only=True):
-    """A run of primitive instructions: ``kinds`` in program order (indices into ``CLASSES``), and columns a class."""
+    """A run of primitive instructions: ``kinds`` in program order (indices into ``CLASSES``), and columns a class.
+
+    ``before``: where, in each channel, the loads ahead of it ended, by memory (-1: there are none); None: in the piece
+    in front of it.
+    """
 
     kinds: NDArray[np.uint8]
     tables: Mapping[str, Mapping[str, Ints]]
+    before: tuple[int, int] | None = None
 
     def __len__(self) -> int:
         return len(self.kinds)

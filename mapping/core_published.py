@@ -6,14 +6,14 @@ files say how much there is to store, the compact text is what runs. A merged tr
 innermost loop.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mixflight.arch.compact import K_BLOCK, LINE_BYTES
 from mixflight.arch.isa import CLASS_INDEX, CLASSES, Ints, encode, published, stream_of
-from mixflight.mapping.core_program import BUFFERS, OPERATIONS, Piece, Pieces
+from mixflight.mapping.core_program import BUFFERS, OPERATIONS, Piece
 from mixflight.mapping.core_storage import SEQUENCED
 
 _TARGETS = {"weight": "a", "scale": "bias", "index": "meta", "act": "b", "global": "global"}
@@ -21,11 +21,10 @@ _MISC = {"softmax": "softmax", "norm": "rmsnorm", "residual": "add", "activation
          "activation:silu:plain": "silu"}  # fmt: skip
 
 
-def published_words(pieces: Pieces) -> Iterator[NDArray[np.uint32]]:
-    """The words of a program, run after run of instructions."""
-    encoded = [np.asarray(encode(stream_of(*_columns(piece), published()), published())) for piece in pieces.pieces]
-    for index in pieces.order.tolist():
-        yield encoded[index]
+def published_words(pieces: Iterable[Piece]) -> Iterator[NDArray[np.uint32]]:
+    """The words of ``pieces``, one after the other."""
+    for piece in pieces:
+        yield np.asarray(encode(stream_of(*_columns(piece), published()), published()))
 
 
 def _columns(piece: Piece) -> tuple[NDArray[np.uint8], dict[str, dict[str, Ints]]]:

@@ -1,12 +1,13 @@
 """The sequencer: a compact text with its registers, unrolled into primitive instructions.
 
 A text is prepared once (``Sequencer``); every set of registers, that is every length, is then a run of a small compiled
-interpreter. Loops at the top level, which are the layers, become repeated pieces where their iterations are equal in
-all but addresses.
+interpreter. It cuts what it unrolls at loops, into pieces of some ``GRAIN`` instructions, and keeps each distinct one
+once; a layer begins a piece. Pieces are equal in all but addresses; of a load it also counts whether it goes on where the one ahead ended. What
+a program takes of memory so grows with what is distinct in it.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -45,6 +46,49 @@ _SIZES, _WIDTH = 4, 7
 _PASSES = np.array([WORK[name].passes for name in OPERATIONS], np.int64)
 _LOOP, _END, _SET, _ROTATE, _FETCH = range(1, 6)
 _CONTROL = ("operation", "destination", "value", "limit", "other")
+_ADDRESS = _SIZES + 1
+GRAIN = 64
+"""Instructions of a piece, at least, where a loop allows a cut."""
+RUN = 1 << 16
+"""Instructions of a piece of ``Sequencer.runs``, at most."""
+_ROOM = 1 << 12
+
+_LOAD, _STORE = 1, 3
+"""``memory`` of an instruction: a load from HBM or, one more, from DDR; a store likewise; 0: no transfer."""
+
+
+class _Code(NamedTuple):
+    """A text as the interpreter reads it, a row an instruction."""
+
+    immediate: Any
+    register: Any
+    unit: Any
+    control: Any
+    advance: Any
+    times: Any
+    memory: Any
+
+
+class _Found(NamedTuple):
+    """What it writes: a row an instruction (its number in the text or -1, its operands), a row a distinct piece (where
+    it ends, its digest, where the loads ahead of it ended), the order of pieces, and the places of digests."""
+
+    sources: Any
+    values: Any
+    ends: Any
+    digests: Any
+    before: Any
+    order: Any
+    places: Any
+
+
+# Where the interpreter is: instruction, depth of loops, sequenced instructions not yet in a row, rows, the first row of
+# the piece and its digest, distinct pieces, pieces in order; where loads of both memories ended, now and ahead of the
+# piece.
+_AT, _DEPTH, _CONTROLS, _ROWS, _BEGIN, _DIGEST, _PIECES, _ORDERED, _ENDED = range(9)
+_AHEAD, _STATE = _ENDED + 2, _ENDED + 4
+_DONE, _NO_ROOM, _NO_PIECE = range(3)
+_SEED = 1469598103934665603
 
 
 class Sequencer:
@@ -68,6 +112,7 @@ class Sequencer:
         self.control = np.zeros((count, len(_CONTROL)), np.int64)
         self.advance = np.zeros(count, np.int64)
         self.times = np.zeros(count, np.int64)
+        self.memory = np.zeros(count, np.int64)
         self.constants = constants
         self.hits = np.zeros(count, np.int64)
         for kind, at in zip(CLASSES, rows, strict=True):
@@ -90,6 +135,7 @@ class Sequencer:
         if kind in ("LD", "ST"):
             self.advance[at] = table["advance"] * table["base_register"]
             self.times[at] = table["times"]
+            self.memory[at] = (_LOAD if kind == "LD" else _STORE) + table["memory"]
             size = np.array([self.slot_bytes[name] for name in codes(kind, "buffer")], np.int64)
             column = _SIZES + 2
             self.immediate[at, column] *= LINE_BYTES
@@ -159,24 +205,34 @@ class Sequencer:
     def expand(self, given: Mapping[int, int], repeat: bool = True, more: Ints | None = None) -> Pieces:
         """The primitive instructions with the registers ``given`` (by number), others 0; ``more`` constants.
 
-        Without ``repeat`` every iteration of the layers is a piece of its own, with its own addresses.
+        Without ``repeat`` no piece stands for another, and each has its own addresses.
         """
-        registers, constants = _registers(given), self._constants(more)
-        distinct: list[tuple[int, int, Ints, int]] = []
-        order: list[int] = []
-        for first, last, loop in self.sections:
-            times = 1 if loop < 0 else int(self.immediate[loop, 0] + registers[self.register[loop, 0]])
-            seen: dict[tuple[int, int], int] = {}
-            for _ in range(times):
-                before = registers.copy()
-                key = self._run(first, last, registers, constants)
-                if key[0] == 0:
-                    continue
-                if not repeat or key not in seen:
-                    seen[key] = len(distinct)
-                    distinct.append((first, last, before, key[0]))
-                order.append(seen[key])
-        return Pieces(pieces=self._pieces(distinct, constants), order=np.array(order, np.int64))
+        run = _Run(self, given, self._constants(more))
+        while (missing := run.go(grain=GRAIN, repeat=repeat)) != _DONE:
+            run.grow(rows=missing == _NO_ROOM)
+        found, pieces = run.found, int(run.at[_PIECES])
+        ends, rows = found.ends[:pieces], int(run.at[_ROWS])
+        return Pieces(
+            pieces=self._pieces(found.sources[:rows], found.values[:rows], ends, found.before[:pieces]),
+            order=found.order[: int(run.at[_ORDERED])].copy(),
+        )
+
+    def runs(self, given: Mapping[int, int], more: Ints | None = None) -> Iterator[Piece]:
+        """The same, every instruction at its own addresses, in pieces of up to ``RUN`` instructions, one at a time."""
+        for sources, values, before in self._unrolled(given, more):
+            yield from self._pieces(sources, values, np.array([len(sources)]), before)
+
+    def _unrolled(self, given: Mapping[int, int], more: Ints | None) -> Iterator[tuple[Ints, Ints, Ints]]:
+        """Runs of rows, and where the loads ahead of each ended."""
+        run = _Run(self, given, self._constants(more), RUN)
+        done = _NO_ROOM
+        while done != _DONE:
+            before = run.at[_ENDED : _ENDED + 2].copy()[None]
+            done = run.go(grain=0, repeat=False)
+            rows = int(run.at[_ROWS])
+            if rows:
+                yield run.found.sources[:rows].copy(), run.found.values[:rows].copy(), before
+            run.at[_ROWS] = 0
 
     @property
     def buffer_slots(self) -> tuple[int, ...]:
@@ -188,16 +244,7 @@ class Sequencer:
 
         Operands are a row of ``OPERANDS``: sizes from column 0 on, places from column 4 on, in bytes and elements.
         """
-        registers, constants = _registers(given), self._constants(more)
-        found = []
-        for first, last, loop in self.sections:
-            times = 1 if loop < 0 else int(self.immediate[loop, 0] + registers[self.register[loop, 0]])
-            for _ in range(times):
-                before = registers.copy()
-                count, _ = self._run(first, last, registers, constants)
-                sources, values = np.empty(count, np.int64), np.empty((count, _WIDTH), np.int64)
-                self._run(first, last, before, constants, sources, values)
-                found.append((sources[sources >= 0], values[sources >= 0]))
+        found = [(sources[sources >= 0], values[sources >= 0]) for sources, values, _ in self._unrolled(given, more)]
         return np.concatenate([item for item, _ in found]), np.concatenate([item for _, item in found])
 
     def _constants(self, more: Ints | None) -> Ints:
@@ -205,11 +252,8 @@ class Sequencer:
 
     def registers_after(self, given: Mapping[int, int], more: Ints | None = None) -> Ints:
         """The registers at the end of a run."""
-        registers, constants = _registers(given), self._constants(more)
-        for first, last, loop in self.sections:
-            times = 1 if loop < 0 else int(self.immediate[loop, 0] + registers[self.register[loop, 0]])
-            for _ in range(times):
-                self._run(first, last, registers, constants)
+        registers = _registers(given)
+        self._pass(0, len(self.local), registers, self._constants(more))
         return registers
 
     def executed(self, given: Mapping[int, int], more: Ints | None = None) -> Ints:
@@ -221,36 +265,18 @@ class Sequencer:
             self.hits[:] = 0
             runs = times if more is not None else min(times, 1)
             for _ in range(runs):
-                self._run(first, last, registers, constants)
+                self._pass(first, last, registers, constants)
             total += times // max(runs, 1) * self.hits
         return total
 
-    def _run(
-        self,
-        first: int,
-        last: int,
-        registers: Ints,
-        constants: Ints,
-        sources: Ints | None = None,
-        values: Ints | None = None,
-    ) -> tuple[int, int]:
-        """Rows of the section and a number that tells sections of different instructions or sizes apart."""
-        write = sources is not None and values is not None
-        none = np.zeros(0, np.int64)
-        count, digest = _interpret(
-            first, last, self.immediate, self.register, self.unit, self.control, self.advance, self.times,
-            constants, self.hits, registers,
-            sources if sources is not None else none, values if values is not None else none.reshape(0, _WIDTH), write,
-        )  # fmt: skip
-        return int(count), int(digest)
+    def _pass(self, first: int, last: int, registers: Ints, constants: Ints) -> None:
+        """Run instructions ``first`` to before ``last`` and write nothing but ``registers`` and ``hits``."""
+        run = _Run(self, {}, constants, 0)
+        run.registers, run.at[_AT] = registers, first
+        run.go(grain=0, repeat=False, write=False, last=last)
 
-    def _pieces(self, distinct: list[tuple[int, int, Ints, int]], constants: Ints) -> tuple[Piece, ...]:
+    def _pieces(self, sources: Ints, values: Ints, ends: Ints, before: Ints) -> tuple[Piece, ...]:
         """The pieces: all rows as columns at once, then cut."""
-        ends = np.cumsum([count for *_, count in distinct])
-        sources = np.empty(int(ends[-1]), np.int64)
-        values = np.empty((len(sources), _WIDTH), np.int64)
-        for (first, last, before, count), end in zip(distinct, ends, strict=True):
-            self._run(first, last, before, constants, sources[end - count : end], values[end - count : end])
         kinds, cuts_at, local, sorted_values = _by_class(
             sources, values, ends, self.text.kinds, self.local, CLASS_INDEX["SYS"], len(CLASSES)
         )
@@ -267,8 +293,9 @@ class Sequencer:
                     kind: {name: column[cuts[kind][number] : cuts[kind][number + 1]] for name, column in table.items()}
                     for kind, table in tables.items()
                 },
+                before=(first, second),
             )
-            for number in range(len(distinct))
+            for number, (first, second) in enumerate(before.tolist())
         )
 
     def _table(self, kind: str, index: int, local: Ints, values: Ints) -> dict[str, Ints]:
@@ -343,76 +370,192 @@ def _by_class(
     return kinds, cuts, local, found
 
 
+class _Run:
+    """A run of the interpreter that stops where its arrays are full; ``rows`` that it has room for at first."""
+
+    def __init__(self, text: Sequencer, given: Mapping[int, int], constants: Ints, rows: int = _ROOM) -> None:
+        self.code = _Code(text.immediate, text.register, text.unit, text.control, text.advance, text.times, text.memory)
+        self.constants, self.hits = constants, text.hits
+        self.last = len(text.local)
+        self.registers = _registers(given)
+        self.at = np.zeros(_STATE, np.int64)
+        self.at[_DIGEST] = _SEED
+        self.at[_ENDED:] = -1
+        self.loops = np.zeros((2, LOOP_DEPTH), np.int64)
+        self.found = _Found(
+            sources=np.empty(rows, np.int64), values=np.empty((rows, _WIDTH), np.int64),
+            ends=np.empty(_ROOM // GRAIN, np.int64), digests=np.empty(_ROOM // GRAIN, np.int64),
+            before=np.empty((_ROOM // GRAIN, 2), np.int64), order=np.empty(_ROOM // GRAIN, np.int64),
+            places=np.full(4 * _ROOM // GRAIN, -1, np.int64),
+        )  # fmt: skip
+
+    def go(self, *, grain: int, repeat: bool, write: bool = True, last: int = 0) -> int:
+        """Run on; how it ended. ``grain`` 0: without pieces."""
+        return int(_interpret(
+            last or self.last, self.code, self.constants, self.hits, self.registers, self.loops, self.at,
+            self.found, grain, repeat, write,
+        ))  # fmt: skip
+
+    def grow(self, *, rows: bool) -> None:
+        """Twice the room: for ``rows``, or for pieces."""
+        found = self.found
+        if rows:
+            self.found = found._replace(sources=_twice(found.sources), values=_twice(found.values))
+            return
+        pieces = int(self.at[_PIECES])
+        places = np.full(2 * len(found.places), -1, np.int64)
+        _place_all(found.digests[:pieces], places)
+        self.found = found._replace(
+            ends=_twice(found.ends), digests=_twice(found.digests), before=_twice(found.before),
+            order=_twice(found.order), places=places,
+        )  # fmt: skip
+
+
+def _twice(values: Ints) -> Ints:
+    found = np.empty((2 * len(values), *values.shape[1:]), values.dtype)
+    found[: len(values)] = values
+    return found
+
+
 @njit(cache=True)  # type: ignore[untyped-decorator]
+def _place_all(digests: Any, places: Any) -> None:
+    """Put the numbers of ``digests`` into the empty open table ``places``, a power of two."""
+    for number in range(len(digests)):
+        place = digests[number] & (len(places) - 1)
+        while places[place] >= 0:
+            place = (place + 1) & (len(places) - 1)
+        places[place] = number
+
+
+@njit(cache=True, _nrt=False)  # type: ignore[untyped-decorator]
+def _cut(at: Any, found: Any, repeat: bool) -> None:
+    """End the piece: the number of one that is known, whose rows are then written over, or a new one."""
+    digest = at[_DIGEST]
+    place = digest & (len(found.places) - 1)
+    while repeat and found.places[place] >= 0 and found.digests[found.places[place]] != digest:
+        place = (place + 1) & (len(found.places) - 1)
+    if repeat and found.places[place] >= 0:
+        number = found.places[place]
+        at[_ROWS] = at[_BEGIN]
+    else:
+        number = at[_PIECES]
+        found.places[place] = number
+        found.ends[number], found.digests[number] = at[_ROWS], digest
+        found.before[number, 0], found.before[number, 1] = at[_AHEAD], at[_AHEAD + 1]
+        at[_PIECES] += 1
+    found.order[at[_ORDERED]] = number
+    at[_ORDERED] += 1
+    at[_BEGIN], at[_DIGEST] = at[_ROWS], _SEED
+    at[_AHEAD], at[_AHEAD + 1] = at[_ENDED], at[_ENDED + 1]
+
+
+@njit(cache=True, _nrt=False)  # type: ignore[untyped-decorator]
+def _mixed(digest: int, value: int) -> Any:
+    found = (digest ^ value) * np.int64(-7046029254386353131)
+    return found ^ (found >> 29)
+
+
+@njit(cache=True, _nrt=False)  # type: ignore[untyped-decorator]
+def _sequenced(what: int, place: int, code: Any, constants: Any, registers: Any, loops: Any, at: Any, last: int) -> int:
+    """Carry out one instruction of the sequencer; where it goes on."""
+    control, depth = code.control[place], at[_DEPTH]
+    if what == _LOOP:
+        count = code.immediate[place, 0] + registers[code.register[place, 0]]
+        if place + 1 == last:
+            pass
+        elif count == 0:
+            place += control[3]
+        else:
+            loops[0, depth], loops[1, depth] = place, count
+            at[_DEPTH] = depth + 1
+    elif what == _END and depth > 0:
+        loops[1, depth - 1] -= 1
+        if loops[1, depth - 1] > 0:
+            place = loops[0, depth - 1]
+        else:
+            at[_DEPTH] = depth - 1
+    elif what == _SET:
+        total = registers[code.register[place, 0]] + registers[control[4]] + control[2]
+        registers[control[1]] = total & 0xFFFFFFFF
+    elif what == _FETCH:
+        registers[control[1]] = constants[registers[code.register[place, 0]] + control[2]]
+    elif what == _ROTATE:
+        value = registers[control[1]] + control[2]
+        registers[control[1]] = value - control[3] if value >= control[3] else value
+    return place + 1
+
+
+@njit(cache=True, _nrt=False)  # type: ignore[untyped-decorator]
 def _interpret(
-    first: int, last: int, immediate: NDArray[Any], register: NDArray[Any], unit: NDArray[Any], control: NDArray[Any],
-    advance: NDArray[Any], times: NDArray[Any], constants: NDArray[Any], hits: NDArray[Any], registers: NDArray[Any],
-    sources: NDArray[Any], values: NDArray[Any], write: bool,
-) -> tuple[int, int]:  # fmt: skip
-    """Run instructions ``first`` to before ``last``; sequenced SYS instructions are counted into one row (-1) in front
-    of the next other one. A loop whose END, or whose LOOP, lies outside is straight code here."""
-    start = np.zeros(LOOP_DEPTH, np.int64)
-    left = np.zeros(LOOP_DEPTH, np.int64)
-    depth, at, rows, digest, controls, moved = 0, first, 0, 1469598103934665603, 0, 0
-    while at < last:
-        what = control[at, 0]
-        hits[at] += 1
+    last: int, code: Any, constants: Any, hits: Any, registers: Any, loops: Any, at: Any, found: Any,
+    grain: int, repeat: bool, write: bool,
+) -> int:  # fmt: skip
+    """Run from where ``at`` says to before ``last``, or to where there is no room; how it ended.
+
+    Sequenced SYS instructions are counted into one row (-1) in front of the next other one. A loop whose END, or whose
+    LOOP, lies outside is straight code here. With ``grain`` a piece is cut at a LOOP or END behind so many rows.
+    """
+    while at[_AT] < last:
+        place = at[_AT]
+        what = code.control[place, 0]
+        if grain and (at[_PIECES] == len(found.ends) or at[_ORDERED] == len(found.order)):
+            return _NO_PIECE
+        if write and at[_ROWS] + 2 > len(found.sources):
+            return _NO_ROOM
+        hits[place] += 1
         if what != 0:
-            controls += 1
-            if what == _LOOP:
-                count = immediate[at, 0] + registers[register[at, 0]]
-                if at + 1 == last:
-                    pass
-                elif count == 0:
-                    at += control[at, 3]
-                else:
-                    start[depth], left[depth] = at, count
-                    depth += 1
-            elif what == _END and depth > 0:
-                left[depth - 1] -= 1
-                if left[depth - 1] > 0:
-                    at = start[depth - 1]
-                else:
-                    depth -= 1
-            elif what == _SET:
-                total = registers[register[at, 0]] + registers[control[at, 4]] + control[at, 2]
-                registers[control[at, 1]] = total & 0xFFFFFFFF
-            elif what == _FETCH:
-                registers[control[at, 1]] = constants[registers[register[at, 0]] + control[at, 2]]
-            elif what == _ROTATE:
-                value = registers[control[at, 1]] + control[at, 2]
-                registers[control[at, 1]] = value - control[at, 3] if value >= control[at, 3] else value
-            at += 1
+            if grain and what in (_LOOP, _END):
+                # every layer begins a piece, so that equal layers are equal pieces
+                outer = at[_DEPTH] == (1 if what == _END else 0)
+                if at[_ROWS] - at[_BEGIN] >= (1 if outer else grain):
+                    _cut(at, found, repeat)
+            at[_CONTROLS] += 1
+            at[_AT] = _sequenced(what, place, code, constants, registers, loops, at, last)
             continue
-        if controls:
-            if write:
-                sources[rows] = -1
-                values[rows, 0] = controls
-            rows += 1
-            digest = (digest ^ controls) * 1099511628211
-            controls = 0
-        digest = (digest ^ (at + 1)) * 1099511628211
+        _row_of_controls(at, found, write)
+        digest, row, moved = _mixed(at[_DIGEST], place + 1), at[_ROWS], np.int64(0)
         for column in range(_WIDTH):
-            value = immediate[at, column] + registers[register[at, column]] * unit[at, column]
-            if column == 0 and times[at]:
-                value = immediate[at, 0] * registers[register[at, 0]]
-                moved = value
-            elif column == 0:
+            value = code.immediate[place, column] + registers[code.register[place, column]] * code.unit[place, column]
+            if column == 0:
+                if code.times[place]:
+                    value = code.immediate[place, 0] * registers[code.register[place, 0]]
                 moved = value
             if column < _SIZES:
-                digest = (digest ^ value) * 1099511628211
+                digest = _mixed(digest, value)
             if write:
-                values[rows, column] = value
+                found.values[row, column] = value
+        memory = code.memory[place]
+        if memory and write and moved > 0:
+            digest = _mixed(digest, found.values[row, _SIZES])
+            if memory < _STORE:
+                address, ended = found.values[row, _ADDRESS], _ENDED + memory - _LOAD
+                digest = _mixed(digest, at[ended] == address)
+                at[ended] = address + moved
         if write:
-            sources[rows] = at
-        rows += 1
-        if advance[at]:
-            registers[advance[at]] += moved
-        at += 1
-    if controls:
-        if write:
-            sources[rows] = -1
-            values[rows, 0] = controls
-        rows += 1
-        digest = (digest ^ controls) * 1099511628211
-    return rows, digest
+            found.sources[row] = place
+        at[_ROWS] = row + 1
+        at[_DIGEST] = digest
+        if code.advance[place]:
+            registers[code.advance[place]] += moved
+        at[_AT] = place + 1
+    if write and at[_ROWS] + 1 > len(found.sources):
+        return _NO_ROOM
+    if grain and (at[_PIECES] == len(found.ends) or at[_ORDERED] == len(found.order)):
+        return _NO_PIECE
+    _row_of_controls(at, found, write)
+    if grain and at[_ROWS] > at[_BEGIN]:
+        _cut(at, found, repeat)
+    return _DONE
+
+
+@njit(cache=True, _nrt=False)  # type: ignore[untyped-decorator]
+def _row_of_controls(at: Any, found: Any, write: bool) -> None:
+    controls = at[_CONTROLS]
+    if controls == 0:
+        return
+    if write:
+        found.sources[at[_ROWS]] = -1
+        found.values[at[_ROWS], 0] = controls
+    at[_ROWS] += 1
+    at[_DIGEST] = _mixed(at[_DIGEST], -controls)
+    at[_CONTROLS] = 0

@@ -152,7 +152,7 @@ def write_published(compiled: Compiled, folder: Path, advance: Callable[[], None
             for length in bucket_lengths(stage, compiled.max_context).tolist():
                 network = msgspec.structs.replace(compiled.networks[stage], **{field: length})
                 values = registers(text, network, compiled.machine)
-                pieces = text.sequencer.expand({int(Register[name]): value for name, value in values.items()})
+                pieces = text.sequencer.runs({int(Register[name]): value for name, value in values.items()})
                 words = (run.astype("<u4").tobytes() for run in published_words(pieces))
                 into.put_parts(f"core{core}.{stage}.{length}.published.bin", words, what="published program",
                                core=core, stage=stage, length=length)  # fmt: skip

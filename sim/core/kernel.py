@@ -315,10 +315,11 @@ def _note(trace: Any, traced: Any, core: int, c: int, row: Any, start: int, end:
 @_loop
 def _advance(
     s: Any, cores: int, program: Any, order: Any, piece_first: Any, piece_count: Any, spent: Any, trace: Any,
-    traced: Any, core: int, go: int, stride: int,
+    traced: Any, core: int, go: int, stride: int, wanted: int,
 ) -> int:  # fmt: skip
     """Run a core until it can do nothing before its next barrier or exchange. With ``go`` >= 0 that one starts then.
-    A core alone also stops where the next piece begins, ``stride`` instructions or more after it was called."""
+    A core alone also stops where the piece ``wanted`` begins, ``stride`` instructions or more after it was called, or
+    any piece behind four times as many."""
     _dispatch(s, program, order, piece_first, piece_count)
     for c in range(N):
         _head(s, c, program)
@@ -355,16 +356,17 @@ def _advance(
                     if woken >> c & 1:
                         _head(s, c, program)
         if cores == 1:
-            if left <= 0 and s[POS] != position:
+            at = s[POS]
+            if left <= 0 and at != position and at < len(order) and (order[at] == wanted or left <= -3 * stride):
                 return CROSSED
-            position = s[POS]
+            position = at
             left -= 1
 
 
 @_loop
 def _round(
     state: Any, program: Any, orders: Any, order_first: Any, piece_first: Any, piece_count: Any, spent: Any, trace: Any,
-    traced: Any, go: int, stride: int,
+    traced: Any, go: int, stride: int, wanted: int,
 ) -> Any:  # fmt: skip
     """All cores to their next barrier; (how it ended, the core it is about, when the barrier starts or -1)."""
     at_sync, finished, ended = 0, 0, 0
@@ -373,7 +375,7 @@ def _round(
         order = orders[order_first[core] : order_first[core + 1]]
         done = _advance(
             state[core], state.shape[0], program, order, piece_first, piece_count, spent[core], trace, traced, core, go,
-            stride,
+            stride, wanted,
         )  # fmt: skip
         if done in (STUCK, OVERFLOW):
             return done, core, go
@@ -510,15 +512,18 @@ def run(
     before = np.zeros_like(spent) if repeat else spent[:0]
     kept_size, kept_digest, kept_at, deadline = 0, np.int64(0), np.int64(0), 0
     go, looks, started, position = np.int64(-1), 0, np.int64(0), np.int64(-1)
+    wanted = np.int64(-1)
     while True:
         done, core, go = _round(
-            state, program, orders, order_first, piece_first, piece_count, spent, trace, traced, go, stride
+            state, program, orders, order_first, piece_first, piece_count, spent, trace, traced, go, stride,
+            wanted,
         )
         if done != CROSSED:
             return done, core
         if not repeat or state[0, STARTED : STARTED + N].sum() < started + STRIDE or state[0, POS] == position:
             continue
         started, position = state[0, STARTED : STARTED + N].sum(), state[0, POS]
+        wanted = orders[order_first[0] + min(position, order_first[1] - order_first[0] - 1)]
         looks += 1
         size = _snapshot(state, here)
         digest = _digest(here[:size])

@@ -54,9 +54,14 @@ class ChannelTiming(msgspec.Struct, frozen=True, kw_only=True):
         found[real] = self.added(size, *self.places(size, address[real], write=write), write=write)
         return found
 
-    def places(self, bytes: Ints, address: Ints, *, write: bool) -> tuple[Ints, Ints]:
+    def places(
+        self, bytes: Ints, address: Ints, *, write: bool, known: Ints | None = None, ended: Ints | None = None
+    ) -> tuple[Ints, Ints]:  # fmt: skip
         """What the time of each of a sequence of transfers depends on beside its bytes: where in the rows it begins,
-        and where the one before ended (-1: right there), both in grains of 512 bytes."""
+        and where the one before ended (-1: right there), both in grains of 512 bytes.
+
+        Ahead of the transfers ``known`` others than the sequence's have ``ended``.
+        """
         if self.channels.answers_after_cycles is not None:
             return address % int(self.channels.port_bytes_per_cycle), np.zeros_like(bytes)
         if not self.rows:
@@ -68,6 +73,8 @@ class ChannelTiming(msgspec.Struct, frozen=True, kw_only=True):
         before = np.empty_like(address)
         before[:1] = -1
         np.add(address[:-1], bytes[:-1], out=before[1:])
+        if known is not None and ended is not None:
+            before[known] = ended
         return offset, np.where(before == address, -1, -(-(before % stripe) // _GRAIN))
 
     def added(self, bytes: Ints, offset: Ints, lead: Ints, *, write: bool) -> np.ndarray:

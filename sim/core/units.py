@@ -112,17 +112,23 @@ class Units:
                 name: np.concatenate([piece.tables[kind][name] for piece in pieces])
                 for name in (*_TOKENS, *_TIMED[kind])
             }
-            timed, which = self._distinct(kind, table)
+            piece = np.repeat(np.arange(len(pieces)), [piece.count(kind) for piece in pieces])
+            timed, which = self._distinct(kind, table, pieces, piece)
             waits, releases = pairs_of(index)
             place_rows(
                 rows, at, timed, which, waits[table["wait"]], releases[table["release"]], table["operator"]
             )  # fmt: skip
 
-    def _distinct(self, kind: str, table: dict[str, Ints]) -> tuple[Any, Ints]:
-        """(Rows of the distinct instructions of a class, but for tokens and operator; the number of each one's)."""
+    def _distinct(
+        self, kind: str, table: dict[str, Ints], pieces: Sequence[Piece], piece: Ints
+    ) -> tuple[Any, Ints]:  # fmt: skip
+        """(Rows of the distinct instructions of a class, but for tokens and operator; the number of each one's).
+
+        ``piece``: which of ``pieces`` each is in.
+        """
         keys = tuple(table[name] for name in _TIMED[kind] if name != "address")
         if kind in ("LD", "ST"):
-            offset, lead = self._places(table, write=kind == "ST")
+            offset, lead = self._places(table, pieces, piece, write=kind == "ST")
             keys = (*keys, offset, lead)
         first, which = distinct(keys)
         some = {name: column[first] for name, column in table.items()}
@@ -151,12 +157,19 @@ class Units:
             return self._misc(table)
         return self._sys(table)
 
-    def _places(self, table: Mapping[str, Ints], *, write: bool) -> tuple[Ints, Ints]:
+    def _places(
+        self, table: Mapping[str, Ints], pieces: Sequence[Piece], piece: Ints, *, write: bool
+    ) -> tuple[Ints, Ints]:  # fmt: skip
         """``ChannelTiming.places`` of transfers, each among those of its memory."""
         offset, lead = np.zeros_like(table["bytes"]), np.zeros_like(table["bytes"])
         for index, timing in enumerate(self.memories):
             here = np.flatnonzero((table["memory"] == index) & (table["bytes"] > 0))
-            offset[here], lead[here] = timing.places(table["bytes"][here], table["address"][here], write=write)
+            first = np.flatnonzero(np.diff(piece[here], prepend=-1))
+            first = first[[pieces[number].before is not None for number in piece[here][first]]]
+            ended = np.array([(pieces[number].before or (0, 0))[index] for number in piece[here][first]], np.int64)
+            offset[here], lead[here] = timing.places(
+                table["bytes"][here], table["address"][here], write=write, known=first, ended=ended
+            )  # fmt: skip
         return offset, lead
 
     def _transfers(self, table: Mapping[str, Ints], *, write: bool) -> dict[str, Ints]:

@@ -1,10 +1,14 @@
 """Compiled passes of a small model on FlightLLM cores."""
 
+import subprocess
+import sys
+
 import msgspec
 import numpy as np
 import pytest
 
 from mixflight.arch.accelerator import core_machines
+from mixflight.arch.isa import CLASSES
 from mixflight.arch.prices import machine_prices
 from mixflight.sim.core.scenario import Cores, Effects, limits, total
 from mixflight.sim.core.simulate import simulate_cores
@@ -41,6 +45,39 @@ def test_repetition_of_layers_is_exact_in_a_compiled_pass():
         sliced = machine.execute(program, with_slices=True)
         assert max(rows[:, 4].max() for rows in sliced.slices) == full.total
         assert sum(len(rows) for rows in sliced.slices) <= full.instructions
+
+
+@pytest.mark.parametrize("context", [40, 700, 2000])
+def test_equal_tiles_with_the_addresses_of_the_first_take_the_time_of_their_own(context):
+    machine = Cores(U280, MODEL, RECIPE, max_context=2048)
+    traces = [next(iter(decode_traces(MODEL, RECIPE, context - 1, 1)))]
+    for trace in [*traces, prefill_trace(MODEL, RECIPE, context)][: 1 + (context < 700)]:
+        once, each = (machine.compiler.compile(trace, repeat=repeat) for repeat in (True, False))
+        assert sum(len(piece) for item in once.streams for piece in item.pieces) < 0.4 * sum(map(len, each.streams))
+        for one, other in zip(once.streams, each.streams, strict=True):
+            assert [one.count(kind) for kind in CLASSES] == [other.count(kind) for kind in CLASSES]
+            assert one.total("LD", "bytes") == other.total("LD", "bytes")
+        short, full = machine.execute(once), machine.execute(each, repeat=False)
+        assert short.instructions == full.instructions
+        assert short.total == pytest.approx(full.total, rel=0.003)
+
+
+def test_a_long_prefill_takes_less_than_a_gigabyte():
+    """All of it: interpreter, libraries, compiler, program, engine and counts of 33 million instructions."""
+    script = """
+import resource
+from mixflight.arch.accelerator import core_machines
+from mixflight.sim.core.scenario import Cores
+from mixflight.workloads.model import model_named
+from mixflight.workloads.recipe import recipe_named
+
+cores = Cores(core_machines()["flightllm-u280"], model_named("llama2-7b"), recipe_named("flightllm"), max_context=2048)
+print(cores.prefill(2048).instructions, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    instructions, kilobytes = map(int, done.stdout.split())
+    assert instructions > 30e6
+    assert kilobytes * 1024 < 1e9
 
 
 def test_the_time_owned_is_the_time_taken():
