@@ -15,8 +15,6 @@ from mixflight.rtl.harness import MAKE, HarnessError
 from mixflight.rtl.toolchain import find_toolchain, last_lines, run_tool
 
 SOURCES = Path(__file__).with_name("compiled")
-QUICK_RUN = ("OPT_FAST=-O3 -march=native -fno-strict-aliasing", "OPT_SLOW=-O1", "OPT_GLOBAL=-O2")
-"""The least time a cycle: for runs of millions."""
 
 _VERILATE = ("-cc", "--exe", "--prefix", "Vtop", "-o", "simulation", "-Wno-fatal", "-Wno-WIDTH")
 _HEADER = ("CFG_CXXFLAGS_PCH_I=-include",)

@@ -5,7 +5,7 @@ The memory model is that of ``compiled/axi_memory.h``: a fixed latency, then a b
 
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,11 @@ from mixflight.arch.core_errors import MEANINGS, CoreError
 from mixflight.arch.core_registers import c_header, core_registers
 from mixflight.arch.isa import CLASSES
 from mixflight.rtl.cache import cache_folder, digest, write_atomically
-from mixflight.rtl.compiled_model import QUICK_RUN, CompiledModel, compile_model, source
+from mixflight.rtl.compiled_model import CompiledModel, compile_model, source
 from mixflight.rtl.core import Core
 from mixflight.rtl.emit import emit_verilog
 from mixflight.rtl.harness import HarnessError
+from mixflight.rtl.registered_inputs import registered_inputs, without_zeros
 from mixflight.rtl.toolchain import package_version
 
 TOP = "flightllm-core"
@@ -32,6 +33,10 @@ LATENCY_CYCLES = 32
 LIMIT_CYCLES = 1 << 32
 
 _QUICK = ("OPT_FAST=-O0", "OPT_SLOW=-O0", "OPT_GLOBAL=-O0")
+_FAST = ("OPT_FAST=-O2 -march=native -fno-strict-aliasing", "OPT_SLOW=-O0", "OPT_GLOBAL=-O2")
+_VERILATE = ("-O3", "--x-assign", "fast", "--x-initial", "fast", "--noassert", "--output-split", "20000",
+             "--output-split-cfuncs", "5000")  # fmt: skip
+"""Memories begin as zeros (``--x-initial fast``), as ``without_zeros`` asks; files compile side by side."""
 _READ = ("arvalid", "arready", "arlen", "rvalid", "rready", "rlast", "rresp", "araddr", "rdata")
 _WRITE = ("awvalid", "awready", "awlen", "wvalid", "wready", "wlast", "bvalid", "bready", "bresp", "awaddr", "wstrb",
           "wdata")  # fmt: skip
@@ -49,7 +54,9 @@ def core_text(core: Core) -> str:
 
 
 def build_core(core: Core, *, quick: bool = False, waves: bool = False) -> CompiledModel:
-    """Compile ``core`` with its harness; ``quick`` to build, for a few thousand cycles, otherwise quick to run."""
+    """Compile ``core`` with its harness; ``quick`` to build, for a few thousand cycles, otherwise quick to run.
+    ``waves``: so that it can write them."""
+    top = TOP.replace("-", "_")
     members = {name: getattr(core.signature.members[name].signature, "members", {}) for name in core.memories}
     pins = []
     for name, ports in members.items():
@@ -57,15 +64,15 @@ def build_core(core: Core, *, quick: bool = False, waves: bool = False) -> Compi
         writes = ", ".join(f"&{_pin(name, port)}" if "awvalid" in ports else "nullptr" for port in _WRITE)
         pins.append(f"AxiPins{{{reads}, {writes}}}")
     names = ", ".join(f'"{name}"' for name in members)
-    ports_h = f"#define PORTS {', '.join(pins)}\nstatic const char* const PORT_NAMES[] = {{{names}}};\n"
-    fast = ("-O3", "--x-assign", "fast", "--x-initial", "fast", "--noassert", *(("--trace-fst",) if waves else ()))
+    ports_h = (f"#define PORTS {', '.join(pins)}\nstatic const char* const PORT_NAMES[] = {{{names}}};\n"
+               f"static const int CLASSES = {len(CLASSES)};\n")  # fmt: skip
     return compile_model(
-        core_text(core), top=TOP.replace("-", "_"), main=source("core_main.cpp"),
+        without_zeros(core_text(core)) + registered_inputs(core, top), top=f"{top}_bench", main=source("core_main.cpp"),
         headers={
             "ports.h": ports_h, "core_registers.h": c_header(core.machine.name, values={}, sequencer={}),
-            "control_bus.h": source("control_bus.h"), "axi_memory.h": source("axi_memory.h"),
+            "registered_bus.h": source("registered_bus.h"), "axi_memory.h": source("axi_memory.h"),
         },
-        make=_QUICK if quick else QUICK_RUN, verilate=("--output-split", "15000", *fast[1:]) if quick else fast,
+        make=_QUICK if quick else _FAST, verilate=(*_VERILATE, *(("--trace-fst",) if waves else ())),
     )  # fmt: skip
 
 
@@ -116,15 +123,19 @@ class CoreProcess:
     def __enter__(self) -> "CoreProcess":
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is not None:
+            self._process.kill()
         self.close()
 
     def close(self) -> None:
         """End the process and remove the files."""
-        if self._process.poll() is None:
+        try:
             self._process.stdin.write("quit\n")
             self._process.stdin.close()
-            self._process.wait()
+        except BrokenPipeError:
+            pass  # it has ended
+        self._process.wait()
         self._process.stdout.close()
         self._folder.cleanup()
 
@@ -146,8 +157,14 @@ class CoreProcess:
             self.write("ROPE_LOW", step & 0xFFFFFFFF)
             self.write("ROPE", step >> 32 | index << 8)
 
-    def run(self, registers: Mapping[int, int], *, limit: int = LIMIT_CYCLES) -> dict[str, Any]:
+    def run(
+        self, registers: Mapping[int, int], *, limit: int = LIMIT_CYCLES, every: int = 0,
+        on_progress: Callable[[int, dict[str, int]], None] | None = None,
+    ) -> dict[str, Any]:  # fmt: skip
         """Write the sequencer's ``registers`` (by number, others 0), run the text to its end; what was counted.
+
+        ``on_progress`` is told about each ``every`` cycles: the cycles so far, and how many instructions the unit of
+        each class has taken.
 
         Raises
         ------
@@ -158,7 +175,12 @@ class CoreProcess:
             self.write("REGISTER", registers.get(number, 0), number)
         self._ask("counts")
         self._ask("seconds")
-        self._ask(f"{'run' if self._loaded else 'load'} {limit}")
+        answer = self._ask(f"{'run' if self._loaded else 'load'} {limit} {every}")
+        while answer.startswith("at "):
+            cycles, *taken = map(int, answer.split()[1:])
+            if on_progress is not None:
+                on_progress(cycles, dict(zip(CLASSES, taken, strict=True)))
+            answer = self._answer("run")
         self._loaded = True
         seconds, simulated = self._ask("seconds").split()
         status = self.read("STATUS")
@@ -177,9 +199,17 @@ class CoreProcess:
             "seconds": float(seconds), "simulated_cycles": int(simulated),
         }  # fmt: skip
 
-    def waves(self, path: Path | None) -> bool:
-        """Write waves (FST) to ``path`` from here on, or stop; whether the model was built for it."""
-        return self._ask(f"dump {path or 'off'}") == "1"
+    def waves(self, path: Path, first: int, cycles: int) -> None:
+        """Write waves (FST) of ``cycles`` cycles to ``path``, from ``first`` cycles after the first run's START on.
+
+        Raises
+        ------
+        HarnessError
+            The model was not built for waves, or ``path`` cannot be written.
+        """
+        if self._ask(f"dump {first} {cycles} {path.absolute()}") != "1":
+            raise HarnessError(f"waves must come from a model that was built for them, to a file that can be written, "
+                               f"not {path}")  # fmt: skip
 
     def events(self, path: Path | None) -> bool:
         """Note in ``path`` (:func:`read_events`) when units take and end instructions, from here on, or stop."""
@@ -189,12 +219,15 @@ class CoreProcess:
         try:
             self._process.stdin.write(command + "\n")
             self._process.stdin.flush()
-            answer = self._process.stdout.readline()
         except BrokenPipeError:
-            answer = ""
+            pass  # it has ended, and so there is no answer
+        return self._answer(command.split()[0])
+
+    def _answer(self, asked: str) -> str:
+        answer = self._process.stdout.readline()
         if not answer or answer.startswith("?"):
-            raise HarnessError(f"the simulation of a core must answer {command.split()[0]!r}, but it says {answer!r}")
-        return answer.strip()
+            raise HarnessError(f"the simulation of a core must answer {asked!r}, but it says {answer!r}")
+        return str(answer.strip())
 
 
 def read_events(path: Path) -> dict[str, NDArray[np.int64]]:

@@ -2,11 +2,13 @@
 //
 //   write ADDRESS VALUE   a control register; answers the response
 //   read ADDRESS          answers value and response
-//   run LIMIT             writes START (LOAD with `load LIMIT`), waits until the core is not busy or LIMIT cycles are
-//                         over; answers the cycles
+//   run LIMIT EVERY       writes START (LOAD with `load LIMIT EVERY`), waits until the core is not busy or LIMIT cycles
+//                         are over; answers the cycles. Every EVERY cycles, unless that is 0, a line `at`, the cycles
+//                         and the instructions that each class's unit has taken
 //   counts                for every port beats read, beats written and bursts since the last time
 //   seconds               time spent in cycles, and cycles, since the last time
-//   dump PATH | dump off  waves from here on
+//   dump FROM CYCLES PATH waves of so many cycles, the first FROM cycles after the first run or load began; answers
+//                         whether the model was built for it
 //   events PATH | events off  for every cycle from here on in which units take or end instructions, 16 bytes: the
 //                         cycle since the last run or load, which take (32 bits), which end (32); a bit a class
 //   quit
@@ -25,43 +27,50 @@
 #endif
 
 #include "axi_memory.h"
-#include "control_bus.h"
 #include "core_registers.h"
 #include "ports.h"
+#include "registered_bus.h"
 
 struct Host {
     std::unique_ptr<VerilatedContext> context{new VerilatedContext};
     std::unique_ptr<Vtop> model{new Vtop{context.get()}};
     std::vector<AxiMemory> memories;
-    uint64_t cycle = 0, first = 0;
+    uint64_t cycle = 0, first = 0, origin = 0;
+    uint64_t taken[32] = {};
     std::FILE* events = nullptr;
 #if VM_TRACE
     std::unique_ptr<VerilatedFstC> waves;
+    uint64_t waves_from = 0, waves_cycles = 0;
 #endif
 
-    // A cycle: what the pins say, the edge, the next inputs. Outputs do not depend on this cycle's inputs but on the
-    // control bus, which settles itself.
+    // A cycle: what the pins say, the inputs of the cycle that comes, which registers take at the edge, the edge.
     void step() {
         for (AxiMemory& memory : memories) memory.look(cycle);
-        if (events && (model->begins | model->ends)) note();
+        if (model->begins | model->ends) note();
+        ++cycle;
+        for (AxiMemory& memory : memories) memory.drive(cycle);
         model->clk = 1;
         model->eval();
         record(2 * cycle);
-        ++cycle;
-        for (AxiMemory& memory : memories) memory.drive(cycle);
         model->clk = 0;
         model->eval();
-        record(2 * cycle - 1);
+        record(2 * cycle + 1);
     }
 
     void note() {
+        for (unsigned kind = 0; model->begins >> kind; ++kind) taken[kind] += model->begins >> kind & 1;
+        if (!events) return;
         uint64_t words[2] = {cycle - first, uint64_t(model->begins) | uint64_t(model->ends) << 32};
         std::fwrite(words, sizeof words, 1, events);
     }
 
     void record(uint64_t time) {
 #if VM_TRACE
-        if (waves) waves->dump(time);
+        if (!waves || !origin || time / 2 < origin + waves_from) return;
+        waves->dump(time);
+        if (time / 2 + 1 < origin + waves_from + waves_cycles || !(time & 1)) return;
+        waves->close();
+        waves.reset();
 #else
         (void)time;
 #endif
@@ -79,7 +88,7 @@ int main(int argc, char** argv) {
     for (std::size_t i = 0; i < pins.size(); ++i)
         host.memories.emplace_back(pins[i], PORT_NAMES[i], argv[2 + i], std::strtoull(argv[1], nullptr, 10));
     auto step = [&] { host.step(); };
-    ControlBus<Vtop, decltype(step)> bus{top, step};
+    RegisteredBus<Vtop, decltype(step)> bus{top, step};
     top.rst = 1;
     for (int i = 0; i < 4; ++i) step();
     top.rst = 0;
@@ -87,7 +96,7 @@ int main(int argc, char** argv) {
     double spent = 0;
     char line[4096];
     while (std::fgets(line, sizeof line, stdin)) {
-        uint64_t a = 0, b = 0;
+        uint64_t a = 0, b = 0, every = 0;
         char path[4000] = "";
         auto begun = std::chrono::steady_clock::now();
         if (std::sscanf(line, "write %" SCNi64 " %" SCNi64, &a, &b) == 2) {
@@ -96,11 +105,21 @@ int main(int argc, char** argv) {
             unsigned answer;
             uint32_t value = bus.read(uint32_t(a), &answer);
             std::printf("%" PRIu32 " %u\n", value, answer);
-        } else if (std::sscanf(line, "run %" SCNi64, &a) == 1 || std::sscanf(line, "load %" SCNi64, &a) == 1) {
-            uint64_t first = host.first = host.cycle;
+        } else if (std::sscanf(line, "run %" SCNi64 " %" SCNi64, &a, &every) >= 1 ||
+                   std::sscanf(line, "load %" SCNi64 " %" SCNi64, &a, &every) >= 1) {
+            uint64_t first = host.first = host.cycle, told = 0;
+            if (!host.origin) host.origin = first;
+            std::memset(host.taken, 0, sizeof host.taken);
             bus.write(CORE_START, CORE_START_START_MASK | (line[0] == 'l' ? CORE_START_LOAD_MASK : 0));
-            while (host.cycle - first < a && (bus.read(CORE_STATUS) & CORE_STATUS_BUSY_MASK))
+            while (host.cycle - first < a && (bus.read(CORE_STATUS) & CORE_STATUS_BUSY_MASK)) {
                 for (int i = 0; i < 64; ++i) step();
+                if (!every || host.cycle - first < told + every) continue;
+                told = host.cycle - first;
+                std::printf("at %" PRIu64, told);
+                for (int kind = 0; kind < CLASSES; ++kind) std::printf(" %" PRIu64, host.taken[kind]);
+                std::printf("\n");
+                std::fflush(stdout);
+            }
             std::printf("%" PRIu64 "\n", host.cycle - first);
         } else if (!std::strncmp(line, "counts", 6)) {
             for (AxiMemory& memory : host.memories) {
@@ -111,16 +130,13 @@ int main(int argc, char** argv) {
         } else if (!std::strncmp(line, "seconds", 7)) {
             std::printf("%.9f %" PRIu64 "\n", spent, host.cycle - counted);
             spent = 0, counted = host.cycle;
-        } else if (std::sscanf(line, "dump %3999s", path) == 1) {
+        } else if (std::sscanf(line, "dump %" SCNi64 " %" SCNi64 " %3999s", &a, &b, path) == 3) {
 #if VM_TRACE
-            if (host.waves) host.waves->close();
-            host.waves.reset();
-            if (std::strcmp(path, "off")) {
-                host.waves.reset(new VerilatedFstC);
-                top.trace(host.waves.get(), 99);
-                host.waves->open(path);
-            }
-            std::printf("1\n");
+            host.waves_from = a, host.waves_cycles = b;
+            host.waves.reset(new VerilatedFstC);
+            top.trace(host.waves.get(), 99);
+            host.waves->open(path);
+            std::printf("%d\n", int(host.waves->isOpen()));
 #else
             std::printf("0\n");
 #endif

@@ -20,7 +20,7 @@ def smaller(name):
     """The machine with just enough of everything for a made model, so that its Verilog compiles sooner."""
     machine, replace = accelerator_named(name), msgspec.structs.replace
     buffers = machine.buffers
-    return replace(machine, sfu=replace(machine.sfu, elements_per_cycle=4), buffers=replace(
+    return replace(machine, buffers=replace(
         buffers, weight=replace(buffers.weight, depth=256), vector=replace(buffers.vector, depth=1024),
         act=replace(buffers.act, depth=256), instruction=replace(buffers.instruction, depth=128),
     ))  # fmt: skip
@@ -34,15 +34,13 @@ def test_a_made_model_speaks_bit_for_bit(name):
     decode_on_both(model, made, np.random.default_rng(3).integers(made.model.vocab, size=60).tolist())
 
 
-@pytest.mark.slow
 def test_a_layer_and_the_head_of_smollm2(smollm2_path):
     machine = accelerator_named("mixpe-mini")
-    machine = msgspec.structs.replace(machine, sfu=msgspec.structs.replace(machine.sfu, elements_per_cycle=4))
-    model = build_core(Core(machine, generic=True), quick=True)
+    model = build_core(Core(machine, generic=True))
     made = from_file(machine, smollm2_path, 512, layers=1)
     expected = made.engine(made.step(504, 0)).total
     [cycles] = decode_on_both(model, made, [504])
-    assert expected / cycles == pytest.approx(1.077, abs=0.005)    # D15
+    assert expected / cycles == pytest.approx(1, abs=0.02)
 
 
 def decode_on_both(model, made, tokens):
