@@ -136,14 +136,16 @@ def _compare(chain: Any, check: ChainCheck, result: Result) -> tuple[list[str], 
     if check.stall:
         return found, 0, 0
     last = [result.output_cycles[name][-1] for name in result.outputs if len(result.output_cycles[name])]
-    taken = int(max(last) - result.input_cycles["act"][0] + 1)
-    computed = chain_cycles(entries=[len(slab.activations) for slab in check.slabs],
+    loads = chain.select == "lutram"
+    taken = int(max(last) - result.input_cycles["act" if loads else "wgt"][0] + 1)
+    computed = chain_cycles(entries=[len(slab.activations) for slab in check.slabs] if loads else None,
                             steps=[len(slab.weights) for slab in check.slabs], length=chain.length,
                             group=chain.group, variant=chain.variant)
     if taken != computed:
         found.append(f"{taken} cycles, computed {computed}")
     expected = check.rows / ROWS
-    if all(len(slab.weights) >= len(slab.activations) for slab in check.slabs[:-1]) and _even(check):
+    fed = all(len(slab.weights) >= len(slab.activations) for slab in check.slabs[:-1]) and _even(check)
+    if fed or not loads:
         fraction = lanes_busy(check, result)
         if fraction != expected:
             found.append(f"{fraction:.3f} of the lanes' products count, not {expected}")

@@ -31,7 +31,7 @@ def chain_job(chain, slabs: Sequence[Slab], *, stall: Mapping[str, float], seed:
     for slab in slabs:
         for number, (w, index) in enumerate(zip(slab.weights, slab.indices, strict=True)):
             chosen = ({"index": index.tolist(), "last": int(number == len(slab.weights) - 1)}
-                      if chain.select == "lutram" else {"a": slab.activations[index].ravel().tolist()})
+                      if chain.select == "lutram" else {"a": [_both(entry) for entry in slab.activations[index]]})
             beats["wgt"].append(wgt({"w": w.tolist(), "segment": segment_code(slab.segment), **chosen}))
     nodes = range(len(chain.latency))
     counts = {f"out__{node}": sum(len(slab.weights) for slab in slabs if ends_segment(chain, node, slab.segment))
@@ -40,6 +40,11 @@ def chain_job(chain, slabs: Sequence[Slab], *, stall: Mapping[str, float], seed:
     if "out" in stall:
         probabilities |= dict.fromkeys(counts, stall["out"])
     return Job(beats=beats, counts=counts, stall=probabilities, seed=seed)
+
+
+def _both(entry) -> int:
+    """An entry of both rows as the bits that it is in a beat."""
+    return sum((int(value) & 0xFF) << 8 * row for row, value in enumerate(entry))
 
 
 def ends_segment(chain, node: int, segment: int) -> bool:

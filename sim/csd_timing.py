@@ -23,7 +23,7 @@ def chain_schedule(*, entries: Sequence[int], steps: Sequence[int]) -> list[tupl
     return schedule
 
 
-def chain_cycles(*, entries: Sequence[int], steps: Sequence[int], length: int, group: int, variant: str) -> int:
-    """Cycles from the first entry taken to the last step's last sum, inclusive."""
-    last = chain_schedule(entries=entries, steps=steps)[-1][1]
+def chain_cycles(*, entries: Sequence[int] | None, steps: Sequence[int], length: int, group: int, variant: str) -> int:
+    """Cycles from the first entry taken, or step where operands come chosen (``entries`` None), to the last sum."""
+    last = sum(steps) - 1 if entries is None else chain_schedule(entries=entries, steps=steps)[-1][1]
     return last + node_latency(node=length // group - 1, group=group, variant=variant) + 1

@@ -38,6 +38,7 @@ def test_every_ratio_with_corners_and_stalls():
 @pytest.mark.slow
 @pytest.mark.parametrize(("top", "given"), [
     ("csd-chain-generic", {}), ("csd-chain-dsp58", {}), ("csd-chain", {"length": 8, "ratios": "dense,2:4,4:8"}),
+    ("csd-chain", {"length": 8, "ratios": "dense,2:4", "select": "direct"}),
     ("csd-chain", {"length": 8, "group": 4, "ratios": "dense,4:8,4:16"}), ("csd-chain", {"length": 2, "ratios": "2:4"}),
     ("csd-chain", {"group": 16, "ratios": "dense"}), ("csd-chain", {"length": 4, "ratios": "2:16"}),
     ("csd-chain", {"group": 8, "ratios": "8:16"}), ("csd-chain", {"group": 8, "ratios": "dense,8:16"}),

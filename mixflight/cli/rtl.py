@@ -26,6 +26,11 @@ def register(app: typer.Typer) -> None:
         split: option.Split = None,
         dataflow: option.Flow = None,
         tokens: option.Tokens = None,
+        length: option.Length = None,
+        group: option.Group = None,
+        ratios: option.Ratios = None,
+        variant: option.Variant = None,
+        select: option.Select = None,
         part: Annotated[str | None, typer.Option("--part", help="FPGA part of the Vivado project.")] = None,
         json: option.Json = False,
     ) -> None:
@@ -35,7 +40,8 @@ def register(app: typer.Typer) -> None:
         from mixflight.rtl.project import DEFAULT_PART, write_project
 
         chosen = choose_top(top, arch=arch, rows=rows, cols=cols, lanes=lanes, pe=pe, zero=zero,
-                            group_max=group_max, two_pass=two_pass, split=split, dataflow=dataflow, tokens=tokens)
+                            group_max=group_max, two_pass=two_pass, split=split, dataflow=dataflow, tokens=tokens,
+                            length=length, group=group, ratios=ratios, variant=variant, select=select)
         project = write_project(chosen, output, part=part or DEFAULT_PART)
         ports = [{"name": port.name, "direction": port.direction, "width": port.width}
                  for port in project.design.ports]

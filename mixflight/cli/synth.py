@@ -26,6 +26,11 @@ def register(app: typer.Typer) -> None:
         split: option.Split = None,
         dataflow: option.Flow = None,
         tokens: option.Tokens = None,
+        length: option.Length = None,
+        group: option.Group = None,
+        ratios: option.Ratios = None,
+        variant: option.Variant = None,
+        select: option.Select = None,
         dsp: Annotated[bool, typer.Option("--dsp/--no-dsp", help="Multipliers may use DSP blocks.")] = True,
         energy: Annotated[bool, typer.Option("--energy/--no-energy", help=(
             "With a Liberty file: simulate a PE's cells and price what toggles."))] = True,
@@ -43,7 +48,8 @@ def register(app: typer.Typer) -> None:
         if not cells:
             check_target(target)
         chosen = choose_top(top, arch=arch, rows=rows, cols=cols, lanes=lanes, pe=pe, zero=zero,
-                            group_max=group_max, two_pass=two_pass, split=split, dataflow=dataflow, tokens=tokens)
+                            group_max=group_max, two_pass=two_pass, split=split, dataflow=dataflow, tokens=tokens,
+                            length=length, group=group, ratios=ratios, variant=variant, select=select)
         if cells:
             _cells(chosen, target, priced=energy, json=json)
             return

@@ -28,6 +28,11 @@ def register(app: typer.Typer) -> None:
         split: option.Split = None,
         dataflow: option.Flow = None,
         tokens: option.Tokens = None,
+        length: option.Length = None,
+        group: option.Group = None,
+        ratios: option.Ratios = None,
+        variant: option.Variant = None,
+        select: option.Select = None,
         model: Annotated[str, typer.Option("--model", help="Whose tiles are run: a fetched model.")] = "smollm2",
         real: Annotated[bool, typer.Option("--real/--no-real", help="Run tiles of the real model too.")] = True,
         seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the random operands and stalls.")] = 0,
@@ -45,7 +50,8 @@ def register(app: typer.Typer) -> None:
         names = tops or list(TOPS)
         given: dict[str, Any] = {"arch": arch, "rows": rows, "cols": cols, "lanes": lanes, "pe": pe, "zero": zero,
                                  "group_max": group_max, "two_pass": two_pass, "split": split,
-                                 "dataflow": dataflow, "tokens": tokens}
+                                 "dataflow": dataflow, "tokens": tokens, "length": length, "group": group,
+                                 "ratios": ratios, "variant": variant, "select": select}
         chosen = [item for name in names for item in plan(name, **given)]
         results: list[Row] = []
         with progress() as bars:

@@ -248,3 +248,16 @@ def test_an_array_too_large_to_emit_is_refused_at_once(tmp_path):
     message = refusal("rtl", "mixpe-array", "--rows", 100_000, "-o", tmp_path / "out")
     assert "at most 4,096 PEs, not 800,000" in message
     assert not (tmp_path / "out").exists()
+
+
+def test_a_chain_is_chosen_by_its_length_ratios_and_index_scheme(tmp_path):
+    chosen = ("csd-chain", "--length", 4, "--group", 4, "--ratios", "4:8", "--select", "direct", "--json")
+    written, counted = _run("rtl", "-o", tmp_path / "out", *chosen), _run("synth", "--target", "xcup", *chosen)
+    for done in (written, counted):
+        assert (done.returncode, done.stderr) == (0, "")
+        assert json.loads(done.stdout)["parameters"] == {
+            "length": 4, "group": 4, "ratios": "4:8", "variant": "dsp48e2", "select": "direct"}
+    assert json.loads(counted.stdout)["dsp"] == 4
+    assert json.loads(counted.stdout)["sha256"] == json.loads(written.stdout)["sha256"]
+    assert "variant must be one of" in _refused(_run("synth", "csd-chain", "--variant", "dsp48"))
+    assert "--length must not be given for int8-pe" in _refused(_run("rtl", "int8-pe", "--length", 4, "-o", tmp_path / "no"))
