@@ -59,6 +59,22 @@ def test_the_corrected_u280_is_bound_by_its_channels():
     assert u280.step(CONTEXT - 1) is run
 
 
+def test_what_the_public_files_do_brings_the_rate_to_the_measured_one():
+    from mixflight.flightllm_corrected import CONTEXT, U280, Machine, candidates
+
+    u280 = Machine(U280)
+    rates = {name.removeprefix("candidate/u280/"): ours for name, _, ours, *_ in candidates(u280)}
+    base = u280.rate_at(CONTEXT)
+    three = ("hbm-at-0.70", "barrier-behind-every-operator", "int4-weights-not-sparse")
+    for name, said in zip(three, (71.5, 79.8, 79.6), strict=True):
+        assert rates[name] == pytest.approx(said, rel=0.01)
+    assert rates["all-three"] < min(rates[name] for name in three) < base
+    assert rates["all-three"] == pytest.approx(51.1, rel=0.01)
+    assert abs(rates["all-three"] / 55 - 1) < 0.1
+    assert rates["instructions-before-each-token"] == pytest.approx(89.9, rel=0.01)
+    assert rates["hbm-ports-of-256-bit"] == pytest.approx(46.9, rel=0.01)
+
+
 @pytest.mark.slow
 def test_the_corrected_rows():
     found = {row.id: row for row in rows("corrected")}

@@ -149,7 +149,7 @@ def test_layers_of_a_compiled_pass_are_skipped_on_any_number_of_cores(cores, pha
     short, full = machines.execute(program), machines.execute(program, repeat=False)
     assert short.total == full.total
     np.testing.assert_array_equal(short.spent, full.spent)
-    assert short.executed < 0.6 * full.executed
+    assert short.executed < 0.7 * full.executed
 
 
 def test_a_program_that_never_repeats_is_executed_once():
