@@ -13,6 +13,7 @@ from mixflight import __version__
 from mixflight.arch.errors import InputError
 from mixflight.rtl.design import CORES, ChosenTop
 from mixflight.rtl.inspect import Design, inspect_verilog
+from mixflight.rtl.primitive_models import models_for
 from mixflight.rtl.synthesis import digest_text
 from mixflight.rtl.toolchain import package_version
 from mixflight.rtl.vitis import kernel_files
@@ -93,7 +94,10 @@ def _fill(chosen: ChosenTop, folder: Path, part: str) -> Project:
     (folder / f"{module}.v").write_text(text)
     (folder / f"{module}.f").write_text(f"{module}.v\n")
     (folder / f"{module}.xdc").write_text(_constraints(chosen))
-    (folder / f"{module}.core").write_text(_core(chosen, part))
+    models = models_for(text).removeprefix(text)
+    if models:
+        (folder / _models(module)).write_text(models)
+    (folder / f"{module}.core").write_text(_core(chosen, part, models=bool(models)))
     kernel = kernel_files(chosen.component, module, part) if chosen.top in CORES else {}
     for name, content in (*chosen.documents.items(), *kernel.items()):
         (folder / name).parent.mkdir(exist_ok=True)
@@ -128,8 +132,14 @@ def _constraints(chosen: ChosenTop) -> str:
             "set_multicycle_path 2 -setup -from $quiet\nset_multicycle_path 1 -hold -from $quiet\n")
 
 
-def _core(chosen: ChosenTop, part: str) -> str:
+def _models(module: str) -> str:
+    """The file of the models of a device's primitives: for simulators and lint, as the device has them itself."""
+    return f"{module}_primitives.v"
+
+
+def _core(chosen: ChosenTop, part: str, *, models: bool) -> str:
     module = chosen.module
+    files = f"{module}.v, {_models(module)}" if models else f"{module}.v"
     described = ", ".join(f"{name} {value}" for name, value in chosen.parameters.items())
     return f"""CAPI=2:
 name: mixflight:rtl:{module}:{__version__}
@@ -138,6 +148,9 @@ description: "{chosen.top}: {described}"
 filesets:
   rtl:
     files: [{module}.v]
+    file_type: verilogSource
+  simulated:
+    files: [{files}]
     file_type: verilogSource
   constraints:
     files: [{module}.xdc]
@@ -149,12 +162,14 @@ targets:
     toplevel: {module}
   lint:
     <<: *default
+    filesets: [simulated]
     default_tool: verilator
     tools:
       verilator:
         mode: lint-only
-        # Widths are as the language behind the text has them; bits of a vector made of its other bits are no loop.
-        verilator_options: [-Wno-WIDTH, -Wno-UNOPTFLAT]
+        # Widths are as the language behind the text has them; bits of a vector made of its other bits are no
+        # loop; outputs of primitives that nothing reads are left out.
+        verilator_options: [-Wno-WIDTH, -Wno-UNOPTFLAT, -Wno-PINMISSING]
   vivado:
     <<: *default
     filesets: [rtl, constraints]

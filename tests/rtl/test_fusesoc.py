@@ -31,6 +31,7 @@ def fusesoc(folder, *arguments):
     ("top", "parameters"),
     [
         ("mixpe-array", {"rows": 2, "cols": 2, "lanes": 1, "group_max": 32}),
+        ("csd-chain", {}),  # has primitives of a device, whose models come with it
         pytest.param("flightllm-core", {}, marks=pytest.mark.slow),
     ],
 )
