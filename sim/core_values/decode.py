@@ -126,13 +126,13 @@ class CoreModel:
         """The core before ``step``: buffers are zeros, memories are this model's own."""
         return new_state(shape_of(self.machine), step.constants, self.hbm, self.ddr)
 
-    def engine(self, step: Step) -> Execution:
+    def engine(self, step: Step, *, loads: bool = True) -> Execution:
         """What the engine says that ``step`` takes on a machine of this core alone, every instruction at its own
-        addresses."""
-        units = Units(self.machine)
+        addresses; ``loads``: the text first, which a step before may have left there."""
+        units, code = Units(self.machine), step.text.text
         pieces = step.text.sequencer.expand(step.numbered, repeat=False)
-        text_bytes = INSTRUCTION_BYTES * len(step.text.text.stream)
-        return run_engine(units, compile_streams(units, [pieces], [0]), text_bytes=text_bytes)
+        text_bytes, constants = (INSTRUCTION_BYTES * len(code.stream), len(code.constants)) if loads else (0, 0)
+        return run_engine(units, compile_streams(units, [pieces], [0]), text_bytes=text_bytes, constants=constants)
 
     def save(self, folder: Path, step: Step) -> None:
         """What the host writes before ``step``, as files (``host_files``); the memories are as they are now."""

@@ -347,7 +347,7 @@ class _Maker:
         slot, held = known[int(self.rng.integers(len(known)))]
         rows = self._whole(least_rows, most_rows)
         go_on = self.sums == (rows, held.columns, held.group > 0) and self.rng.random() < 0.7
-        in_line = self._whole(0, max(0, ACT_WINDOW - -(-held.k // LINE_BYTES) * rows))
+        in_line = self._activations(rows, held.k, held.group)
         last = self.rng.random() < 0.75
         done = self._try(kind, {
             "rows": rows, "columns": held.columns, "k_blocks": held.k // K_BLOCK, "weight_bits": held.bits,
@@ -358,6 +358,20 @@ class _Maker:
         })  # fmt: skip
         if done:
             self.sums = rows, held.columns, held.group > 0
+
+    def _activations(self, rows: int, k: int, group: int) -> int:
+        """A line from which so many codes lie that have one scale in each ``group`` (0: in all); made if need be."""
+        lines = -(-k // LINE_BYTES) * rows
+        at = range(max(1, ACT_WINDOW - lines + 1))
+        for line in self.rng.permutation(at)[:12].tolist():
+            held = self.state.act_scales[line : line + lines].reshape(-1, rows, LINE_BYTES // K_BLOCK)
+            scales = held.transpose(1, 0, 2).reshape(rows, -1)[:, : k // K_BLOCK]
+            groups = scales.reshape(rows, -1, group // K_BLOCK if group else scales.shape[1])
+            if (groups == groups[..., :1]).all():
+                return int(line)
+        line = self._whole(0, at[-1])
+        self._checked("quantise", rows, k, {"a_line": self._operand(rows, k), "target": 1, "out_line": line})
+        return line
 
     # vectors
 
@@ -420,7 +434,7 @@ class _Maker:
         stored = self.ddr[0][row * 1024 + n : row * 1024 + size].copy().view(np.float16)
         if not np.isfinite(stored).all() or (np.abs(stored) > 100).any():
             return
-        if self._try("LD", self._ld("global", row * 1024, size, line=line, ddr=1, wide=0)):
+        if self._try("LD", self._ld("global", row * 1024, -(-size // 4) * 4, line=line, ddr=1, wide=0)):
             out = self._whole(0, GLOBAL_WINDOW - 1)
             self._checked("embed", 1, n, {"b_line": line, "group": group, "out_line": out})
 
