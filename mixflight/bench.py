@@ -206,11 +206,12 @@ def compile_figures() -> list[Figure]:
     assert isinstance(machine, CoreMachine)
     traces = list(decode_traces(model_named("llama2-7b"), recipe_named("flightllm"), 511, REPEATS + 1))
     compiler, lengths = CoreCompiler(machine), iter(traces)
-    following = median_seconds(lambda: compiler.compile(next(lengths)))
-    first = median_seconds(lambda: CoreCompiler(machine).compile(traces[0]))
+    following = median_seconds(lambda: compiler.compile(next(lengths)), clock=time.process_time)
+    first = median_seconds(lambda: CoreCompiler(machine).compile(traces[0]), clock=time.process_time)
     return [
-        Figure(name="compile a 7B decode step", value=first, unit="s", reference=0.2, reference_source="goal 0.2 s"),
-        Figure(name="compile the next length", value=following, unit="s", reference=0.02,
+        Figure(name="compile a 7B decode step", value=first, unit="CPU-s", reference=0.2,
+               reference_source="goal 0.2 s"),
+        Figure(name="compile the next length", value=following, unit="CPU-s", reference=0.02,
                reference_source="goal 20 ms"),
     ]  # fmt: skip
 

@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 
 from mixflight.arch.core import Channels
-from mixflight.arch.dram_standard import dram_standard_named
+from mixflight.arch.dram_standard import DramStandard, dram_standard_named
 from mixflight.arch.isa import Ints
 from mixflight.sim.dram import ends, stream, stream_time
 
@@ -58,7 +58,8 @@ class ChannelTiming(msgspec.Struct, frozen=True, kw_only=True):
         self, bytes: Ints, address: Ints, *, write: bool, known: Ints | None = None, ended: Ints | None = None
     ) -> tuple[Ints, Ints]:  # fmt: skip
         """What the time of each of a sequence of transfers depends on beside its bytes: where in the rows it begins,
-        and where the one before ended (-1: right there), both in grains of 512 bytes.
+        and where the one before ended (-1: right there), both in grains of 512 bytes; both moved together to the first
+        of the places that are alike (``alike_bytes``).
 
         Ahead of the transfers ``known`` others than the sequence's have ``ended``.
         """
@@ -75,7 +76,9 @@ class ChannelTiming(msgspec.Struct, frozen=True, kw_only=True):
         np.add(address[:-1], bytes[:-1], out=before[1:])
         if known is not None and ended is not None:
             before[known] = ended
-        return offset, np.where(before == address, -1, -(-(before % stripe) // _GRAIN))
+        shift = offset // (alike := alike_bytes(self.channels.dram) // _GRAIN) * alike
+        lead = (-(-(before % stripe) // _GRAIN) - shift) % (stripe // _GRAIN)
+        return offset - shift, np.where(before == address, -1, lead)
 
     def added(self, bytes: Ints, offset: Ints, lead: Ints, *, write: bool) -> np.ndarray:
         """Cycles that transfers add at their ``places``."""
@@ -93,6 +96,22 @@ class ChannelTiming(msgspec.Struct, frozen=True, kw_only=True):
 
     def _cycles(self, nanoseconds: float) -> float:
         return nanoseconds * self.clock_mhz / 1e3
+
+
+def alike_bytes(standard: DramStandard) -> int:
+    """By how many bytes two transfers may be moved together, around the rows of all banks, and meet in the same way.
+
+    Above the columns a step of so many bytes counts groups, then banks: whether two bursts are in the same group or
+    bank stays as it is, while counting banks into a group does not keep groups apart.
+    """
+    above: list[str] = []
+    bits = sum(part.bits for part in standard.map if part.field != "row")
+    for part in reversed(standard.map[:-1]):
+        if part.field == "column" or (part.field == "bank" and "group" in above):
+            break
+        above.append(part.field)
+        bits -= part.bits
+    return max(standard.burst_bytes << bits, _GRAIN)
 
 
 @functools.cache

@@ -1,5 +1,6 @@
 """An instruction as the event loop reads it: one row of some 40 bytes, in program order; times in ticks."""
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ _N = len(CLASSES)
 PAIR_BITS = 6
 
 
+@functools.cache
 def pairs_of(kind: int) -> tuple[Ints, Ints]:
     """By mask (``mixflight.arch.isa``): the pairs whose tokens class ``kind`` takes, and those it gives.
 
