@@ -36,7 +36,7 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
 
     def rate(self) -> tuple[float, str, str]:
         """Products a CPU second, their unit, and how that is known."""
-        python = _python_with(self.module)
+        python = python_with(self.module)
         if python is None:
             return self.recorded, self.unit, "as recorded"
         shapes = [(item.m, item.k, item.n) for item in layer("prefill") if item.name in self.products]
@@ -49,8 +49,8 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
         return len(shapes) / float(done.stdout.split()[-1]), "products/CPU-s", "measured"
 
 
-def _python_with(module: str) -> str | None:
-    """The first Python that has ``module``."""
+def python_with(module: str) -> str | None:
+    """The first Python that has ``module``, this one before those of ``MIXFLIGHT_PEERS``."""
     named = os.environ.get(INTERPRETERS, "").split(os.pathsep)
     code = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({module!r}) is None)"
     for python in (sys.executable, *filter(None, named)):

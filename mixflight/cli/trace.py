@@ -23,6 +23,11 @@ def register(app: typer.Typer) -> None:
         output: Annotated[
             Path | None, typer.Option("-o", "--output", help="Every operator as Parquet.", metavar="F.parquet")
         ] = None,
+        export: Annotated[
+            str | None,
+            typer.Option("--export", help="scalesim: -o F.csv is a topology of its GEMMs; zigzag: -o F.yaml its "
+                         "workload.", metavar="FORM"),
+        ] = None,
         record: Annotated[
             str | None,
             typer.Option("--record", help="Histograms of the file's codes and of its activations while it reads this "
@@ -37,11 +42,13 @@ def register(app: typer.Typer) -> None:
         from mixflight.workloads.trace import decode_traces, prefill_trace
 
         if record is not None:
-            if recipe is not None or prefill is not None or decode is not None or batch != 1:
-                raise InputError("--record takes the file as it is: no --recipe, --prefill, --decode or --batch")
+            if recipe is not None or prefill is not None or decode is not None or batch != 1 or export is not None:
+                raise InputError(
+                    "--record takes the file as it is: no --recipe, --prefill, --decode, --batch or --export"
+                )
             _record(model, record, output, json)
             return
-        if output is not None and output.suffix != ".parquet":
+        if export is None and output is not None and output.suffix != ".parquet":
             raise InputError(f"the output must be a .parquet file, not {output}")
         workload = load_workload(model, recipe)
         if prefill is None and decode is None:
@@ -51,7 +58,11 @@ def register(app: typer.Typer) -> None:
             traces.append(prefill_trace(workload.model, workload.recipe, prefill, batch))
         if decode is not None:
             traces += decode_traces(workload.model, workload.recipe, prefill or 0, decode, batch)
-        if output is not None:
+        if export is not None:
+            from mixflight.interop_layers import export as write_layers
+
+            write_layers(traces, export, output)
+        elif output is not None:
             from mixflight.trace_table import write_parquet
 
             write_parquet(traces, output)
