@@ -58,6 +58,22 @@ class MacEnergy(msgspec.Struct, kw_only=True):
     sums_checked: int
 
 
+class CorePart(msgspec.Struct, kw_only=True):
+    """A part of a core, all of it: counts, and LUT levels of its longest path with its ports taken for registers."""
+
+    part: str
+    lut: int
+    ff: int
+    dsp: int
+    bram: float
+    uram: int
+    lutram: int
+    carry: float
+    muxf: int
+    lut_levels: int
+    sha256: str
+
+
 class Synth(msgspec.Struct, kw_only=True):
     """``synth``: of an FPGA the counts, of a cell library area, delay and energy; the others are None or absent."""
 
@@ -84,6 +100,9 @@ class Synth(msgspec.Struct, kw_only=True):
     fmax_basis: str | msgspec.UnsetType = msgspec.UNSET
     seconds: float | msgspec.UnsetType = msgspec.UNSET
     modules: dict[str, dict[str, float]] | msgspec.UnsetType = msgspec.UNSET
+    lut_levels: int | msgspec.UnsetType = msgspec.UNSET
+    longest_path: str | msgspec.UnsetType = msgspec.UNSET
+    parts: list[CorePart] | msgspec.UnsetType = msgspec.UNSET
     sequential_area_um2: float | msgspec.UnsetType = msgspec.UNSET
     area_unit: str | msgspec.UnsetType = msgspec.UNSET
     flip_flops: int | msgspec.UnsetType = msgspec.UNSET

@@ -75,9 +75,9 @@ def row(name: str) -> dict[str, Any]:
     }
 
 
-def as_toml(rows: list[dict[str, Any]]) -> str:
+def as_toml(rows: list[dict[str, Any]], *, header: str = _HEADER) -> str:
     """The file's text."""
-    parts = [_HEADER]
+    parts = [header]
     for values in rows:
         parts.append("[[rows]]\n" + "".join(f"{key} = {_value(value)}\n" for key, value in values.items()))
     return "\n".join(parts)

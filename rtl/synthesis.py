@@ -15,6 +15,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from mixflight.arch.errors import InputError
 from mixflight.rtl.cache import cache_folder, digest, write_atomically
@@ -110,10 +111,10 @@ def synthesise(text: str, *, top: str, target: str = "xcup", dsp: bool = True,
     if unknown:
         raise InputError(f"a design for {target} must have no {', '.join(unknown)}, which Yosys does not know there, "
                          f"but {top} has")
-    script = _script(target, top, dsp=dsp, flatten=flatten, uram='ram_style = "ultra"' in text)
+    script = script_of(text, top, target, dsp=dsp, flatten=flatten)
     tools = {"pyosys": package_version("pyosys")}
     text_sha256 = digest_text(text)
-    entry = cache_folder("synth") / f"{digest(text, script, json.dumps(tools), _counting())}.json"
+    entry = cache_folder("synth") / f"{digest(text, script, json.dumps(tools), counting())}.json"
     if entry.is_file():
         return Synthesis(**json.loads(entry.read_text()))
     start = time.perf_counter()
@@ -124,7 +125,9 @@ def synthesise(text: str, *, top: str, target: str = "xcup", dsp: bool = True,
     return result
 
 
-def _script(target: str, top: str, *, dsp: bool, flatten: bool, uram: bool) -> str:
+def script_of(text: str, top: str, target: str, *, dsp: bool = True, flatten: bool = False) -> str:
+    """The Yosys command that maps ``text`` to ``target``."""
+    uram = 'ram_style = "ultra"' in text
     without = "" if dsp else " -nodsp"
     if target == "ecp5":
         return f"synth_ecp5{without}{'' if flatten else ' -noflatten'} -top {top}"
@@ -146,7 +149,7 @@ def digest_text(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _counting() -> str:
+def counting() -> str:
     """The rules of counting, as part of a cache key."""
     return json.dumps(_UNITS, sort_keys=True)
 
@@ -160,23 +163,31 @@ def _apart(text: str) -> str:
     return _ELEMENT.sub(r"\\\1.", text)
 
 
-def _run(text: str, script: str, top: str) -> tuple[dict, str]:
+def run_yosys(text: str, script: str, top: str, *, netlist: bool = False) -> tuple[dict[str, Any], dict[str, Any], str]:
+    """The statistics of ``text`` after ``script``, its netlist if that is asked for (else empty), Yosys' version."""
     with tempfile.TemporaryDirectory(prefix="mixflight-synth-") as name:
         folder = Path(name)
         (folder / f"{top}.v").write_text(_apart(text))
+        write = "write_json netlist.json\n" if netlist else ""
         (folder / "script.ys").write_text(
             f"read_verilog {top}.v\n{script}\ncheck -assert -noinit\n"
-            "tee -q -o statistics.json stat -json\n")
+            f"tee -q -o statistics.json stat -json\n{write}")
         done = run_tool([sys.executable, "-c", _RUNNER, "script.ys"], folder=folder)
-        statistics = folder / "statistics.json"
+        statistics, mapped = folder / "statistics.json", folder / "netlist.json"
         if done.returncode != 0 or not statistics.is_file():
             raise SynthesisError(f"Yosys must synthesise {top}: {last_lines(done.stdout)}")
         document = json.loads(statistics.read_text())
+        found = json.loads(mapped.read_text()) if netlist else {}
     version = re.match(r"Yosys (\S+)", document["creator"])
-    return document, version[1] if version else document["creator"]
+    return document, found, version[1] if version else document["creator"]
 
 
-def _count(statistics: dict, *, top: str, **facts) -> Synthesis:
+def _run(text: str, script: str, top: str) -> tuple[dict[str, Any], str]:
+    statistics, _, version = run_yosys(text, script, top)
+    return statistics, version
+
+
+def _count(statistics: dict[str, Any], *, top: str, **facts: Any) -> Synthesis:
     by_module = {name.removeprefix("\\"): module["num_cells_by_type"]
                  for name, module in statistics["modules"].items()}
     instances = _instances(by_module, top)
@@ -187,8 +198,8 @@ def _count(statistics: dict, *, top: str, **facts) -> Synthesis:
         primitives = {cell: number for cell, number in own.items() if cell not in by_module}
         for cell, number in primitives.items():
             cells[cell] = cells.get(cell, 0) + number * times
-        modules[name] = {**_units(primitives), "instances": times}
-    total = _units(cells)
+        modules[name] = {**units_of(primitives), "instances": times}
+    total = units_of(cells)
     return Synthesis(top=top, cells=dict(sorted(cells.items())), modules=modules,
                      lut=int(total["lut"]), ff=int(total["ff"]), dsp=int(total["dsp"]), bram=float(total["bram"]),
                      uram=int(total["uram"]), lutram=int(total["lutram"]), carry=math.ceil(total["carry"]),
@@ -208,7 +219,8 @@ def _instances(by_module: Mapping[str, Mapping[str, int]], top: str) -> dict[str
     return instances
 
 
-def _units(cells: Mapping[str, int]) -> dict[str, float]:
+def units_of(cells: Mapping[str, int]) -> dict[str, float]:
+    """What mapped cells count as: LUTs with those that are memory, registers and so on."""
     known = _FREE.union(*_UNITS.values())
     unknown = sorted(set(cells) - known)
     if unknown:

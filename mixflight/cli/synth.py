@@ -1,5 +1,6 @@
 """``mixflight synth TOP``: what a top takes on an FPGA or in the cells of a Liberty file, through Yosys."""
 
+import time
 from typing import Annotated, Any
 
 import typer
@@ -40,7 +41,7 @@ def register(app: typer.Typer) -> None:
         """LUTs, registers, DSPs and memory blocks of a top, or its area and delay; cached by content."""
         from mixflight.cli.output import print_json, print_table, progress
         from mixflight.rtl.cell_synthesis import is_liberty
-        from mixflight.rtl.design import choose_top
+        from mixflight.rtl.design import CORES, choose_top
         from mixflight.rtl.place_ecp5 import place_ecp5
         from mixflight.rtl.synthesis import check_target, synthesise
 
@@ -52,6 +53,9 @@ def register(app: typer.Typer) -> None:
                             length=length, group=group, ratios=ratios, variant=variant, select=select)
         if cells:
             _cells(chosen, target, priced=energy, json=json)
+            return
+        if chosen.top in CORES and target == "xcup" and dsp and not flatten:
+            _core(chosen, json=json)
             return
         fmax, fmax_basis = None, "nothing is placed on this target"
         with progress() as bars:
@@ -80,6 +84,45 @@ def register(app: typer.Typer) -> None:
                     ("module", *units), rows_)
         if target == "ecp5":
             print(f"Fmax {'not known' if fmax is None else f'{fmax} MHz'}: {fmax_basis}")
+
+
+_UNITS = ("lut", "ff", "dsp", "bram", "uram", "lutram", "carry", "muxf")
+
+
+def _core(chosen: Any, *, json: bool) -> None:
+    """A whole core, part by part: what a change left alone is not synthesised again."""
+    from mixflight.cli.output import print_json, print_table, progress
+    from mixflight.rtl.core_harness import core_text
+    from mixflight.rtl.core_synthesis import synthesise_parts
+
+    start = time.perf_counter()
+    with progress() as bars:
+        bar = bars.add_task(f"writing {chosen.top}", total=None)
+        text = core_text(chosen.component)
+
+        def advanced(module: str) -> None:
+            bars.update(bar, description=f"synthesised {module}")
+
+        found = synthesise_parts(text, top=chosen.module, advanced=advanced)
+    parts = [{"part": part.module.removeprefix(f"{chosen.module}_"), **{unit: part.counts[unit] for unit in _UNITS},
+              "lut_levels": part.longest.levels, "sha256": part.text_sha256} for part in found.parts]
+    document: dict[str, Any] = {
+        "top": chosen.top, "target": "xcup", "parameters": dict(chosen.parameters),
+        **{unit: found.counts[unit] for unit in _UNITS},
+        "area_um2": None, "delay_ns": None, "fmax_mhz": None, "fmax_basis": "nothing is placed on this target",
+        "lut_levels": found.longest.levels, "longest_path": f"{found.longest.begins} to {found.longest.ends}",
+        "parts": parts, "energy_pj_per_mac": None, "sha256": found.text_sha256, "tools": dict(found.tools),
+        "script": found.script, "seconds": round(time.perf_counter() - start, 2), "cells": dict(found.cells),
+        "modules": {name: dict(units) for name, units in found.modules.items()},
+    }
+    if json:
+        print_json(document, "synth/1")
+        return
+    rows = [(part["part"], *(part[unit] for unit in _UNITS), part["lut_levels"]) for part in parts]
+    rows.append(("whole", *(document[unit] for unit in _UNITS), document["lut_levels"]))
+    print_table(f"{chosen.top} of {chosen.parameters['arch']} on xcup (mapped, not placed)",
+                ("part", *_UNITS, "levels"), rows)
+    print(f"longest path from register to register: {document['longest_path']}")
 
 
 def _cells(chosen: Any, target: str, *, priced: bool, json: bool) -> None:

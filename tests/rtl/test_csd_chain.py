@@ -14,7 +14,6 @@ from mixflight.rtl.csd_chain import CsdChain
 from mixflight.rtl.csd_core import ReductionNode
 from mixflight.rtl.emit import emit_verilog
 from mixflight.rtl.lint import lint
-from mixflight.rtl.lut_levels import _longest
 from mixflight.rtl.operand_mux import OperandMux
 from mixflight.rtl.record_csd_chain import LENGTH, MODULE, PATH, SETS, chain
 from mixflight.rtl.synthesis import digest_text, synthesise
@@ -114,18 +113,6 @@ def test_a_multiplexer_of_sixteen_costs_sixty_four():
 
     settle(mux, [step(index) for index in range(16)])
     assert seen == [100 + i for i in range(16)]
-
-
-def test_levels_count_logic_between_registers():
-    """Two LUTs and a carry chain in a row after a register; a path through a register is two."""
-    def cell(kind, out, *ins):
-        return {"type": kind, "port_directions": {"O": "output"} | {f"I{i}": "input" for i in range(len(ins))},
-                "connections": {"O": [out]} | {f"I{i}": [net] for i, net in enumerate(ins)}}
-
-    module = {"netnames": {"end": {"bits": [5]}}, "cells": {
-        "a": cell("LUT2", 3, 1, 2), "b": cell("LUT1", 4, 3), "c": cell("CARRY4", 5, 4, "0"),
-        "d": cell("FDRE", 6, 5), "e": cell("INV", 7, 6)}}
-    assert _longest(module) == (3, "end")
 
 
 def _recorded():
