@@ -28,7 +28,8 @@ _ZERO, _LAYOUT = codes("MV", "zero"), codes("LD", "layout")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Tile:
-    """A tile of ``slabs`` instructions, each of ``steps`` steps of columns and ``blocks`` of 16 along K."""
+    """A tile of ``slabs`` instructions, each of ``steps`` steps of columns and ``blocks`` of 16 along K; results leave
+    with the last one, or with ``every`` one."""
 
     rows: int = 1
     steps: int = 4
@@ -38,6 +39,7 @@ class Tile:
     layout: str = "linear"
     minimum: bool = False
     slabs: int = 1
+    every: bool = False
 
 
 TILES: tuple[Tile, ...] = (
@@ -45,7 +47,8 @@ TILES: tuple[Tile, ...] = (
     Tile(group=32, steps=1, minimum=True), Tile(group=32, bits=8, steps=2), Tile(group=64, bits=5),
     Tile(layout="keys", bits=8, rows=3), Tile(layout="values", bits=8, rows=3, blocks=3), Tile(),
     Tile(group=32, minimum=True, slabs=4), Tile(bits=8, rows=2, slabs=3),
-    Tile(layout="values", bits=8, rows=3, slabs=3),
+    Tile(layout="values", bits=8, rows=3, slabs=3), Tile(layout="values", bits=8, rows=2, slabs=3, every=True),
+    Tile(group=32, minimum=True, slabs=3, every=True),
 )
 
 
@@ -56,7 +59,7 @@ def tile_instructions(engine: Any, tile: Tile) -> list[dict[str, int]]:
         found.append({
             "rows": tile.rows, "columns": tile.steps * engine.columns, "k_blocks": tile.blocks,
             "weight_bits": tile.bits, "keep": K_BLOCK, "zero": _ZERO["minimum" if tile.minimum else "none"],
-            "accumulate": int(slab > 0), "last": int(slab == tile.slabs - 1),
+            "accumulate": int(slab > 0), "last": int(tile.every or slab == tile.slabs - 1),
             "transpose": int(tile.layout == "values"), "group": tile.group.bit_length() - 1 if tile.group else 0,
             "slot": slab % SLOTS, "in_line": 8 + slab * tile.rows * -(-tile.blocks // 4), "out_line": 40,
         })  # fmt: skip

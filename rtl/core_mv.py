@@ -137,8 +137,9 @@ class MatrixVector(wiring.Component):
         m.d.comb += [
             stored.write.eq(ended.end & event.store), stored.write_address.eq(event.element),
             stored.sums.as_value().eq(Cat(totals)),
-            lanes.event.eq(ended.end & ~event.store), lanes.element.eq(event.element), lanes.first.eq(event.first),
-            lanes.emit.eq(event.emit), lanes.sum.as_value().eq(Cat(totals)), lanes.row_sum.eq(self.sums.row_sum),
+            lanes.event.eq(ended.end & (~event.store | event.emit)), lanes.element.eq(event.element),
+            lanes.first.eq(event.first), lanes.emit.eq(event.emit), lanes.sum.as_value().eq(Cat(totals)),
+            lanes.row_sum.eq(self.sums.row_sum),
             lanes.scale.as_value().eq(scales), lanes.minimum.as_value().eq(minima), lanes.scale_a.eq(scale_a),
         ]
         return ended.end & event.final & ~event.emit

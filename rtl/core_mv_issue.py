@@ -22,7 +22,7 @@ def event_layout(outputs: int) -> data.StructLayout:
 
     ``element`` numbers row and step within the tile, below ``outputs``; ``first`` of the tile's groups; ``emit``: the
     last one, results leave; ``whole``: an integer sum over all slabs, ``stored``: it begins with what the slab before
-    left, ``store``: it is left for the next; ``half``: which half of a scale word counts, unless they
+    left, ``store``: it is kept for the next; ``half``: which half of a scale word counts, unless they
     come in ``pair``s, whose second is a ``minimum`` or not for MV; ``transpose``: the scale is 2^-12.
     """
     return data.StructLayout({
@@ -157,7 +157,7 @@ class MvIssue(wiring.Component):
             self.end.eq(self.last_b & self.last_pass),
             event.element.eq(self.element), event.first.eq((self.g == 0) & (~mv.accumulate | whole)),
             event.emit.eq(mv.last & self.last_g), event.whole.eq(whole), event.stored.eq(whole & mv.accumulate),
-            event.store.eq(whole & ~mv.last), event.half.eq(self.unit[0]), event.pair.eq(self.pair),
+            event.store.eq(whole), event.half.eq(self.unit[0]), event.pair.eq(self.pair),
             event.minimum.eq(mv.zero == codes("MV", "zero")["minimum"]), event.transpose.eq(mv.transpose),
             event.final.eq(final),
             place.line.eq(self.out), place.next.eq(Mux(mv.transpose, 1, mv.rows)), place.left.eq(self.left),
