@@ -6,6 +6,7 @@
     load_model(model, recipe)         what a model must compute and in which formats
     build_rtl(top, folder, ...)       a top as Verilog, FuseSoC core and Vivado project
     verify(top, ...)                  its Verilog against golden values and computed cycles, as a pandas table
+    report(folder)                    the page of a run or a sweep: a file, figures, a notebook's output
     InputError                        what is raised for what a user gave and cannot be used
 """
 
@@ -16,22 +17,26 @@ try:
 except ImportError:  # neither built nor installed
     __version__ = "0.0.0"
 __all__ = [
-    "InputError", "Simulation", "__version__", "build_rtl", "compare", "load_model", "load_workload", "simulate", "sweep", "verify",
+    "InputError", "Report", "Simulation", "__version__", "build_rtl", "compare", "load_model", "load_workload",
+    "report", "simulate", "sweep", "verify",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
     from mixflight.api import build_rtl, compare, load_model, simulate, sweep, verify
     from mixflight.arch.errors import InputError
+    from mixflight.reporting import Report, report
     from mixflight.sim.simulate import Simulation
     from mixflight.workload import load_workload
 
 _HOMES = {
     "InputError": "mixflight.arch.errors",
+    "Report": "mixflight.reporting",
     "Simulation": "mixflight.sim.simulate",
     "load_workload": "mixflight.workload",
     "build_rtl": "mixflight.api",
     "compare": "mixflight.api",
     "load_model": "mixflight.api",
+    "report": "mixflight.reporting",
     "simulate": "mixflight.api",
     "sweep": "mixflight.api",
     "verify": "mixflight.api",

@@ -22,6 +22,7 @@ from mixflight.arch.accelerator import array_named
 from mixflight.arch.errors import InputError
 from mixflight.machines import Machine, run
 from mixflight.reports import document as doc
+from mixflight.reports.timeline import layer_of, timeline
 from mixflight.results import simulation_document
 from mixflight.rtl.bench_systolic_array import array_job
 from mixflight.rtl.design import ChosenTop, choose_top
@@ -42,7 +43,7 @@ FALLBACK = ("llama2-7b", "w4a8g128")
 PREFILL = DECODE = 128
 TOP, TARGET = "mixpe-array", "xcup"
 STEPS = 9
-PAGE, VERILOG = "report.html", "verilog"
+PAGE, VERILOG, TIMELINE = "report.html", "verilog", "timeline.json"
 
 _EXACT = (
     "array of its PEs with dequantisation lanes is exact in values and cycles as Verilog; the shape of this "
@@ -110,6 +111,7 @@ def _run(folder: Path, staging: Path, pool: ThreadPoolExecutor, step: Step, fetc
     step("synthesising and writing the page")
     accelerators = [array_named(name) for name in EVIDENCE]
     prices, technologies = doc.prices_of(accelerators)
+    events = timeline(accelerators[0], [first, steps[-1]])
     document = doc.Document(
         version=doc.VERSION, mixflight=mixflight.__version__,
         scenario=doc.Scenario(
@@ -122,10 +124,12 @@ def _run(folder: Path, staging: Path, pool: ThreadPoolExecutor, step: Step, fetc
             for accelerator, simulation in zip(accelerators, simulations, strict=True)
         ),
         prices=prices, technologies=technologies, verilog=_verilog(chosen, project, text),
-        synthesis=_synthesis(counts.result()), verification=verification, deviations=_deviations(),
+        synthesis=_synthesis(counts.result()), verification=verification, timeline=layer_of(events, TIMELINE),
+        deviations=_deviations(),
     )  # fmt: skip
     from mixflight.reports.page import render
 
+    (staging / TIMELINE).write_bytes(msgspec.json.encode(events))
     (staging / doc.DOCUMENT).write_bytes(doc.encode_document(document))
     (staging / PAGE).write_text(render(document))
     _publish(staging, folder)
@@ -169,7 +173,7 @@ def _publish(staging: Path, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         if (folder / VERILOG).exists():
             (folder / VERILOG).rename(staging / "before")
-        for name in (VERILOG, doc.DOCUMENT, PAGE):
+        for name in (VERILOG, TIMELINE, doc.DOCUMENT, PAGE):
             (staging / name).rename(folder / name)
     except OSError as error:
         raise InputError(f"the output folder must be writable: {folder}: {error.strerror or error}") from None

@@ -212,6 +212,25 @@ class Verification(_Values, frozen=True):
     messages: tuple[str, ...]
 
 
+class Slice(_Values, frozen=True):
+    """While a unit is busy with an operator; microseconds from the layer's beginning."""
+
+    track: str
+    operator: str
+    start_us: float
+    duration_us: float
+
+
+class Timeline(_Values, frozen=True):
+    """One layer of a decode step on ``machine``; ``file`` beside the page has all of prefill and step for Perfetto."""
+
+    machine: str
+    layer: int
+    context: int
+    file: str
+    slices: tuple[Slice, ...]
+
+
 class Document(_Values, frozen=True):
     """Everything that the page shows."""
 
@@ -225,6 +244,7 @@ class Document(_Values, frozen=True):
     verilog: Verilog | None = None
     synthesis: Synthesis | None = None
     verification: Verification | None = None
+    timeline: Timeline | None = None
     deviations: str = ""
 
     def __post_init__(self) -> None:

@@ -1,12 +1,13 @@
 """Figures of a document as SVG text: the same values give the same bytes.
 
-    time_figure        time per token by group of operators, a bar a machine
-    energy_figure      energy per token by group of components, a bar a machine, with its band
-    roofline_figure    work a second against work a byte: roofs and what was reached
-    resources_figure   what the emitted array takes on an FPGA, by module
+    time_drawing       time per token by group of operators, a bar a machine
+    energy_drawing     energy per token by group of components, a bar a machine, with its band
+    roofline_drawing   work a second against work a byte: roofs and what was reached
+    resources_drawing  what the emitted array takes on an FPGA, by module
     energy_picture     decode's energy with and without DRAM, for a README
-    FIGURES            name -> figure, as a report exports them
-    draw_svg           a drawing as an SVG in the page's ink
+    drawings           a document's drawings by name, as a report exports them
+    svg, png           a drawing as text in the page's ink, or as pixels on white
+    draw_svg           the same of a function that draws
     with_ids           an SVG for a page that holds several
     standalone         an SVG as a file of its own, legible on light and dark
 
@@ -18,10 +19,10 @@ import html
 import io
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mixflight.reports.component_groups import GROUPS, GroupEnergy, group_of, grouped
-from mixflight.reports.document import Component, Document, Machine, Phase
+from mixflight.reports.document import Component, Document, Machine, Phase, Timeline
 from mixflight.reports.findings import number
 
 if TYPE_CHECKING:
@@ -85,15 +86,22 @@ def groups_shown(machines: Sequence[Machine], phase: str) -> tuple[str, ...]:
     return tuple(name for name in GROUPS if name in found)
 
 
-def time_figure(machines: Sequence[Machine], phase: str) -> str:
+class Drawing(NamedTuple):
+    """What draws a figure, and its size in inches."""
+
+    draw: "Callable[[Figure], None]"
+    size: tuple[float, float]
+
+
+def time_drawing(machines: Sequence[Machine], phase: str) -> Drawing:
     """Time per token of ``phase`` (``prefill`` or ``decode``) by group of operators."""
     rows = [time_by_group(getattr(machine.simulation, phase)) for machine in machines]
-    return _svg(lambda ax: _stack(ax, machines, rows, _OPERATOR_COLOURS, f"{phase}: ms per token"), machines)
+    return _drawing(lambda ax: _stack(ax, machines, rows, _OPERATOR_COLOURS, f"{phase}: ms per token"), machines)
 
 
-def energy_figure(machines: Sequence[Machine], phase: str, dram: bool = True) -> str:
+def energy_drawing(machines: Sequence[Machine], phase: str, dram: bool = True) -> Drawing:
     """Energy per token of ``phase`` by group of components, with its band; ``dram`` = False leaves DRAM out."""
-    return _svg(lambda ax: _energy(ax, machines, phase, dram), machines)
+    return _drawing(lambda ax: _energy(ax, machines, phase, dram), machines)
 
 
 def _energy(ax: "Axes", machines: Sequence[Machine], phase: str, dram: bool) -> None:
@@ -132,9 +140,9 @@ def _stack(ax: "Axes", machines: Sequence[Machine], rows: Sequence[Mapping[str, 
               borderaxespad=0.2)
 
 
-def roofline_figure(machines: Sequence[Machine]) -> str:
+def roofline_drawing(machines: Sequence[Machine]) -> Drawing:
     """MACs a second against MACs a DRAM byte: the roofs of every machine and the points of prefill and decode."""
-    return _svg(lambda ax: _roofline(ax, machines), machines, height=3.3)
+    return _drawing(lambda ax: _roofline(ax, machines), machines, height=3.3)
 
 
 def _roofline(ax: "Axes", machines: Sequence[Machine]) -> None:
@@ -189,7 +197,7 @@ def _nothing(value: float, _: float) -> str:
     return ""
 
 
-def resources_figure(document: Document) -> str:
+def resources_drawing(document: Document) -> Drawing:
     """LUTs and registers of the emitted array by module, all instances together."""
     assert document.synthesis is not None
     modules = sorted(document.synthesis.modules, key=lambda item: -item.lut * item.instances)
@@ -214,10 +222,10 @@ def resources_figure(document: Document) -> str:
         ax.set_xlabel("LUTs and registers in the whole array")
         ax.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2, borderaxespad=0.2)
 
-    return _svg(draw, modules)
+    return _drawing(draw, modules)
 
 
-def energy_picture(machines: Sequence[Machine]) -> str:
+def energy_picture(machines: Sequence[Machine]) -> Drawing:
     """Decode's energy per token with its band, and beside it what is left without DRAM."""
 
     def draw(figure: "Figure") -> None:
@@ -232,23 +240,78 @@ def energy_picture(machines: Sequence[Machine]) -> str:
         left.invert_yaxis()     # each of the two panels inverted the axis that they share
         figure.legend(handles, labels, loc="outside upper left", ncols=7)
 
-    return draw_svg(draw, (8.2, 2.5))
+    return Drawing(draw, (8.2, 2.5))
 
 
-FIGURES: Mapping[str, Callable[[Document], str]] = {
-    "time-prefill": lambda document: time_figure(document.machines, "prefill"),
-    "time-decode": lambda document: time_figure(document.machines, "decode"),
-    "energy-decode": lambda document: energy_figure(document.machines, "decode"),
-    "energy-decode-on-chip": lambda document: energy_figure(document.machines, "decode", dram=False),
-    "energy-prefill": lambda document: energy_figure(document.machines, "prefill"),
-    "roofline": lambda document: roofline_figure(document.machines),
-    "energy": lambda document: energy_picture(document.machines),
-}
-"""The figures that every document has."""
+def timeline_drawing(timeline: Timeline) -> Drawing:
+    """What each unit is busy with while one layer of a decode step runs."""
+
+    def draw(ax: "Axes") -> None:
+        for item in timeline.slices:
+            if item.track != TIMELINE_TRACKS[0]:
+                colour = _OPERATOR_COLOURS[OPERATOR_GROUPS.get(item.operator, VECTORS)]
+                ax.barh(TIMELINE_TRACKS.index(item.track) - 1, item.duration_us, left=item.start_us, height=0.6,
+                        color=colour, linewidth=0.3, edgecolor="none")
+        shown = {OPERATOR_GROUPS.get(item.operator, VECTORS) for item in timeline.slices}
+        for name, colour in _OPERATOR_COLOURS.items():
+            if name in shown:
+                ax.barh([0], [0], color=colour, label=name)
+        ax.set_yticks(range(len(TIMELINE_TRACKS) - 1), TIMELINE_TRACKS[1:])
+        ax.invert_yaxis()
+        ax.tick_params(axis="y", length=0)
+        ax.spines["left"].set_visible(False)
+        ax.set_xlim(left=0)
+        ax.set_xlabel(f"µs of layer {timeline.layer} of a decode step at a context of {timeline.context:,}")
+        ax.legend(loc="lower left", bbox_to_anchor=(-0.1, 1.0), ncols=3, borderaxespad=0.2)
+
+    return _drawing(draw, timeline.slices, height=2.3)
 
 
-def _svg(draw: "Callable[[Axes], None]", rows: Sequence[object], height: float | None = None) -> str:
-    return draw_svg(lambda figure: draw(figure.subplots()), (_WIDTH, height or 1.15 + 0.34 * len(rows)))
+TIMELINE_TRACKS = ("operators", "array", "DRAM", "SFU")
+"""The tracks of a timeline: all operators, then the units in the figure's order."""
+
+
+def drawings(document: Document) -> dict[str, Drawing]:
+    """The drawings of ``document`` by name; those of synthesis and of a timeline where it has them."""
+    machines = document.machines
+    found = {
+        "time-prefill": time_drawing(machines, "prefill"),
+        "time-decode": time_drawing(machines, "decode"),
+        "energy-decode": energy_drawing(machines, "decode"),
+        "energy-decode-on-chip": energy_drawing(machines, "decode", dram=False),
+        "energy-prefill": energy_drawing(machines, "prefill"),
+        "roofline": roofline_drawing(machines),
+        "energy": energy_picture(machines),
+    }
+    if document.synthesis is not None:
+        found["resources"] = resources_drawing(document)
+    if document.timeline is not None:
+        found["timeline"] = timeline_drawing(document.timeline)
+    return found
+
+
+def _drawing(draw: "Callable[[Axes], None]", rows: Sequence[object], height: float | None = None) -> Drawing:
+    return Drawing(lambda figure: draw(figure.subplots()), (_WIDTH, height or 1.15 + 0.34 * len(rows)))
+
+
+def svg(drawing: Drawing) -> str:
+    """The ``<svg>`` element of a drawing, in the page's ink."""
+    return draw_svg(drawing.draw, drawing.size)
+
+
+def png(drawing: Drawing, dots_per_inch: int = 150) -> bytes:
+    """A drawing as a PNG file, dark ink on white."""
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    buffer = io.BytesIO()
+    with matplotlib.rc_context({**_STYLE, "figure.facecolor": "white", "savefig.facecolor": "white"}):
+        figure = Figure(figsize=drawing.size, layout="constrained")
+        FigureCanvasAgg(figure)
+        drawing.draw(figure)
+        figure.savefig(buffer, format="png", dpi=dots_per_inch, metadata={"Software": None})
+    return buffer.getvalue()
 
 
 def draw_svg(draw: "Callable[[Figure], None]", size: tuple[float, float]) -> str:

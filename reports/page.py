@@ -1,13 +1,15 @@
-"""One self-contained page of a document: no network, no script, light and dark, printable."""
+"""One self-contained page of a document: no network, no script, light and dark, printable; its figures as files too."""
 
+import base64
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 import jinja2
 from markupsafe import Markup
 
-from mixflight.reports import figures
+from mixflight.reports import figures, provenance
 from mixflight.reports.document import Document, Machine, Phase
+from mixflight.reports.figure_tables import tables
 from mixflight.reports.findings import WHY, findings, headline, number, share
 
 _CAPTIONS = {
@@ -19,39 +21,60 @@ _CAPTIONS = {
     "energy-prefill": "Prefill: energy per token by component, with its band.",
     "roofline": "Work reached against work possible. The slope is DRAM bandwidth, a solid roof every PE busy, a dashed "
                 "one only the rows that have a token.",
+    "resources": "LUTs and registers by module, all instances together.",
+    "timeline": "What the units are busy with during one layer of a decode step.",
 }  # fmt: skip
 
+_FIRST = ("time-prefill", "time-decode", "energy-decode", "energy-decode-on-chip", "energy-prefill", "roofline")
+"""The figures of time and energy, in the page's order."""
 
 _BULLET = re.compile(r"^\s*(?:[0-9]+[.]|[-*])\s+")
 
 
+class Shown(NamedTuple):
+    """A figure of the page, and links to what it shows as files."""
+
+    svg: Markup
+    caption: str
+    links: Markup
+
+
 def render(document: Document) -> str:
     """The page as HTML text; the same document gives the same text."""
+    shown = _figures(document)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("mixflight.reports", "."), autoescape=True, undefined=jinja2.StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters |= {"number": number, "share": share, "given": _given, "parameter": _parameter}
     return environment.get_template("page.html").render(
-        d=document, headline=headline(document), findings=findings(document), figures=_figures(document),
-        resources=_resources(document), tiles=_tiles(document), limits=_limits(document.machines),
+        d=document, headline=headline(document), findings=findings(document), shown=shown,
+        figures=[shown[name] for name in _FIRST], tiles=_tiles(document), limits=_limits(document.machines),
         parameters=_parameters(document.machines), deviations=markdown(document.deviations),
-        energy_by_group=figures.energy_by_group, groups_shown=figures.groups_shown,
+        energy_by_group=figures.energy_by_group, groups_shown=figures.groups_shown, source=provenance,
     )  # fmt: skip
 
 
-def _figures(document: Document) -> list[tuple[str, Markup]]:
-    return [
-        (caption, Markup(figures.with_ids(figures.FIGURES[name](document), name, caption)))
-        for name, caption in _CAPTIONS.items()
-    ]
+def _figures(document: Document) -> dict[str, Shown]:
+    drawings, rows = figures.drawings(document), tables(document)
+    found = {}
+    for name, caption in _CAPTIONS.items():
+        if name in drawings:
+            svg = figures.svg(drawings[name])
+            files = {
+                "csv": ("text/csv", rows[name].encode()),
+                "svg": ("image/svg+xml", figures.standalone(svg, name, document).encode()),
+                "png": ("image/png", figures.png(drawings[name])),
+            }
+            links = Markup(" ").join(_link(f"{name}.{kind}", media, data) for kind, (media, data) in files.items())
+            found[name] = Shown(Markup(figures.with_ids(svg, name, caption)), caption, links)
+    return found
 
 
-def _resources(document: Document) -> Markup | None:
-    if document.synthesis is None:
-        return None
-    label = "LUTs and registers of the array by module."
-    return Markup(figures.with_ids(figures.resources_figure(document), "resources", label))
+def _link(name: str, media: str, data: bytes) -> Markup:
+    """A link to a file that the page itself carries."""
+    address = f"data:{media};base64,{base64.b64encode(data).decode()}"
+    return Markup('<a download="{}" href="{}">{}</a>').format(name, address, name.rpartition(".")[2].upper())
 
 
 def _tiles(document: Document) -> list[tuple[str, str]]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from mixflight.arch.accelerator import Accelerator
 from mixflight.arch.isa import CLASSES
+from mixflight.reports.document import Slice, Timeline
 from mixflight.sim.core.execution import Execution
 from mixflight.sim.core.general import Timed
 from mixflight.sim.core.scenario import limits, load_of
@@ -54,6 +55,22 @@ def timeline(accelerator: Accelerator, traces: list[Trace]) -> dict[str, Any]:
             start += cycles
     return {"traceEvents": events, "displayTimeUnit": "ns", "otherData": {"clock_mhz": accelerator.clock_mhz}}
 
+
+
+def layer_of(events: dict[str, Any], file: str, layer: int = 0) -> Timeline:
+    """One layer of the decode step in what :func:`timeline` gives, which stands in ``file``."""
+    start, name = f"layer {layer} ", events["traceEvents"][0]["args"]["name"]
+    whole = [event for event in events["traceEvents"]
+             if event["ph"] == "X" and event["tid"] == 0 and event["args"]["phase"] == "decode"]  # fmt: skip
+    own = [event for event in whole if event["name"].startswith(start)]
+    first, last = own[0]["ts"], own[-1]["ts"] + own[-1]["dur"]
+    slices = tuple(
+        Slice(track=TRACKS[event["tid"]], operator=event["name"].removeprefix(start), start_us=event["ts"] - first,
+              duration_us=event["dur"])
+        for event in events["traceEvents"]
+        if event["ph"] == "X" and first <= event["ts"] < last and event["name"].startswith(start)
+    )  # fmt: skip
+    return Timeline(machine=name, layer=layer, context=own[0]["args"]["context"], file=file, slices=slices)
 
 
 def core_timeline(

@@ -66,6 +66,13 @@ def small_document(**changes):
             runs=(doc.TileRun(name="blk.0", values=64, wrong=False, cycles_rtl=627, cycles_sim=627),
                   doc.TileRun(name="stalled", values=64, wrong=False, cycles_rtl=0, cycles_sim=0)),
         ),
+        timeline=doc.Timeline(machine="mixpe-w4a8", layer=0, context=17, file="timeline.json", slices=(
+            doc.Slice(track="operators", operator="q", start_us=0.0, duration_us=3.0),
+            doc.Slice(track="array", operator="q", start_us=0.0, duration_us=3.0),
+            doc.Slice(track="DRAM", operator="q", start_us=0.0, duration_us=1.0),
+            doc.Slice(track="operators", operator="softmax", start_us=3.0, duration_us=0.5),
+            doc.Slice(track="SFU", operator="softmax", start_us=3.0, duration_us=0.5),
+        )),
         deviations="Some text with `code`.\n\n**D1. First.** It is *so*, see [there](x.md).\n\n- one\n- two & three",
     )  # fmt: skip
     return msgspec.structs.replace(document, **changes)

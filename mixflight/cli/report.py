@@ -17,56 +17,25 @@ def register(app: typer.Typer) -> None:
         output: Annotated[
             Path | None, typer.Option("-o", "--output", metavar="F.html", help="Default: DIR/report.html.")
         ] = None,
-        svg: Annotated[
-            Path | None, typer.Option("--figures", metavar="DIR", help="Write every figure there as an SVG file too.")
+        figures_in: Annotated[
+            Path | None, typer.Option("--figures", metavar="DIR", help="Write every figure there: SVG, PNG and CSV.")
         ] = None,
         json: JsonOption = False,
     ) -> None:
-        """Write one page that needs no network and no other file.
-        """
-        from mixflight.arch.errors import InputError
+        """Write one page that needs no network and no other file."""
         from mixflight.cli.output import print_json
-        from mixflight.files import whole_file
-        if (folder / "sweep.json").exists():
-            figures = [] if svg is None else [write_study_figure(folder, svg)]
-            path = write_sweep_page(folder, output or folder / "report.html")
-            done = {"path": str(path), "figures": list(map(str, figures))}
-            print_json(done, "report/1") if json else print(path)
-            return
-        from mixflight.reports.document import read_document
-        from mixflight.reports.figures import FIGURES, standalone
-        from mixflight.reports.page import render
+        from mixflight.reporting import report as page_of
 
-        document = read_document(folder)
-        path = output or folder / "report.html"
-        written = {path: render(document)}
-        if svg is not None:
-            if not svg.is_dir():
-                raise InputError(f"--figures must be a folder that exists, not {svg}")
-            written |= {svg / f"{name}.svg": standalone(draw(document), name, document)
-                        for name, draw in FIGURES.items()}  # fmt: skip
-        for target, text in written.items():
-            with whole_file(target) as part:
-                part.write_text(text)
+        swept = (folder / "sweep.json").exists()
+        figures = [write_study_figure(folder, figures_in)] if swept and figures_in is not None else []
+        page = page_of(folder)
+        if figures_in is not None and not swept:
+            figures = page.save_figures(figures_in)
+        path = page.save(output or folder / "report.html")
         if json:
-            print_json({"path": str(path), "figures": [str(item) for item in written if item != path]},
-                       "report/1")
+            print_json({"path": str(path), "figures": [str(item) for item in figures]}, "report/1")
         else:
             print(path)
-
-
-def write_sweep_page(folder: Path, path: Path) -> Path:
-    """Write the page of the finished sweep in ``folder``."""
-    import msgspec
-
-    from mixflight.files import whole_file
-    from mixflight.reports.sweep_page import render_sweep
-    from mixflight.sweeping.store import document_of, read_manifest
-
-    text = render_sweep(document_of(folder), msgspec.to_builtins(read_manifest(folder)))
-    with whole_file(path) as part:
-        part.write_text(text)
-    return path
 
 
 def write_study_figure(folder: Path, into: Path) -> Path:

@@ -39,7 +39,8 @@ def test_report(results, tmp_path):
     document = json.loads(done.stdout)
     assert document["path"] == str(page)
     assert page.read_text().startswith("<!doctype html>")
-    assert sorted(document["figures"]) == sorted(map(str, tmp_path.glob("*.svg")))
+    assert sorted(document["figures"]) == sorted(str(path) for path in tmp_path.iterdir() if path.suffix in (".svg", ".png", ".csv"))
+    assert len(document["figures"]) == 3 * 9
     assert run("report", results).stdout == f"{results / 'report.html'}\n"
     assert (results / "report.html").read_text() == page.read_text()
 

@@ -7,12 +7,14 @@ from small_results import small_document
 
 from mixflight.reports import figures
 
+NAMES = tuple(figures.drawings(small_document()))
 
-@pytest.mark.parametrize("name", figures.FIGURES)
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("resources", "timeline")])
 def test_a_figure_is_a_function_of_the_document(name):
     document = small_document()
-    svg = figures.FIGURES[name](document)
-    assert svg == figures.FIGURES[name](document)
+    svg = figures.svg(figures.drawings(document)[name])
+    assert svg == figures.svg(figures.drawings(document)[name])
     assert len(svg) < 40_000
     assert "currentColor" in svg
     assert figures._INK not in svg
@@ -26,7 +28,7 @@ def test_a_figure_is_a_function_of_the_document(name):
 
 
 def test_resources_show_all_instances_together():
-    svg = figures.resources_figure(small_document())
+    svg = figures.svg(figures.resources_drawing(small_document()))
     assert "6,080" in svg
     assert "pe ×64" in svg
 
@@ -45,10 +47,29 @@ def test_groups_add_up():
 
 
 def test_ids_of_two_figures_do_not_meet():
-    svg = figures.FIGURES["roofline"](small_document())
+    svg = figures.svg(figures.drawings(small_document())["roofline"])
     named = figures.with_ids(svg, "roofline", 'A "label"')
     ids = [element.get("id") for element in ElementTree.fromstring(named).iter() if element.get("id")]
     assert ids
     assert all(identifier.startswith("roofline-") for identifier in ids)
     assert len(ids) == len(set(ids))
     assert 'aria-label="A &quot;label&quot;"' in named
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_pixels_are_on_white(name):
+    import io
+
+    import matplotlib.image
+
+    pixels = matplotlib.image.imread(io.BytesIO(figures.png(figures.drawings(small_document())[name], 50)))
+    assert tuple(pixels[0, 0]) == (1, 1, 1, 1)
+    assert pixels[:, :, :3].min() < 0.2
+
+
+def test_a_timeline_shows_the_units():
+    svg = figures.svg(figures.drawings(small_document())["timeline"])
+    for text in ("array", "DRAM", "SFU", "projections", "vector operators", "context of 17"):
+        assert text in svg
+    without = small_document(timeline=None, synthesis=None)
+    assert set(NAMES) - set(figures.drawings(without)) == {"resources", "timeline"}

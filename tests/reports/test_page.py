@@ -1,7 +1,10 @@
 """The page stands alone and shows the document's numbers."""
 
+import base64
+import csv
 import html.parser
 import re
+from xml.etree import ElementTree
 
 import msgspec
 import pytest
@@ -49,7 +52,7 @@ def test_the_page_needs_nothing_else(page):
         for name, value in attributes.items():
             assert not name.startswith("on"), f"{name} on {tag}"
             if name in ("src", "href", "xlink:href"):
-                assert value.startswith("#") or value == "data:,"
+                assert value.startswith(("#", "data:")) or value == "https://ui.perfetto.dev"
     assert not re.search(r"@import|url\((?!#)", page)
 
 
@@ -71,7 +74,7 @@ def test_the_page_shows_the_documents_numbers(page):
         "7,654,321", "act__payload", "0.203 pJ", "0.12 to 0.32", "BitFusion's synthesis table", "two_pass no",
     ):
         assert shown in text, shown
-    assert page.count("<svg") == 7
+    assert page.count("<svg") == 8
 
 
 def test_the_same_document_gives_the_same_page(page):
@@ -109,3 +112,31 @@ def test_a_failed_run_shows():
 ])
 def test_markdown(text, shown):
     assert markdown(text) == shown
+
+
+def test_numbers_say_where_they_come_from(page):
+    said = [attributes["data-from"] for _, attributes in Reader(page).tags if "data-from" in attributes]
+    assert len(said) > 60
+    assert all(text.split(":")[0].split()[0] in ("derived", "quoted", "assumed", "measured", "read") for text in said)
+    assert any("BitFusion" in text for text in said)  # a price, from a cell of energy
+    assert any("500 MHz" in text for text in said)
+    assert not [text for text in said if "not stated" in text]
+
+
+def test_every_figure_can_be_taken_along(page):
+    links = {attributes["download"]: attributes["href"] for _, attributes in Reader(page).tags if "download" in attributes}
+    assert len(links) == 3 * 8
+    for name, address in links.items():
+        data = base64.b64decode(address.partition(",")[2])
+        if name.endswith(".png"):
+            assert data.startswith(b"\x89PNG")
+        elif name.endswith(".svg"):
+            assert ElementTree.fromstring(data).tag.endswith("svg")
+        else:
+            rows = list(csv.DictReader(data.decode().splitlines()))
+            assert rows
+            assert not any(None in row.values() for row in rows)
+    table = list(csv.DictReader(base64.b64decode(links["energy-decode.csv"].partition(",")[2]).decode().splitlines()))
+    assert sum(float(row["mj_per_token"]) for row in table if row["machine"] == "mixpe-w4a8") == pytest.approx(4.5)
+    assert not [row for row in csv.DictReader(base64.b64decode(links["energy-decode-on-chip.csv"].partition(",")[2]).decode().splitlines())
+                if row["component"] == "DRAM"]  # fmt: skip
