@@ -6,11 +6,11 @@ import subprocess
 
 import pytest
 from command_line import document, refusal
-from peer_tools import SCALESIM
+from peer_tools import SCALESIM, Tool
 
 from mixflight.arch.errors import InputError
 from mixflight.bench_peers import python_with
-from mixflight.interop_layers import layout_path, products
+from mixflight.interop_layers import layout_path, products, write_scalesim, write_zigzag
 from mixflight.sim.array_timing import array_cycles, drain
 from mixflight.sim.stationary_timing import stationary_cycles, stationary_ends
 from mixflight.workload import load_workload
@@ -128,3 +128,68 @@ def test_our_weight_stationary_array_differs_from_scalesim_by_what_it_overlaps(s
         ours = stationary_cycles(**given, k=whole, tiles=across)
         hidden = whole // rows * across * (rows + cols - 2 + min(m, rows))
         assert theirs == ours + hidden - stationary_ends(**given) - 1, (rows, cols, m, k, n)
+
+
+RUN_SCALESIM = SCALESIM.partition("found = []")[0] + """
+topology, layout = json.loads(sys.argv[1])
+pathlib.Path("c.cfg").write_text(CONFIG.format(rows=32, cols=32, dataflow="ws"))
+scalesim(save_disk_space=True, verbose=False, config="c.cfg", topology=topology, layout=layout, input_type_gemm=True
+         ).run_scale(top_path=".")
+[report] = pathlib.Path(".").rglob("COMPUTE_REPORT.csv")
+lines = csv.DictReader(report.read_text().splitlines(), skipinitialspace=True)
+print()
+print(json.dumps([int(float(line["Total Cycles"])) for line in lines]))
+"""
+RUN_ZIGZAG = """
+import json, logging, pathlib, sys
+import zigzag
+from zigzag.api import get_hardware_performance_zigzag
+logging.disable(logging.CRITICAL)
+inputs = pathlib.Path(zigzag.__file__).parent / "inputs"
+machine = (inputs / "hardware" / "tpu_like.yaml").read_text()  # 32 x 32 PEs whose sums have 16 bits: ours have 32
+start, end = machine.index("  rf_2B:"), machine.index("  sram_2MB:")
+pathlib.Path("machine.yaml").write_text(machine[:start] + machine[start:end].replace("16", "32") + machine[end:])
+_, _, found = get_hardware_performance_zigzag(
+    json.loads(sys.argv[1]), "machine.yaml", str(inputs / "mapping" / "tpu_like.yaml"), dump_folder="out",
+    pickle_filename="out/x.pickle", lpf_limit=4, nb_spatial_mappings_generated=1, loma_show_progress_bar=False)
+print()
+print(json.dumps([[item[0].layer.name, item[0].latency_total2, item[0].layer.total_mac_count] for item in found[0][1]]))
+"""
+
+
+@pytest.fixture(scope="module")
+def small():
+    """Products of a short prefill of a small model, without its head, which is too large for SCALE-Sim."""
+    found = load_workload("smollm2-135m", "w4a8g32")
+    return [item for item in products([prefill_trace(found.model, found.recipe, 8)]) if "head" not in item.name]
+
+
+@pytest.mark.slow
+def test_scalesim_runs_what_is_exported(small, tmp_path):
+    python = python_with("scalesim")
+    if python is None:
+        pytest.skip("SCALE-Sim is not installed (pip install scalesim==3.0.0)")
+    path = tmp_path / "layers.csv"
+    write_scalesim(small, path)
+    done = subprocess.run([python, "-c", NUMPY + RUN_SCALESIM, json.dumps([str(path), str(layout_path(path))])],
+                          cwd=tmp_path, capture_output=True, text=True, timeout=600)  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    expected = [-(-item.k // 32) * -(-item.n // 32) * (item.m + 2 * 32 + 32 - 2) - 1 for item in small]
+    assert json.loads(done.stdout.splitlines()[-1]) == expected
+
+
+@pytest.mark.slow
+def test_zigzag_runs_what_is_exported(small, tmp_path):
+    python = python_with("zigzag")
+    tool = None if python else Tool(tmp_path / "zigzag", "zigzag-dse==3.9.1", "six")
+    path = tmp_path / "layers.yaml"
+    write_zigzag(small, path)
+    done = subprocess.run([python or str(tool.python), "-c", RUN_ZIGZAG, json.dumps(str(path))], cwd=tmp_path,
+                          capture_output=True, text=True, timeout=1200)  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = {name: (latency, macs) for name, latency, macs in json.loads(done.stdout.splitlines()[-1])}
+    assert list(found) == [item.label for item in small]
+    for item in small:
+        latency, macs = found[item.label]
+        assert macs == item.m * item.n * item.k
+        assert latency >= macs / 32**2
