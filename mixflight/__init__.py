@@ -8,6 +8,9 @@
     verify(top, ...)                  its Verilog against golden values and computed cycles, as a pandas table
     report(folder)                    the page of a run or a sweep: a file, figures, a notebook's output
     InputError                        what is raised for what a user gave and cannot be used
+
+The subpackages ``arch``, ``workloads``, ``mapping``, ``sim``, ``rtl`` and ``reports`` are the folders of the same names
+beside this one, each with a paragraph at its head; what stands here joins them into commands and this interface.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -55,3 +55,14 @@ def test_nothing_imports_a_folder_without_the_package_name():
 
 def test_rtl_does_not_know_the_compiler_or_the_simulator():
     assert MAY_IMPORT["rtl"] == {"rtl", "arch"}
+
+
+PARAGRAPHS = (*FOLDERS, "mixflight", "mixflight/cli", "mixflight/advising", "mixflight/sweeping")
+
+
+@pytest.mark.parametrize("folder", PARAGRAPHS)
+def test_each_folder_is_explained_in_a_paragraph(folder):
+    text = ast.get_docstring(ast.parse((ROOT / folder / "__init__.py").read_text()))
+    first, *paragraphs = text.split("\n\n")
+    assert first.endswith((".", ";"))
+    assert len(paragraphs[-1].split()) >= 35
