@@ -14,7 +14,7 @@ from mixflight.cli import app as cli
 DOCS = Path(__file__).resolve().parent.parent.parent / "docs"
 BLOCK = re.compile(r"^```(\w+)(?: title=\"([^\"]+)\")?\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 RUN = ("sh", "python")
-RTL = {"tutorial.md", "how-to/processing-element.md", "how-to/vivado.md", "how-to/ci.md"}
+RTL = {"tutorial.md", "how-to/processing-element.md", "how-to/vivado.md", "how-to/ci.md", "how-to/other-tools.md"}
 PAGES = sorted(str(path.relative_to(DOCS)) for path in (DOCS / "tutorial.md", *(DOCS / "how-to").glob("*.md")))
 
 

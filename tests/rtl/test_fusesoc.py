@@ -21,7 +21,7 @@ def fusesoc(folder, *arguments):
     done = subprocess.run(
         [sys.executable, "-c", "from fusesoc.main import main; main()", "--cores-root", str(folder / "rtl"), *arguments],
         cwd=folder, env={**os.environ, **tools.environment, **home, "PATH": path}, capture_output=True, text=True,
-        timeout=600,
+        timeout=1200,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     return done.stdout + done.stderr
@@ -32,7 +32,7 @@ def fusesoc(folder, *arguments):
     [
         ("mixpe-array", {"rows": 2, "cols": 2, "lanes": 1, "group_max": 32}),
         ("csd-chain", {}),  # has primitives of a device, whose models come with it
-        pytest.param("flightllm-core", {}, marks=pytest.mark.slow),
+        pytest.param("flightllm-core", {}, marks=[pytest.mark.slow, pytest.mark.timeout(2400)]),
     ],
 )
 def test_fusesoc_lints_the_emitted_core_and_makes_its_project(top, parameters, tmp_path):
