@@ -67,7 +67,9 @@ def test_every_make_target_exists():
 
 def test_every_linked_file_exists():
     for target in re.findall(r"\]\(([^)]+)\)", README):
-        assert (ROOT / target).is_file(), target
+        path, _, anchor = target.partition("#")
+        assert not path or (ROOT / path).is_file(), target
+        assert not anchor or anchor in {title.lower().replace(" ", "-") for title in re.findall(r"^## (.*)$", README, re.MULTILINE)}
     for name in re.findall(r"`(arch/[^`]+)`", README):
         assert (ROOT / name).exists(), name
 
@@ -114,6 +116,43 @@ def test_the_synthesis_counts_are_the_recorded_ones():
     shift_add, multiply = counts_named("mixpe-array-lut"), counts_named("mul4x8-array-lut")
     assert shift_add.dsp == multiply.dsp == 0
     assert f"{shift_add.lut:,} LUTs against {multiply.lut:,}" in TEXT
+
+
+def test_every_preset_is_in_the_table_with_its_luts():
+    from mixflight.advising.footprint import footprint
+    from mixflight.arch.accelerator import core_machines, machines
+    from mixflight.arch.array_resources import array_resources
+
+    rows = re.findall(r"^\| (`[a-z0-9-]+`(?:, `[a-z0-9-]+`)*) \|[^|]*\|[^|]*\|[^|]*\| ([^|]*) \|", README, re.MULTILINE)
+    said = {}
+    for names, luts in rows:
+        found = re.findall(r"`([^`]+)`", names)
+        said |= dict(zip(found, luts.split(", ") if "," in luts else [luts] * len(found), strict=True))
+    assert {name for name in machines() if name not in said} == set()
+    for name, luts in said.items():
+        if luts.endswith("k"):
+            count = footprint(core_machines()[name]).lut if name in core_machines() else array_resources(accelerators()[name].array).lut
+            assert luts == f"{count / 1e3:.0f}k", name
+    assert sum(luts.endswith("k") for luts in said.values()) >= 8
+
+
+def test_what_to_cite_is_there():
+    text = (ROOT / "CITATION.cff").read_text()
+    for key in ("cff-version", "message", "title", "authors", "license: Apache-2.0", "references"):
+        assert re.search(rf"^{key}", text, re.MULTILINE), key
+    [command] = re.findall(r"`python -c \"([^`]+)\"`", TEXT)
+    with contextlib.redirect_stdout(io.StringIO()) as shown:
+        exec(command, {})
+    assert shown.getvalue().strip() == mixflight.__version__
+
+
+def test_it_begins_with_what_a_stranger_asks():
+    titles = re.findall(r"^## (.*)$", README, re.MULTILINE)
+    wanted = ["In Python", "Documentation", "How far each machine is verified", "What comes out", "When not to use it", "How to cite"]
+    assert [title for title in titles if title in wanted] == wanted
+    first = README.split("\n\n")[1]
+    assert len(re.findall(r"\.(?:\s|$)", first)) == 2  # sentences
+    assert README.index("![") < README.index("```sh") < README.index("```python")
 
 
 @pytest.mark.parametrize("name", ["mixpe-w4a8", "mul4x8", "int8", "fp16"])
