@@ -47,10 +47,10 @@ step:
 - Our engine, an output-stationary array, is at {ours:,}: idle rows. On prefill it is {prefill:.1f} % above the bound,
   because results leave as FP32 and operands that do not fit are loaded again.
 - On the same tiles and array, SCALE-Sim and the closed forms that our RTL meets differ by what ours overlaps, to the
-  cycle; a test runs SCALE-Sim beside them. Output-stationary: for T tiles of R x C, SCALE-Sim has T (K + R + C - 2) - 1 cycles; ours fills and empties the
-  array once, so (T - 1)(R + C - 2) fewer, and has the registers and the lane of its last result more.
-  Weight-stationary: SCALE-Sim has 2 R + C + M - 2 cycles a tile, ours the longer of R and M, since the next
-  weights load meanwhile.
+  cycle; a test runs SCALE-Sim beside them. Output-stationary: for T tiles of R x C, SCALE-Sim has T (K + R + C - 2) - 1
+  cycles; ours fills and empties the array once, so (T - 1)(R + C - 2) fewer, and has the registers and the lane of its
+  last result more. Weight-stationary: SCALE-Sim has 2 R + C + M - 2 cycles a tile, ours the longer of R and M, since
+  the next weights load meanwhile.
 """
 
 
