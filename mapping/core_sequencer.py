@@ -2,8 +2,8 @@
 
 A text is prepared once (``Sequencer``); every set of registers, that is every length, is then a run of a small compiled
 interpreter. It cuts what it unrolls at loops, into pieces of some ``GRAIN`` instructions, and keeps each distinct one
-once; a layer begins a piece. Pieces are equal in all but addresses; of a load it also counts whether it goes on where the one ahead ended. What
-a program takes of memory so grows with what is distinct in it.
+once; a layer begins a piece. Pieces are equal in all but addresses; of a load it also counts whether it goes on where
+the one ahead ended. What a program takes of memory so grows with what is distinct in it.
 """
 
 from collections.abc import Iterator, Mapping
@@ -419,10 +419,10 @@ def _twice(values: Ints) -> Ints:
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
 def _place_all(digests: Any, places: Any) -> None:
-    """Put the numbers of ``digests`` into the empty open table ``places``, a power of two."""
+    """Put the numbers of ``digests`` into the empty open table ``places``, a power of two; of equal ones the last."""
     for number in range(len(digests)):
         place = digests[number] & (len(places) - 1)
-        while places[place] >= 0:
+        while places[place] >= 0 and digests[places[place]] != digests[number]:
             place = (place + 1) & (len(places) - 1)
         places[place] = number
 
