@@ -23,8 +23,9 @@ def array():
     return chosen, text, inspect_verilog(text, top=chosen.module).ports
 
 
-def wrapper(module, ports, counted="out__0"):
-    """A module ``soc`` of the same ports around ``module``, with a counter of the payloads of a stream."""
+def in_verilog(module, ports, counted):
+    """A module ``soc`` of the same ports around ``module``, with a counter of what a stream or channel transfers."""
+    valid, ready = counted
     outer = [f"{port.direction} [{port.width - 1}:0] {port.name}" for port in ports]
     inner = ",\n    ".join(f".{port.name}({port.name})" for port in ports)
     return f"""
@@ -32,7 +33,7 @@ module soc({", ".join(outer)}, output reg [31:0] taken);
   initial taken = 0;
   always @(posedge clk)
     if (rst) taken <= 0;
-    else if ({counted}__valid && {counted}__ready) taken <= taken + 1;
+    else if ({valid} && {ready}) taken <= taken + 1;
   {module} accelerator (
     {inner}
   );
@@ -41,10 +42,10 @@ endmodule
 
 
 class Soc(Elaboratable):
-    """The array as an instance beside a counter of its results, all its streams at the pins."""
+    """The same in Amaranth: an instance, and all that it has at the pins."""
 
-    def __init__(self, module, ports):
-        self.module, self.own = module, [port for port in ports if port.name not in ("clk", "rst")]
+    def __init__(self, module, ports, counted):
+        self.module, self.counted, self.own = module, counted, [port for port in ports if port.name not in ("clk", "rst")]
         self.pins = {port.name: Signal(port.width, name=port.name) for port in self.own}
         self.taken = Signal(32)
 
@@ -53,7 +54,7 @@ class Soc(Elaboratable):
         pins = self.pins
         connected = {f"{port.direction[0]}_{port.name}": pins[port.name] for port in self.own}
         m.submodules.accelerator = Instance(self.module, i_clk=ClockSignal(), i_rst=ResetSignal(), **connected)
-        with m.If(pins["out__0__valid"] & pins["out__0__ready"]):
+        with m.If(pins[self.counted[0]] & pins[self.counted[1]]):
             m.d.sync += self.taken.eq(self.taken + 1)
         return m
 
@@ -62,19 +63,20 @@ class Soc(Elaboratable):
         return verilog.convert(self, name="soc", ports=[*self.pins.values(), self.taken], emit_src=False)
 
 
-def in_verilog(module, ports):
-    return wrapper(module, ports)
+def in_amaranth(module, ports, counted):
+    return Soc(module, ports, counted).text()
 
 
-def in_amaranth(module, ports):
-    return Soc(module, ports).text()
+def faults(text):
+    """Warnings of the whole text that a wrong connection gives."""
+    return [item for item in lint(text, top="soc") if item.rule in ("UNDRIVEN", "LATCH", "IMPLICIT", "PINNOTFOUND")]
 
 
 @pytest.mark.parametrize("around", [in_verilog, in_amaranth])
 def test_an_instance_computes_what_the_array_does(around, array):
     chosen, text, ports = array
-    whole = text + around(chosen.module, ports)
-    assert not [item for item in lint(whole, top="soc") if item.rule in ("UNDRIVEN", "LATCH", "IMPLICIT")]
+    whole = text + around(chosen.module, ports, ("out__0__valid", "out__0__ready"))
+    assert faults(whole) == []
     random = np.random.default_rng(8)
     tiles = [random_tile(chosen, random, k=64, group=32) for _ in range(3)]
     job = array_job(chosen.component, [tile.beats() for tile in tiles])
@@ -84,3 +86,13 @@ def test_an_instance_computes_what_the_array_does(around, array):
     assert sorted(seen.outputs["out__0"]) == sorted(golden.tolist())
     [bare] = run_jobs(build_model(text, top=chosen.module), [job])
     assert seen.outputs == bare.outputs and seen.cycles == bare.cycles
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2400)
+def test_a_whole_core_fits_into_both():
+    chosen = choose_top("flightllm-core")
+    text = chosen.emit()
+    ports = inspect_verilog(text, top=chosen.module).ports
+    for around in (in_verilog, in_amaranth):
+        assert faults(text + around(chosen.module, ports, ("m_axi_0__arvalid", "m_axi_0__arready"))) == []
