@@ -27,12 +27,16 @@ MEMBERS = {
     "README.md": "index.md",
     "CHANGELOG.md": "changelog.md",
     "LICENSE": "licence.md",
+    "CITATION.cff": "cite.md",
     "arch/numerics.md": "explanation/numerics.md",
     "arch/core_execution.md": "explanation/core-execution.md",
     "sim/DEVIATIONS.md": "explanation/deviations.md",
     **{f"arch/decisions/{path.name}": f"decisions/{path.name}" for path in (ROOT / "arch" / "decisions").glob("*.md")},
 }
 """Files of the repository outside ``docs``, and the pages that they are."""
+
+PLAIN = {"LICENSE": "Licence", "CITATION.cff": "How to cite"}
+"""Files that are no Markdown, and what their pages are called."""
 
 PACKAGES = ("arch", "workloads", "mapping", "sim", "rtl", "reports", "sweeping", "advising")
 """Packages with a page of reference each; ``mixflight`` itself is written by hand."""
@@ -96,7 +100,7 @@ def target(link: str, home: str, site: str) -> str:
 def text_of(name: str) -> str:
     """The text of a file outside ``docs``; a plain one as it is set."""
     text = (ROOT / name).read_text()
-    return text if name.endswith(".md") else f"# Licence\n\n```text\n{text}```\n"
+    return text if name.endswith(".md") else f"# {PLAIN[name]}\n\n```text\n{text}```\n"
 
 
 def command_line() -> str:

@@ -1,4 +1,4 @@
-"""Documents of ``--json`` that speak of hardware, programs and pages: ``verify``, ``synth``, ``compile``, ``demo``."""
+"""Documents of ``--json`` that speak of hardware, programs and pages: ``verify``, ``synth``, ``generate``, ``demo``."""
 
 from typing import Any
 
@@ -127,6 +127,26 @@ class Compile(msgspec.Struct, kw_only=True):
     bytes_total: int
     bytes_unshared: int
     storage: Storage
+
+
+class Generate(msgspec.Struct, kw_only=True):
+    """``generate``: what the model said; ``logits_sha256`` is of the last logits as little-endian FP32.
+
+    ``stopped`` is ``end`` where the model ended the text, ``length`` where the wanted number of tokens came.
+    """
+
+    schema: str
+    model: str
+    backend: str
+    kv: str
+    prompt_tokens: list[int]
+    tokens: list[int]
+    text: str
+    stopped: str
+    logits_sha256: str
+    prefill_s: float
+    decode_s: float
+    tokens_per_s: float | None
 
 
 class Page(msgspec.Struct, kw_only=True):

@@ -159,6 +159,28 @@ class SramPrices(msgspec.Struct, kw_only=True):
     rows: list[SramRow]
 
 
+class RecordedPrice(msgspec.Struct, kw_only=True):
+    """A PE's action on recorded operands and on uniform ones at 180 nm, their ratio, and the price with its band."""
+
+    pe: str
+    action: str
+    unit: str
+    recorded_180nm: float
+    uniform_180nm: float
+    ratio: float
+    value: float
+    low: float
+    high: float
+
+
+class RecordedPrices(msgspec.Struct, kw_only=True):
+    """``prices --operands``: the table that was written."""
+
+    schema: str
+    output: str
+    rows: list[RecordedPrice]
+
+
 class Method(msgspec.Struct, kw_only=True):
     """A preset recipe and its row in the list of methods."""
 

@@ -57,7 +57,7 @@ def register(app: typer.Typer) -> None:
                 "tokens": said.tokens, "text": said.text, "stopped": said.stopped,
                 "logits_sha256": said.logits_sha256, "prefill_s": said.prefill_s, "decode_s": said.decode_s,
                 "tokens_per_s": said.tokens_per_s,
-            })
+            }, "generate/1")
             return
         print()
         rate = f", {said.tokens_per_s:.1f} tokens/s" if said.tokens_per_s else ""

@@ -93,7 +93,7 @@ def _record(model: str, text: str | None, kinds: list[str], name: str | None, ou
         for row in found
     ]  # fmt: skip
     if json:
-        print_json({"output": str(output), "rows": rows})
+        print_json({"output": str(output), "rows": rows}, "recorded-prices/1")
         return
     print_table(
         f"{output}: pJ a MAC on the recorded operands, at 180 nm and as priced",

@@ -45,6 +45,8 @@ RUNS = [
     ("recipe-runs/1", ("recipes", "--simulate", "--only", "k8v4", "--arch", "mixpe-w4a8")),
 ]
 REAL = [
+    ("generate/1", ("generate", "--model", "smollm2", "--prompt", "One", "--tokens", "1")),
+    ("recorded-prices/1", ("prices", "--operands", "smollm2", "--pe", "multiply-4x8", "-o", "{folder}/prices.toml")),
     ("evaluate/1", ("evaluate", "--model", "smollm2", "--tokens", "129", "--reference")),
     ("evaluations/1", ("evaluate", "--model", "smollm2", "--recipe", "k8v4", "--recipe", "fp16", "--tokens", "129")),
     ("record/1", ("trace", "smollm2", "--record", "a few words")),
@@ -102,8 +104,8 @@ def test_what_is_said_is_what_is_promised(name, arguments, said, capsys, tmp_pat
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "arguments"), REAL, ids=[" ".join(run[1][:3]) for run in REAL])
-def test_what_is_said_of_the_real_model_is_what_is_promised(name, arguments, said, capsys, smollm2_path):
-    check(name, said(list(arguments), capsys))
+def test_what_is_said_of_the_real_model_is_what_is_promised(name, arguments, said, capsys, tmp_path, smollm2_path):
+    check(name, said([word.format(folder=tmp_path) for word in arguments], capsys))
 
 
 def test_a_page_is_said_to_be_written(said, capsys, tmp_path):
