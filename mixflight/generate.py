@@ -7,9 +7,10 @@
 import hashlib
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from mixflight.arch.errors import InputError
@@ -59,21 +60,24 @@ def generate(
     *,
     chat: bool = False,
     kv: KvKind = "int8",
+    layers: int | None = None,
     on_text: Callable[[str], None] | None = None,
 ) -> Generation:
     """Up to ``tokens`` tokens after ``prompt``: always the largest logit, the lowest number on a tie.
 
     The prompt is taken raw; ``chat`` puts it into the file's chat template. ``on_text`` is told each piece of
-    text as it comes. ``kv`` chooses the KV cache: ``int8``, or ``fp16``, the reference variant.
+    text as it comes. ``kv`` chooses the KV cache: ``int8``, or ``fp16``, the reference variant. ``layers``: only
+    so many first layers of the model.
     """
-    if tokens < 1:
-        raise InputError(f"tokens must be at least 1, not {tokens}")
-    if not prompt:
-        raise InputError("the prompt must not be empty")
+    check_request(prompt, tokens)
     file = open_gguf(model_path(model))
     tokenizer = tokenizer_of(file)
     prompt_tokens = tokenizer.encode_chat(prompt) if chat else tokenizer.encode(prompt)
     llama = load_llama(file)
+    if layers is not None:
+        if not 1 <= layers <= llama.model.layers:
+            raise InputError(f"layers must be 1 ... {llama.model.layers}, not {layers}, of {file.path}")
+        llama = replace(llama, model=msgspec.structs.replace(llama.model, layers=layers))
     if len(prompt_tokens) + tokens > llama.model.context_length:
         raise InputError(
             f"prompt and tokens must fit the context of {llama.model.context_length}, "
@@ -94,6 +98,14 @@ def generate(
         prefill_s=steps.prefill_s,
         decode_s=steps.decode_s,
     )
+
+
+def check_request(prompt: str, tokens: int) -> None:
+    """Refuse to generate nothing, or from nothing."""
+    if tokens < 1:
+        raise InputError(f"tokens must be at least 1, not {tokens}")
+    if not prompt:
+        raise InputError("the prompt must not be empty")
 
 
 class _Steps:

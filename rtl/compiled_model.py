@@ -44,10 +44,9 @@ def compile_model(
     HarnessError
         With the last lines that Verilator or the compiler said.
     """
-    tools = find_toolchain()
-    headers = dict(headers or {})
-    flavour = repr((sorted(tools.versions.items()), _VERILATE, tuple(verilate), tuple(make), str(tools.verilator_root)))
-    folder = cache_folder("verilator") / digest(text, top, main, repr(sorted(headers.items())), flavour)
+    tools, headers = find_toolchain(), dict(headers or {})
+    flavour = _flavour(make, verilate)
+    folder = _entry(text, top, main, headers, flavour)
     start = time.perf_counter()
 
     def build(working: Path) -> None:
@@ -78,6 +77,26 @@ def compile_model(
     return CompiledModel(
         top=top, executable=folder / "simulation", seconds=time.perf_counter() - start if made else 0.0
     )  # fmt: skip
+
+
+def find_model(
+    text: str, *, top: str, main: str, headers: Mapping[str, str] | None = None, make: Sequence[str] = MAKE,
+    verilate: Sequence[str] = ("--output-split", "0"),
+) -> CompiledModel | None:  # fmt: skip
+    """What :func:`compile_model` makes of the same, if it is in the cache."""
+    executable = _entry(text, top, main, dict(headers or {}), _flavour(make, verilate)) / "simulation"
+    return CompiledModel(top=top, executable=executable, seconds=0.0) if executable.is_file() else None
+
+
+def _flavour(make: Sequence[str], verilate: Sequence[str]) -> str:
+    """With what, and how, a model is compiled."""
+    tools = find_toolchain()
+    return repr((sorted(tools.versions.items()), _VERILATE, tuple(verilate), tuple(make), str(tools.verilator_root)))
+
+
+def _entry(text: str, top: str, main: str, headers: Mapping[str, str], flavour: str) -> Path:
+    """Where a model is kept."""
+    return cache_folder("verilator") / digest(text, top, main, repr(sorted(headers.items())), flavour)
 
 
 def source(name: str) -> str:

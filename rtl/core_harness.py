@@ -19,7 +19,7 @@ from mixflight.arch.core_errors import MEANINGS, CoreError
 from mixflight.arch.core_registers import c_header, core_registers
 from mixflight.arch.isa import CLASSES
 from mixflight.rtl.cache import cache_folder, digest, write_atomically
-from mixflight.rtl.compiled_model import CompiledModel, compile_model, source
+from mixflight.rtl.compiled_model import CompiledModel, compile_model, find_model, source
 from mixflight.rtl.core import Core
 from mixflight.rtl.emit import emit_verilog
 from mixflight.rtl.harness import HarnessError
@@ -44,18 +44,33 @@ _WRITE = ("awvalid", "awready", "awlen", "wvalid", "wready", "wlast", "bvalid", 
 
 def core_text(core: Core) -> str:
     """The Verilog of ``core``, kept by the sources that it is made from: to write it takes a minute."""
-    roots = [Path(package.__file__).parent for package in (arch, rtl)]
-    files = sorted(path for root in roots for ending in ("py", "toml") for path in root.rglob(f"*.{ending}"))
-    key = digest(repr(core.machine), core.dots, package_version("amaranth"), *(path.read_text() for path in files))
-    entry = cache_folder("verilog") / f"{key}.v"
+    entry = _text_entry(core)
     if not entry.is_file():
         write_atomically(entry, emit_verilog(core, TOP))
     return entry.read_text()
 
 
+def _text_entry(core: Core) -> Path:
+    """Where the Verilog of ``core`` is kept."""
+    roots = [Path(package.__file__).parent for package in (arch, rtl)]
+    files = sorted(path for root in roots for ending in ("py", "toml") for path in root.rglob(f"*.{ending}"))
+    key = digest(repr(core.machine), core.dots, package_version("amaranth"), *(path.read_text() for path in files))
+    return cache_folder("verilog") / f"{key}.v"
+
+
+def built_core(core: Core) -> CompiledModel | None:
+    """What :func:`build_core` makes, if it is there already."""
+    return find_model(**_job(core)) if _text_entry(core).is_file() else None
+
+
 def build_core(core: Core, *, quick: bool = False, waves: bool = False) -> CompiledModel:
     """Compile ``core`` with its harness; ``quick`` to build, for a few thousand cycles, otherwise quick to run.
     ``waves``: so that it can write them."""
+    return compile_model(**_job(core, quick=quick, waves=waves))
+
+
+def _job(core: Core, *, quick: bool = False, waves: bool = False) -> dict[str, Any]:
+    """What is compiled, and how."""
     top = TOP.replace("-", "_")
     members = {name: getattr(core.signature.members[name].signature, "members", {}) for name in core.memories}
     pins = []
@@ -66,14 +81,14 @@ def build_core(core: Core, *, quick: bool = False, waves: bool = False) -> Compi
     names = ", ".join(f'"{name}"' for name in members)
     ports_h = (f"#define PORTS {', '.join(pins)}\nstatic const char* const PORT_NAMES[] = {{{names}}};\n"
                f"static const int CLASSES = {len(CLASSES)};\n")  # fmt: skip
-    return compile_model(
-        without_zeros(core_text(core)) + registered_inputs(core, top), top=f"{top}_bench", main=source("core_main.cpp"),
-        headers={
+    return {
+        "text": without_zeros(core_text(core)) + registered_inputs(core, top), "top": f"{top}_bench",
+        "main": source("core_main.cpp"), "headers": {
             "ports.h": ports_h, "core_registers.h": c_header(core.machine.name, values={}, sequencer={}),
             "registered_bus.h": source("registered_bus.h"), "axi_memory.h": source("axi_memory.h"),
         },
-        make=_QUICK if quick else _FAST, verilate=(*_VERILATE, *(("--trace-fst",) if waves else ())),
-    )  # fmt: skip
+        "make": _QUICK if quick else _FAST, "verilate": (*_VERILATE, *(("--trace-fst",) if waves else ())),
+    }  # fmt: skip
 
 
 def _pin(port: str, member: str) -> str:

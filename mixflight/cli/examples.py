@@ -45,6 +45,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "generate": (
         'mixflight generate --model smollm2 --tokens 16 \\\n    --prompt "The capital of France is"',
+        'mixflight generate --model smollm2 --tokens 2 \\\n    --prompt "Hello" --layers 1 --backend rtl',
     ),
     "evaluate": (
         "mixflight evaluate --model smollm2 --recipe k8v4",

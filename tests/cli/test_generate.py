@@ -67,7 +67,7 @@ def test_the_command_writes_text_or_one_json_document(smollm2_path):
     (("smollm2", "", "1"), "--prompt must not be empty"),
     (("llama2-7b", PROMPT, "1"), "must be smollm2 or a .gguf file"),
     (("/nowhere/model.gguf", PROMPT, "1"), "/nowhere/model.gguf"),
-    (("smollm2", PROMPT, "1", "--backend", "rtl"), "'rtl' is not"),
+    (("smollm2", PROMPT, "1", "--backend", "verilog"), "'verilog' is not"),
 ])
 def test_bad_input_is_one_line_and_status_2(arguments, message):
     model, prompt, tokens, *more = arguments

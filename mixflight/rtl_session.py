@@ -1,0 +1,203 @@
+"""A model on the compiled Verilog of a core: a token in, its logits and what the core counted out.
+
+    open_core     a model file on a machine's core
+    RtlSession    its steps; ``save`` and ``load`` are a checkpoint
+"""
+
+import dataclasses
+import json
+import tempfile
+from bisect import bisect_right
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from mixflight.arch.compact import codes, compact
+from mixflight.arch.core import CoreMachine
+from mixflight.arch.errors import InputError
+from mixflight.arch.isa import encode
+from mixflight.arch.prices import machine_prices
+from mixflight.files import whole_file
+from mixflight.mapping.core_primitives import Primitive
+from mixflight.rtl.compiled_model import CompiledModel
+from mixflight.rtl.core import Core
+from mixflight.rtl.core_harness import CoreProcess, build_core, read_events
+from mixflight.sim.activity import Activity
+from mixflight.sim.core.activity import program_counts
+from mixflight.sim.core.over_time import counts_over_time
+from mixflight.sim.core_values.decode import CoreModel, Step, from_file
+from mixflight.sim.cost import total_energy
+
+EVERY_CYCLES = 4096
+"""How often progress is told: a few times a layer of a small model."""
+CONTEXTS = (512, 1024, 2048)
+"""Contexts that memories and programs are laid out for: the least that is enough."""
+SAVED = "checkpoint.npz"
+
+Progress = Callable[["Moment"], None]
+
+
+class Moment(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a step is: ``layer`` counts those that have written their keys and values."""
+
+    position: int
+    layer: int
+    layers: int
+    cycles: int
+    engine_cycles: float
+
+
+class TokenRun(msgspec.Struct, frozen=True, kw_only=True):
+    """One token through the core.
+
+    ``cycles``         what the core counted, START to DONE; the first step of a process fetches the text in them
+    ``engine_cycles``  the engine's, for the same step
+    ``energy_j``       the price table's, of the engine's actions in the time that the core took
+    ``read_bytes``     of all memory ports, ``written_bytes`` likewise; ``seconds`` of simulation
+    """
+
+    position: int
+    token: int
+    cycles: int
+    engine_cycles: float
+    read_bytes: int
+    written_bytes: int
+    energy_j: float
+    seconds: float
+
+
+def open_core(machine: CoreMachine, *, waves: bool = False) -> CompiledModel:
+    """The compiled core of ``machine``, from the cache or made now; ``waves``: one that can write them."""
+    return build_core(Core(machine, generic=True), waves=waves)
+
+
+def context_for(tokens: int) -> int:
+    """The context that memories are laid out for where ``tokens`` are wanted."""
+    for context in CONTEXTS:
+        if tokens <= context:
+            return context
+    raise InputError(f"prompt and tokens must be at most {CONTEXTS[-1]:,} on a core, not {tokens:,}")
+
+
+class RtlSession:
+    """One sequence on a core of its own. Use it in a ``with``.
+
+    ``model`` has ``layers`` first layers of the file, all without; contexts up to ``max_context``. ``waves``: a file,
+    the first cycle, counted from the first step's START on, and how many.
+    """
+
+    def __init__(
+        self, compiled: CompiledModel, machine: CoreMachine, path: Path, *, max_context: int, layers: int | None = None,
+        waves: tuple[Path, int, int] | None = None,
+    ) -> None:  # fmt: skip
+        self.machine, self.position = machine, 0
+        made = from_file(machine, path, max_context, layers=layers)
+        self._last: Step | None = None
+        self._folder = tempfile.TemporaryDirectory(prefix="mixflight-events-")
+        self._events = Path(self._folder.name) / "events"
+        first = made.step(0, 0).text.text
+        self._process = CoreProcess(compiled, hbm=made.hbm, ddr=made.ddr[0], text=encode(first.stream, compact()),
+                                    constants=first.constants.tolist())  # fmt: skip
+        self.made: CoreModel = dataclasses.replace(made, hbm=list(self._process.hbm))
+        if waves is not None:
+            self._process.waves(*waves)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:  # fmt: skip
+        self._process.__exit__(kind, error, trace)
+        self._folder.cleanup()
+
+    def step(self, token: int, on_progress: Progress | None = None) -> tuple[TokenRun, NDArray[np.float32]]:
+        """Run ``token`` at the next position; what was counted, and its logits."""
+        made, step, position = self.made, self.made.step(token, self.position), self.position
+        engine = made.engine(step).total
+        ends = _layer_ends(made.instructions(step))
+
+        def told(cycles: int, taken: Mapping[str, int]) -> None:
+            layer = bisect_right(ends, taken["MISC"])
+            if on_progress is not None:
+                on_progress(Moment(position=position, layer=layer, layers=len(ends), cycles=cycles,
+                                   engine_cycles=engine))  # fmt: skip
+
+        self._process.set_constants(step.constants)
+        self._process.events(self._events)
+        counted = self._process.run(step.numbered, every=EVERY_CYCLES if on_progress else 0, on_progress=told)
+        self._process.events(None)
+        self.position, self._last = position + 1, step
+        return TokenRun(
+            position=position, token=token, cycles=counted["cycles"], engine_cycles=engine,
+            read_bytes=sum(counted["read_bytes"]), written_bytes=sum(counted["written_bytes"]),
+            energy_j=_energy_j(made, step, counted["cycles"]), seconds=counted["seconds"],
+        ), made.logits()  # fmt: skip
+
+    @property
+    def last(self) -> Step:
+        """The last step that this process ran."""
+        if self._last is None:
+            raise InputError("a step must have run before its units can be looked at")
+        return self._last
+
+    def units(self) -> dict[str, NDArray[np.int64]]:
+        """By class: cycles from START on in which its unit took, and ended, each of the last step's instructions."""
+        return read_events(self._events)
+
+    def save(self, folder: Path, **facts: Any) -> None:
+        """Write a checkpoint: ``facts``, the position, and all that steps change of the memories, in one file that is
+        there whole or not at all."""
+        folder.mkdir(parents=True, exist_ok=True)
+        first = self.made.text.memory.cache[0]
+        document = json.dumps({"position": self.position, "made_of": self._made_of(), **facts})
+        parts: dict[str, Any] = {f"channel{index}": channel[first:] for index, channel in enumerate(self.made.hbm)}
+        with whole_file(folder / SAVED) as part, part.open("wb") as file:
+            np.savez(file, document=np.array(document), **parts)
+
+    def load(self, folder: Path) -> dict[str, Any]:
+        """Go on from a checkpoint; its facts. One of another machine or model is an InputError."""
+        facts = read_checkpoint(folder)
+        if facts["made_of"] != self._made_of():
+            raise InputError(f"a checkpoint must be of this machine, model and context, not that in {folder}")
+        first = self.made.text.memory.cache[0]
+        with np.load(folder / SAVED) as saved:
+            for index, channel in enumerate(self.made.hbm):
+                channel[first:] = saved[f"channel{index}"]
+        self.position = facts["position"]
+        return facts
+
+    def _made_of(self) -> str:
+        """What a checkpoint must agree with: machine, model and where everything lies."""
+        made = self.made
+        return repr((made.machine, made.model, made.text.memory, made.text.cache))
+
+
+def read_checkpoint(folder: Path) -> dict[str, Any]:
+    """The facts of the checkpoint in ``folder``."""
+    try:
+        with np.load(folder / SAVED) as saved:
+            return dict(json.loads(str(saved["document"])))
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"a checkpoint must be readable, but {folder / SAVED}: {error}") from None
+
+
+def _energy_j(made: CoreModel, step: Step, cycles: int) -> float:
+    """By the price table: what the engine counts in ``step``, and what goes by time in ``cycles``."""
+    machine, text = made.machine, step.text
+    pieces = text.sequencer.expand(step.numbered, repeat=False)
+    counts = program_counts(machine, [pieces], [0], len(text.text.names))
+    whole = {key: float(values.sum()) for key, values in counts.items()} | counts_over_time(machine, cycles)
+    return total_energy(Activity(float(cycles), whole), machine_prices(machine.technology, machine.memories)).pj * 1e-12
+
+
+def _layer_ends(instructions: list[Primitive]) -> list[int]:
+    """After how many instructions of the SFU each layer has written its keys and values."""
+    append = codes("MISC", "operation")["kv_append"]
+    vector = [item for item in instructions if item.kind == "MISC" and not item.empty]
+    return [number for number, item in enumerate(vector, 1) if item.fields["operation"] == append]
