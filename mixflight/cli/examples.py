@@ -13,6 +13,8 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "mixflight trace smollm2",
         "mixflight trace smollm2 --prefill 128 --decode 128 \\\n    -o trace.parquet",
         "mixflight trace llama2-7b --recipe w4a8g128 --json",
+        ("mixflight trace llama2-7b --recipe w4a8g128 \\\n"
+         "    --prefill 512 --export scalesim -o layers.csv"),
     ),
     "compile": (
         "mixflight compile --arch flightllm-u280 \\\n    --model smollm2 -o build/prog",
