@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from griffe import Extension, Object
+from griffe import Class, Extension, Object
 
 ROLE = re.compile(r":(?:func|class|data|mod|meth|attr):`~?([^`]+)`")
 CODE = re.compile(r"(``.*?``|`.*?`)", re.DOTALL)
@@ -15,7 +15,19 @@ class AsMarkdown(Extension):
     def on_object(self, *, obj: Object, **_: Any) -> None:
         """Change the docstring of ``obj``."""
         if obj.docstring is not None:
-            obj.docstring.value = as_markdown(obj.docstring.value)
+            fields = fields_of(obj) if isinstance(obj, Class) else ""
+            obj.docstring.value = as_markdown(obj.docstring.value) + fields
+
+
+def fields_of(kind: Class) -> str:
+    """The fields of a class of values as Python has them; "" of others."""
+    lines = [
+        f"{name}: {item.annotation}" + ("" if item.value is None else f" = {item.value}")
+        for name, item in kind.attributes.items()
+        if not name.startswith("_") and item.annotation is not None and "property" not in item.labels
+        and item.docstring is None
+    ]  # fmt: skip
+    return "\n\n```python\n{}\n```".format("\n".join(lines)) if lines else ""
 
 
 def as_markdown(text: str) -> str:

@@ -3,9 +3,11 @@
 import importlib
 import os
 import sys
+from typing import Annotated
 
 import typer
 
+from mixflight import __version__
 from mixflight.arch.errors import InputError
 from mixflight.cli.manners import dress
 
@@ -25,16 +27,30 @@ def command_line() -> typer.Typer:
     """All commands, with their examples and what they share."""
     app = typer.Typer(
         name="mixflight",
-        help="From a compressed LLM file to an accelerator whose numbers can be believed.",
         no_args_is_help=True,
         add_completion=True,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
     )
+    app.callback()(_root)
     for name in COMMANDS:
         importlib.import_module(f"mixflight.cli.{name}").register(app)
     dress(app)
     return app
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"mixflight {__version__}")
+        raise typer.Exit
+
+
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """From a compressed LLM file to an accelerator whose numbers can be believed."""
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ import pytest
 import typer
 from command_line import mixflight, refusal
 
+import mixflight as package
 from mixflight.cli import app as cli
 from mixflight.cli.examples import EXAMPLES
 
@@ -78,6 +79,10 @@ def test_verbose_says_what_is_done_and_quiet_nothing():
     said = verbose.stderr.splitlines()
     assert said[0] == "mixflight: int8: prefill 8, decode 2, batch 1"
     assert re.fullmatch(r"mixflight: \d+\.\d s", said[-1])
+
+
+def test_the_version():
+    assert mixflight("--version").stdout == f"mixflight {package.__version__}\n"
 
 
 def test_quiet_silences_a_remark():
