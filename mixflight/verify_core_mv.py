@@ -10,7 +10,8 @@ import numpy as np
 
 from mixflight.arch.compact import K_BLOCK, LINE_BYTES, SLOTS, codes
 from mixflight.arch.control_constants import ControlConstants
-from mixflight.arch.mv_pipeline import mv_cycles, passes
+from mixflight.arch.mm_pipeline import mm_cycles
+from mixflight.arch.mv_pipeline import passes
 from mixflight.rtl.core_mv import MatrixVector
 from mixflight.rtl.core_ports import primitive
 from mixflight.rtl.harness import Build
@@ -48,7 +49,7 @@ TILES: tuple[Tile, ...] = (
     Tile(layout="keys", bits=8, rows=3), Tile(layout="values", bits=8, rows=3, blocks=3), Tile(),
     Tile(group=32, minimum=True, slabs=4), Tile(bits=8, rows=2, slabs=3),
     Tile(layout="values", bits=8, rows=3, slabs=3), Tile(layout="values", bits=8, rows=2, slabs=3, every=True),
-    Tile(group=32, minimum=True, slabs=3, every=True),
+    Tile(group=32, minimum=True, slabs=3, every=True), Tile(group=32, minimum=True, rows=6, blocks=8),
 )
 
 
@@ -90,10 +91,11 @@ def random_state(engine: Any, tile: Tile, random: np.random.Generator) -> CoreSt
 
 
 def engine_reads(engine: Any, state: CoreState) -> dict[str, list[int]]:
-    """The words behind the engine's read ports."""
+    """The words behind the engine's read ports; one of activations is as many lines as rows go together."""
     weight = state.weight.transpose(0, 2, 1, 3, 4).reshape(engine.weight_depth, -1).view(np.uint8)
     scale = state.scale.reshape(SLOTS, engine.banks, engine.scale_depth // SLOTS, -1).transpose(0, 2, 1, 3)
     act = np.concatenate([state.act.reshape(-1, 4, K_BLOCK), state.act_scales[..., None].view(np.uint8)], axis=2)
+    act = np.concatenate([np.roll(act, -row, axis=0) for row in range(engine.together)], axis=1)
     return {name: [int.from_bytes(word.tobytes(), "little") for word in part.reshape(rows, -1)]
             for name, part, rows in (("weight", weight, engine.weight_depth), ("scale", scale, engine.scale_depth),
                                      ("act", act, _ACT_LINES))}
@@ -138,12 +140,13 @@ def _span(engine: Any, result: UnitResult) -> int:
 
 
 def _computed(engine: Any, tile: Tile, slabs: int) -> int:
-    each = [mv_cycles(
+    each = [mm_cycles(
         columns=tile.steps * engine.columns, step=engine.columns, k=tile.blocks * K_BLOCK, rows=tile.rows,
-        passes=passes(dots=engine.dots, weight_bits=tile.bits), group=tile.group, serial=engine.dequantise.serial,
-        more=slab < slabs - 1) for slab in range(slabs)]
+        together=engine.together, lanes=engine.lanes, passes=passes(dots=engine.dots, weight_bits=tile.bits),
+        group=tile.group, more=slab < slabs - 1) for slab in range(slabs)]
     latency: int = engine.latency
-    return sum(each) + latency
+    lines_behind_the_first = (tile.rows - 1) % engine.together
+    return sum(each) + latency + lines_behind_the_first
 
 
 def _wrong(state: CoreState, result: UnitResult, instructions: int) -> list[str]:

@@ -80,6 +80,8 @@ async def _run(dut, job: dict, instructions: tuple[int, ...], buffers: dict[str,
         getattr(dut, name).value = value
     valid, ready, payload = (getattr(dut, f"instruction__{pin}") for pin in ("valid", "ready", "payload"))
     stalls = pattern("instruction", 200)
+    watched = {name: getattr(dut, name) for name in job["watch"]}
+    totals = dict.fromkeys(watched, 0)
     edge = RisingEdge(dut.clk)
     valid.value = 0
     dut.rst.value = 1
@@ -100,6 +102,8 @@ async def _run(dut, job: dict, instructions: tuple[int, ...], buffers: dict[str,
             port.edge()
         for port in writes.values():
             moved |= port.edge(cycle)
+        for name, pin in watched.items():
+            totals[name] += int(pin.value)
         if dut.done.value == 1:
             done.append(cycle)
             moved = True
@@ -110,7 +114,7 @@ async def _run(dut, job: dict, instructions: tuple[int, ...], buffers: dict[str,
                 payload.value = instructions[len(taken)]
         cycle += 1
         idle = 0 if moved else idle + 1
-    return {"taken": taken, "done": done, "writes": writes, "cycles": cycle}
+    return {"taken": taken, "done": done, "writes": writes, "cycles": cycle, "totals": totals}
 
 
 @cocotb.test()

@@ -1,37 +1,40 @@
 # amaranth: UnusedElaboratable=no
-"""Dot products of 16 codes for every column of a core's matrix engine: by shift and add, or on DSP chains."""
+"""Dot products of 16 codes for every column and row of a core's matrix engine: by shift and add, or on DSP chains."""
 
 from amaranth import *
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from mixflight.arch.compact import K_BLOCK
-from mixflight.arch.csd_chain import sum_bits
+from mixflight.arch.csd_chain import ROWS, sum_bits
 from mixflight.arch.errors import InputError
 from mixflight.arch.mv_pipeline import CHAIN_GROUP, NARROW_BITS, SHIFT_ADD_STAGES, dots_latency
 from mixflight.rtl.csd_chain import CsdChain
 from mixflight.rtl.delay import delayed
+from mixflight.rtl.placed_copy import place
 
 PLANES = NARROW_BITS + 1
 
 
-def dots_ports(columns: int, width: int) -> dict:
-    """What every kind has: a step's operands and ``sum``, a cycle's worth each.
+def dots_ports(columns: int, rows: int, width: int) -> dict:
+    """What every kind has: a step's operands and ``sum`` [row][column], a cycle's worth each.
 
-    ``weights`` [column][k] and ``codes`` [k] are bytes, two's complement; ``high`` and ``narrow`` only matter to kinds
-    that take several passes. The sums of a step presented in cycle t are there in cycle t + ``latency``. What is
+    ``weights`` [column][k] and ``codes`` [row][k] are bytes, two's complement; ``high`` and ``narrow`` only matter to
+    kinds that take several passes. The sums of a step presented in cycle t are there in cycle t + ``latency``. What is
     presented without ``valid`` gives sums that mean nothing.
     """
     return {
         "valid": In(1), "high": In(1), "narrow": In(1),
         "weights": In(data.ArrayLayout(data.ArrayLayout(8, K_BLOCK), columns)),
-        "codes": In(data.ArrayLayout(8, K_BLOCK)),
-        "sum": Out(data.ArrayLayout(signed(width), columns)),
+        "codes": In(data.ArrayLayout(data.ArrayLayout(8, K_BLOCK), rows)),
+        "sum": Out(data.ArrayLayout(data.ArrayLayout(signed(width), columns), rows)),
     }
 
 
 class ShiftAddDots(wiring.Component):
-    """MixPE's products for a vector: codes of four bits and a sign, by shift and add (arXiv 2411.16158, section 4).
+    """MixPE's products: codes of four bits and a sign, by shift and add (arXiv 2411.16158, section 4).
+
+    Every row has adders of its own.
 
     ``sum_k w_k a_k = sum_i 2**i sum_k w_k[i] a_k``: for every bit of a code the activations whose code has it are
     added, 16 of them in a tree, then the bits' sums are joined by shifts; the sign's counts -16.
@@ -46,15 +49,21 @@ class ShiftAddDots(wiring.Component):
     sum_bits = 17
     """16 products of at most 16 x 128, and a sign."""
 
-    def __init__(self, *, columns: int):
-        self.columns = columns
-        super().__init__(dots_ports(columns, self.sum_bits))
+    def __init__(self, *, columns: int, rows: int = 1):
+        self.columns, self.rows = columns, rows
+        super().__init__(dots_ports(columns, rows, self.sum_bits))
 
     def elaborate(self, platform):
-        """A column each, all alike."""
+        """A column of a row each, all alike."""
         m = Module()
-        codes = [code.as_signed() for code in self.codes]
-        for number, (column, total) in enumerate(zip(self.weights, self.sum, strict=True)):
+        for row, (given, sums) in enumerate(zip(self.codes, self.sum, strict=True)):
+            self._row(m, f"{row}_" if row else "", [code.as_signed() for code in given], sums)
+        return m
+
+    def _row(self, m, prefix, codes, sums):
+        """One row of activations with every column."""
+        for at, (column, total) in enumerate(zip(self.weights, sums, strict=True)):
+            number = f"{prefix}{at}"
             planes = [self._plane(m, number, bit, column, codes) for bit in range(PLANES)]
             low, high = Signal(signed(15), name=f"low_{number}"), Signal(signed(15), name=f"high_{number}")
             m.d.comb += [
@@ -64,7 +73,6 @@ class ShiftAddDots(wiring.Component):
             joined = Signal(signed(self.sum_bits), name=f"joined_{number}", reset_less=True)
             m.d.sync += joined.eq(low + (high << 2) - (planes[4] << NARROW_BITS))
             m.d.comb += total.eq(joined)
-        return m
 
     def _plane(self, m, number, bit, column, codes):
         """The sum of the activations whose code has the bit, a step later."""
@@ -86,43 +94,50 @@ class ShiftAddDots(wiring.Component):
 
 
 class ChainDots(wiring.Component):
-    """FlightLLM's chains for a vector: a chain of 16 DSPs a column, all of K's block in the first of its two rows."""
+    """FlightLLM's chains for a few rows: a chain of 16 DSPs a column for every two rows, which share its weights.
+
+    With one row the other half of each DSP's products counts for nothing.
+    """
 
     passes_of_wide = 1
 
-    def __init__(self, *, columns: int, variant: str = "dsp48e2"):
-        self.columns, self.variant = columns, variant
+    def __init__(self, *, columns: int, rows: int = 1, variant: str = "dsp48e2"):
+        self.columns, self.rows, self.variant = columns, rows, variant
         self.latency = dots_latency(variant)
         self.sum_bits = sum_bits(K_BLOCK)
-        super().__init__(dots_ports(columns, self.sum_bits))
+        super().__init__(dots_ports(columns, rows, self.sum_bits))
 
     def elaborate(self, platform):
         """Chains side by side; nothing ever holds them up."""
         m = Module()
-        for number in range(self.columns):
-            m.submodules[f"chain_{number}"] = chain = CsdChain(
-                length=K_BLOCK, group=CHAIN_GROUP, ratios="dense", variant=self.variant, select="direct")
-            m.d.comb += [chain.wgt.valid.eq(self.valid), chain.wgt.p.segment.eq(3),
-                         self.sum[number].eq(chain.out[-1].p.sum[0])]
-            m.d.comb += [out.ready.eq(1) for out in chain.out]
-            for k in range(K_BLOCK):
-                m.d.comb += [chain.wgt.p.w[k].eq(self.weights[number][k].as_signed()),
-                             chain.wgt.p.a[k][0].eq(self.codes[k].as_signed())]
+        for first in range(0, self.rows, ROWS):
+            rows = range(first, min(first + ROWS, self.rows))
+            for number in range(self.columns):
+                chain = CsdChain(length=K_BLOCK, group=CHAIN_GROUP, ratios="dense", variant=self.variant,
+                                 select="direct")
+                place(m, platform, f"chain_{first}_{number}", chain, like="chain_0_0")
+                m.d.comb += [chain.wgt.valid.eq(self.valid), chain.wgt.p.segment.eq(3)]
+                m.d.comb += [out.ready.eq(1) for out in chain.out]
+                m.d.comb += [self.sum[row][number].eq(chain.out[-1].p.sum[row - first]) for row in rows]
+                for k in range(K_BLOCK):
+                    m.d.comb += chain.wgt.p.w[k].eq(self.weights[number][k].as_signed())
+                    m.d.comb += [chain.wgt.p.a[k][row - first].eq(self.codes[row][k].as_signed()) for row in rows]
         return m
 
 
-def dots_named(kind: str, *, columns: int):
+def dots_named(kind: str, *, columns: int, rows: int = 1):
     """The dot products of an engine: ``shift-add``, or the variant of a DSP chain."""
     if kind == "shift-add":
-        return ShiftAddDots(columns=columns)
+        return ShiftAddDots(columns=columns, rows=rows)
     if kind in ("dsp48e2", "generic", "dsp58"):
-        return ChainDots(columns=columns, variant=kind)
+        return ChainDots(columns=columns, rows=rows, variant=kind)
     raise InputError(f"dots must be shift-add, dsp48e2, generic or dsp58, not {kind!r}, in a matrix engine")
 
 
-def row_sum(m: Module, dots, name: str = "row"):
-    """The sum of a step's codes, when its products come; 13 bits."""
-    terms = [code.as_signed() for code in dots.codes]
+def row_sum(m: Module, dots, row: int):
+    """The sum of a step's codes of ``row``, when its products come; 12 bits."""
+    name = f"row_{row}" if row else "row"
+    terms = [code.as_signed() for code in dots.codes[row]]
     while len(terms) > 1:
         terms = [left + right for left, right in zip(terms[::2], terms[1::2], strict=True)]
     total = Signal(signed(12), name=f"{name}_tree", reset_less=True)

@@ -1,5 +1,5 @@
 # amaranth: UnusedElaboratable=no
-"""The matrix engine of a core on vectors: MV instructions, from the buffers' words to lines of FP32 results."""
+"""The matrix engine of a core: MV and MM instructions, from the buffers' words to lines of FP32 results."""
 
 from amaranth import *
 from amaranth.lib import data, fifo, wiring
@@ -9,30 +9,37 @@ from mixflight.arch.compact import codes
 from mixflight.arch.errors import InputError
 from mixflight.arch.mv_pipeline import SELECT_STAGES, mv_latency
 from mixflight.rtl.core_dots import dots_named, row_sum
-from mixflight.rtl.core_mv_issue import OUT_WORDS, PLACE, MvIssue
+from mixflight.rtl.core_mm_rows import act_rows_read
+from mixflight.rtl.core_mv_issue import OUT_WORDS, MvIssue
 from mixflight.rtl.core_mv_results import GroupSums, Lanes, StoredSums, column_scales, token_order, words_mask
-from mixflight.rtl.core_ports import READ_LATENCY, SLOT_LAYOUTS, act_read, bank_read, global_write, unit, weight_read
+from mixflight.rtl.core_ports import READ_LATENCY, SLOT_LAYOUTS, bank_read, global_write, unit, weight_read
 from mixflight.rtl.delay import delayed
 
 ALWAYS = Const(1)
+QUEUE = 16
+"""Events whose results are on their way, rows taken one at a time."""
 PENDING = 4
 """Instructions that may be on their way."""
 
 
 class MatrixVector(wiring.Component):
-    """Carries out MV as ``arch/core_execution.md`` says, dense, with FP16 scales and minima or without.
+    """Carries out MV and MM as ``arch/core_execution.md`` says, dense, with FP16 scales and minima or without.
 
-    **Parameters.** ``columns`` S that advance together, in ``banks`` C; ``dots`` a kind of
-    :func:`mixflight.rtl.core_dots.dots_named`; ``lanes`` dequantisation lanes, which divide S; ``outputs``: most rows
-    times steps of columns of a tile (its sums are kept in the lanes); depths of the banks in words; ``queue`` places
-    for events' results that wait for the global buffer.
+    **Parameters.** ``columns`` S that advance together, in ``banks`` C; ``together`` P rows that share a word of
+    weights, 1, 2 or 4: an engine for matrices, of which a vector uses one part in P; ``dots`` a kind of
+    :func:`mixflight.rtl.core_dots.dots_named`; ``lanes`` dequantisation lanes, which divide P S; ``outputs``: most
+    groups of P rows times steps of columns of a tile (its sums are kept in the lanes); depths of the banks in words;
+    ``queue`` places for events' results that are on their way or wait for the global buffer: by default enough for
+    groups of 32 of a tile of 8 steps, with rows together for any tile.
 
     **Ports.** The weight and scale banks are read by nobody else: their ``ready`` is taken for granted. A word of the
-    scale banks is 4 S / C bytes.
+    scale banks is 4 S / C bytes. ``act`` gives P lines at once, from the one that is asked for on. ``multiplying``:
+    rows whose products count in this cycle, 0 ... P, each of 16 S of them; for counters.
 
-    **Cycles.** :func:`mixflight.arch.mv_pipeline.mv_cycles`: as a rule 1 + passes x blocks of 16 x rows x steps, with
-    two passes for codes of more than 4 bits on shift-add. A tile's last results are offered ``latency`` cycles after
-    its last block is read, and ``done`` comes the cycle after the last is written.
+    **Cycles.** :func:`mixflight.arch.mm_pipeline.mm_cycles`: as a rule 1 + passes x blocks of 16 x ceil(rows / P) x
+    steps, with two passes for codes of more than 4 bits on shift-add. So an MM of whole groups of rows has all products
+    busy in every cycle but the first; an MV of one row has one in P. A tile's last results are offered ``latency``
+    cycles after its last block is read, a line a cycle, and ``done`` comes the cycle after the last is written.
 
     **Range.** Integer sums over all slabs of a tile are exact up to 2^14 products of two INT8 codes, which bounds K
     where ``group`` is 0, and with it the context of a head.
@@ -41,24 +48,28 @@ class MatrixVector(wiring.Component):
     """
 
     def __init__(self, *, columns: int = 16, banks: int = 2, dots: str = "shift-add", lanes: int = 8,
-                 outputs: int = 128, weight_depth: int = 4096, scale_depth: int = 1024, queue: int = 16):
-        if lanes < 1 or columns % lanes:
-            raise InputError(f"lanes must divide the columns: {lanes} does not divide {columns}, in a matrix engine")
-        self.columns, self.banks, self.dots, self.lanes, self.queue = columns, banks, dots, lanes, queue
+                 outputs: int = 128, weight_depth: int = 4096, scale_depth: int = 1024, queue: int | None = None,
+                 together: int = 1):
+        if lanes < 1 or columns * together % lanes:
+            raise InputError("lanes must divide the columns of all rows together: "
+                             f"{lanes} does not divide {columns * together}, in a matrix engine")
+        self.columns, self.banks, self.dots, self.lanes, self.together = columns, banks, dots, lanes, together
+        self.queue = queue or (QUEUE if together == 1 else 2 * QUEUE)
         self.weight_depth, self.scale_depth = weight_depth, scale_depth
-        self.products = dots_named(dots, columns=columns)
-        self.dequantise = Lanes(columns=columns, lanes=lanes, outputs=outputs)
+        self.products = dots_named(dots, columns=columns, rows=together)
+        self.dequantise = Lanes(columns=columns, lanes=lanes, outputs=outputs, rows=together)
         self.issue = MvIssue(
             columns=columns, banks=banks, outputs=outputs, weight_depth=weight_depth, scale_depth=scale_depth,
-            passes=self.products.passes_of_wide, serial=self.dequantise.serial, loop=self.dequantise.loop_latency)
-        self.sums = GroupSums(columns=columns, term_bits=self.products.sum_bits)
-        self.stored = StoredSums(columns=columns, outputs=outputs)
+            passes=self.products.passes_of_wide, serial=self.dequantise.serial, loop=self.dequantise.loop_latency,
+            together=together)
+        self.sums = GroupSums(outputs=columns * together, rows=together, term_bits=self.products.sum_bits)
+        self.stored = StoredSums(columns=columns * together, outputs=outputs)
         self.to_term = READ_LATENCY + SELECT_STAGES + self.products.latency
         super().__init__({
             **unit("MV"), "layouts": In(SLOT_LAYOUTS), "unsupported": Out(1),
             "weight": Out(weight_read(banks, columns // banks, weight_depth)),
             "scale": Out(bank_read(banks, 32 * columns // banks, scale_depth)),
-            "act": Out(act_read()), "out": Out(global_write()),
+            "act": Out(act_rows_read(together)), "out": Out(global_write()), "multiplying": Out(range(together + 1)),
         })
 
     @property
@@ -76,6 +87,7 @@ class MatrixVector(wiring.Component):
             issue.layouts.eq(self.layouts), issue.may_read.eq(self.act.ready),
             self.act.valid.eq(issue.wants), self.act.address.eq(issue.act_line),
             self.weight.valid.eq(issue.issued), self.weight.address.eq(issue.weight_word),
+            self.multiplying.eq(Mux(issue.issued, issue.rows, 0)),
         ]
         self._products(m, issue, dots)
         tag_layout = data.StructLayout({"valid": 1, "first": 1, "high": 1, "end": 1, "event": issue.event_layout})
@@ -84,8 +96,10 @@ class MatrixVector(wiring.Component):
                      tag.end.eq(issue.end & issue.issued), tag.event.eq(issue.event)]
         term = delayed(m, ALWAYS, tag, self.to_term, "tag", reset=True)
         m.d.comb += [
-            sums.valid.eq(term.valid), sums.first.eq(term.first), sums.high.eq(term.high), sums.term.eq(dots.sum),
-            sums.row.eq(row_sum(m, dots)),
+            sums.valid.eq(term.valid), sums.first.eq(term.first), sums.high.eq(term.high),
+            sums.term.as_value().eq(Cat(dots.sum[row][column] for column in range(self.columns)
+                                        for row in range(self.together))),
+            sums.row.as_value().eq(Cat(row_sum(m, dots, row) for row in range(self.together))),
         ]
         plain = self._events(m, term)
         final = self._results(m)
@@ -93,23 +107,25 @@ class MatrixVector(wiring.Component):
         return m
 
     def _products(self, m, issue, dots):
-        """The words that come back, the row's block among them, into registers."""
+        """The words that come back, the rows' block among them, into registers."""
         passing = Signal(data.StructLayout({"valid": 1, "block": 2, "high": 1, "narrow": 1}))
         m.d.comb += [passing.valid.eq(issue.issued), passing.block.eq(issue.block), passing.high.eq(issue.high),
                      passing.narrow.eq(issue.narrow)]
         come = delayed(m, ALWAYS, passing, READ_LATENCY, "come", reset=True)
-        self.scale_a = Signal(16, reset_less=True)
+        self.scale_a = Signal(16 * self.together, reset_less=True)
         valid = Signal()
         registers = {name: Signal.like(value.as_value() if hasattr(value, "as_value") else value, name=f"given_{name}",
                                        reset_less=True)
                      for name, value in (("weights", dots.weights), ("codes", dots.codes), ("high", dots.high),
                                          ("narrow", dots.narrow))}
-        chosen = self.act.data[come.block]
+        lines = [self.act.data] if self.together == 1 else list(self.act.data)
+        chosen = [line[come.block] for line in lines]
         m.d.sync += valid.eq(come.valid)
         with m.If(come.valid):
             m.d.sync += [
-                registers["weights"].eq(self.weight.data), registers["codes"].eq(chosen.codes),
-                registers["high"].eq(come.high), registers["narrow"].eq(come.narrow), self.scale_a.eq(chosen.scale),
+                registers["weights"].eq(self.weight.data), registers["codes"].eq(Cat(part.codes for part in chosen)),
+                registers["high"].eq(come.high), registers["narrow"].eq(come.narrow),
+                self.scale_a.eq(Cat(part.scale for part in chosen)),
             ]
         m.d.comb += [
             dots.valid.eq(valid), dots.weights.as_value().eq(registers["weights"]),
@@ -140,15 +156,17 @@ class MatrixVector(wiring.Component):
             lanes.event.eq(ended.end & (~event.store | event.emit)), lanes.element.eq(event.element),
             lanes.first.eq(event.first), lanes.emit.eq(event.emit), lanes.sum.as_value().eq(Cat(totals)),
             lanes.row_sum.eq(self.sums.row_sum),
-            lanes.scale.as_value().eq(scales), lanes.minimum.as_value().eq(minima), lanes.scale_a.eq(scale_a),
+            lanes.scale.as_value().eq(scales), lanes.minimum.as_value().eq(minima),
+            lanes.scale_a.as_value().eq(scale_a),
         ]
         return ended.end & event.final & ~event.emit
 
     def _results(self, m):
-        """Results wait in a queue, their places in another; every line of an event is written. Returns final writes."""
-        m.submodules.places = places = fifo.SyncFIFO(width=PLACE.size, depth=self.queue)
-        m.submodules.results = results = fifo.SyncFIFO(width=32 * self.columns, depth=self.queue)
-        issue, lines = self.issue, self.columns // OUT_WORDS
+        """Results wait in a queue, their places in another; every line of an event is written, row after row. Returns
+        final writes."""
+        issue, lines, together = self.issue, self.columns // OUT_WORDS, self.together
+        m.submodules.places = places = fifo.SyncFIFO(width=issue.place_layout.size, depth=self.queue)
+        m.submodules.results = results = fifo.SyncFIFO(width=32 * self.columns * together, depth=self.queue)
         waiting = Signal(range(self.queue + 1))
         enters, leaves = issue.issued & issue.end & issue.event.emit, Signal()
         m.d.sync += waiting.eq(waiting + enters - leaves)
@@ -157,12 +175,15 @@ class MatrixVector(wiring.Component):
             places.w_en.eq(enters), places.w_data.eq(issue.place),
             results.w_en.eq(self.dequantise.emitted), results.w_data.eq(self.dequantise.result),
         ]
-        place = data.View(PLACE, places.r_data)
-        both = Signal()
-        number = Signal(range(max(2, lines)))
-        line = Signal.like(place.line)
+        place = data.View(issue.place_layout, places.r_data)
+        both, begins, row_ends = Signal(), Signal(), Signal()
+        number, row = Signal(range(max(2, lines))), Signal(range(max(2, together)))
+        line, row_line = Signal.like(place.line), Signal.like(place.line, name="row_line")
         m.d.comb += both.eq(results.r_rdy & places.r_rdy)
-        natural = [results.r_data.word_select(i, 32) for i in range(self.columns)]
+        mine = [Cat(results.r_data.word_select(i * together + each, 32) for i in range(self.columns))
+                for each in range(together)]
+        natural = [Array(mine)[row].word_select(i, 32) if together > 1 else mine[0].word_select(i, 32)
+                   for i in range(self.columns)]
         words = Cat(Mux(place.keys, natural[token], natural[i])
                     for i, token in enumerate(token_order(self.columns, self.banks)))
         masks = [words_mask(m, place.left, i, OUT_WORDS, f"mask_{i}") for i in range(lines)]
@@ -171,13 +192,19 @@ class MatrixVector(wiring.Component):
         passed = Signal()
         m.d.comb += [
             self.out.valid.eq(both & mask.any()), self.out.mask.eq(mask),
-            self.out.address.eq(Mux(number == 0, place.line, line)),
+            begins.eq((number == 0) & (row == 0)), self.out.address.eq(Mux(begins, place.line, line)),
             self.out.data.eq(words.word_select(number, 32 * OUT_WORDS)),
             passed.eq(both & (self.out.ready | ~mask.any())),
-            leaves.eq(passed & (number == lines - 1)), places.r_en.eq(leaves), results.r_en.eq(leaves),
+            row_ends.eq(number == lines - 1), leaves.eq(passed & row_ends & (row + 1 == place.rows)),
+            places.r_en.eq(leaves), results.r_en.eq(leaves),
         ]
         with m.If(passed):
-            m.d.sync += [number.eq(Mux(number == lines - 1, 0, number + 1)), line.eq(self.out.address + place.next)]
+            m.d.sync += [number.eq(Mux(row_ends, 0, number + 1)), line.eq(self.out.address + place.next)]
+            if together > 1:
+                first = Mux(begins, place.line, row_line)
+                m.d.sync += row_line.eq(Mux(row_ends, first + place.row_next, first))
+                with m.If(row_ends):
+                    m.d.sync += [row.eq(Mux(leaves, 0, row + 1)), line.eq(first + place.row_next)]
         return leaves & place.final
 
     def _ends(self, m, plain, final):

@@ -20,7 +20,7 @@ LOG2_BLOCK = ceil_log2(K_BLOCK)
 def event_layout(outputs: int) -> data.StructLayout:
     """What goes with the last block of a group of one row and step of columns.
 
-    ``element`` numbers row and step within the tile, below ``outputs``; ``first`` of the tile's groups; ``emit``: the
+    ``element`` numbers rows and step within the tile, below ``outputs``; ``first`` of the tile's groups; ``emit``: the
     last one, results leave; ``whole``: an integer sum over all slabs, ``stored``: it begins with what the slab before
     left, ``store``: it is kept for the next; ``half``: which half of a scale word counts, unless they
     come in ``pair``s, whose second is a ``minimum`` or not for MV; ``transpose``: the scale is 2^-12.
@@ -31,14 +31,20 @@ def event_layout(outputs: int) -> data.StructLayout:
     })  # fmt: skip
 
 
-PLACE = data.StructLayout({"line": GLOBAL_LINE, "next": GLOBAL_LINE, "left": 11, "keys": 1, "final": 1})
-"""Where the results of an emitting event go: the first line, the distance of those behind it, how many results."""
+def place_layout(together: int) -> data.StructLayout:
+    """Where the results of an emitting event go: the first line, the distance of those behind it, how many results; of
+    the ``rows`` there are, the distance of their first lines."""
+    return data.StructLayout({
+        "line": GLOBAL_LINE, "next": GLOBAL_LINE, "left": 11, "keys": 1, "final": 1, "rows": range(together + 1),
+        "row_next": GLOBAL_LINE,
+    })  # fmt: skip
 
 
 class MvIssue(wiring.Component):
     """Walks an MV: groups of K, in each the steps of columns, in each the rows, in each the blocks of 16, its passes.
 
     With that order an FP32 accumulator is met again only after all steps and rows, so additions hide their latency.
+    Rows go ``together`` at a time, 1, 2 or 4; what follows counts such groups of rows.
 
     ``issued``: in this cycle a block is read. With it: the word of the weight banks, the line of activations and
     ``block`` in it, ``high`` (second pass), ``first`` and ``end`` of the group (``end`` comes with ``event``, the word
@@ -49,7 +55,7 @@ class MvIssue(wiring.Component):
     """
 
     def __init__(self, *, columns: int, banks: int, outputs: int, weight_depth: int, scale_depth: int, passes: int,
-                 serial: int, loop: int):
+                 serial: int, loop: int, together: int = 1):
         lanes = columns // banks
         if columns % OUT_WORDS or lanes % 4 or lanes > SCALE_PAD_BYTES // 2:
             raise InputError(f"columns must be a multiple of {OUT_WORDS}, and 4, 8, 12 or 16 in a bank, not {columns} "
@@ -57,18 +63,21 @@ class MvIssue(wiring.Component):
         for name, depth in (("weight_depth", weight_depth), ("scale_depth", scale_depth)):
             if depth % SLOTS:
                 raise InputError(f"{name} must be a multiple of {SLOTS} slots, not {depth}, in a matrix engine")
+        if together not in (1, 2, 4):
+            raise InputError(f"rows must go 1, 2 or 4 together, not {together}, in a matrix engine")
         self.columns, self.outputs, self.passes = columns, outputs, passes
+        self.together, self.row_bits = together, ceil_log2(together)
         self.serial, self.loop = serial, loop
         self.weight_depth, self.scale_depth = weight_depth, scale_depth
         self.pad_units = SCALE_PAD_BYTES // (2 * lanes)
-        self.event_layout = event_layout(outputs)
+        self.event_layout, self.place_layout = event_layout(outputs), place_layout(together)
         super().__init__({
             "instruction": In(stream.Signature(primitive("MV"))), "layouts": In(SLOT_LAYOUTS),
             "may_read": In(1), "may_emit": In(1), "may_take": In(1),
             "wants": Out(1), "issued": Out(1),
             "weight_word": Out(range(weight_depth)), "act_line": Out(ACT_LINE), "scale_word": Out(range(scale_depth)),
             "block": Out(range(BLOCKS_OF_LINE)), "high": Out(1), "narrow": Out(1), "first": Out(1), "end": Out(1),
-            "event": Out(self.event_layout), "place": Out(PLACE),
+            "event": Out(self.event_layout), "place": Out(self.place_layout), "rows": Out(range(together + 1)),
         })
 
     def elaborate(self, platform):
@@ -146,12 +155,16 @@ class MvIssue(wiring.Component):
         """What is read now, and what goes with it."""
         mv, event, place = self.mv, self.event, self.place
         self.last_pass = ~self.wide | self.second if self.passes == 2 else Const(1)
-        self.last_b, self.last_r = self.b == self.group_blocks - 1, self.r == mv.rows - 1
+        last_row = Signal(8)
+        self.last_b, self.last_r = self.b == self.group_blocks - 1, self.r == last_row >> self.row_bits
         self.last_s, self.last_g = self.s == self.steps - 1, self.g == self.groups - 1
         whole = mv.group == 0
         final = self.last_r & self.last_s & self.last_g
         m.d.comb += [
-            self.weight_word.eq(self.word), self.act_line.eq(self.line + self.r), self.block.eq(self.k),
+            last_row.eq(mv.rows - 1),
+            self.rows.eq(Mux(self.last_r, (last_row & (self.together - 1)) + 1, self.together)),
+            self.weight_word.eq(self.word), self.act_line.eq(self.line + (self.r << self.row_bits)),
+            self.block.eq(self.k),
             self.scale_word.eq(self.unit >> 1),
             self.high.eq(self.second), self.narrow.eq(~self.wide), self.first.eq((self.b == 0) & ~self.second),
             self.end.eq(self.last_b & self.last_pass),
@@ -161,7 +174,8 @@ class MvIssue(wiring.Component):
             event.minimum.eq(mv.zero == codes("MV", "zero")["minimum"]), event.transpose.eq(mv.transpose),
             event.final.eq(final),
             place.line.eq(self.out), place.next.eq(Mux(mv.transpose, 1, mv.rows)), place.left.eq(self.left),
-            place.keys.eq(self.keys), place.final.eq(final),
+            place.keys.eq(self.keys), place.final.eq(final), place.rows.eq(self.rows),
+            place.row_next.eq(Mux(mv.transpose, self.lines, 1)),
         ]
 
     def _hazards(self, m):
@@ -199,7 +213,8 @@ class MvIssue(wiring.Component):
                 with m.If(~self.last_r):
                     m.d.sync += [
                         self.r.eq(self.r + 1), self.word.eq(self.step_word), self.k.eq(self.group_k),
-                        self.line.eq(self.group_line), self.out.eq(self.out + Mux(mv.transpose, self.lines, 1)),
+                        self.line.eq(self.group_line),
+                        self.out.eq(self.out + (Mux(mv.transpose, self.lines, 1) << self.row_bits)),
                     ]
                 with m.Else():
                     self._next_step(m, inc_step, next_k, next_line)

@@ -8,6 +8,7 @@ from mixflight.arch.array_pipeline import loop_latency
 from mixflight.arch.mv_pipeline import ROUND_STAGES, results_latency
 from mixflight.rtl.core_lane import CoreLane, rounded_integer
 from mixflight.rtl.delay import delayed
+from mixflight.rtl.placed_copy import place
 
 SUM_BITS = 30
 """Sums of up to 2^14 products of two INT8 codes, and a bit to round into."""
@@ -20,29 +21,32 @@ TWO_TO_MINUS_12 = 0x0C00
 class GroupSums(wiring.Component):
     """Adds the dot products of a group's blocks: ``term`` a step (16 times with ``high``), ``row`` of its codes.
 
-    With ``end`` the sums of the group are in ``sum`` and ``row_sum`` in the next cycle, and only then.
+    With ``end`` the sums of the group are in ``sum`` and ``row_sum`` in the next cycle, and only then. Here and behind,
+    ``rows`` that go together lie side by side: output i is column i // rows of row i mod rows.
     """
 
-    def __init__(self, *, columns: int, term_bits: int):
-        self.columns = columns
+    def __init__(self, *, outputs: int, rows: int, term_bits: int):
+        self.outputs, self.rows = outputs, rows
         super().__init__({
             "valid": In(1), "first": In(1), "high": In(1),
-            "term": In(data.ArrayLayout(signed(term_bits), columns)), "row": In(signed(12)),
-            "sum": Out(data.ArrayLayout(signed(SUM_BITS), columns)), "row_sum": Out(signed(ROW_BITS)),
+            "term": In(data.ArrayLayout(signed(term_bits), outputs)), "row": In(data.ArrayLayout(signed(12), rows)),
+            "sum": Out(data.ArrayLayout(signed(SUM_BITS), outputs)),
+            "row_sum": Out(data.ArrayLayout(signed(ROW_BITS), rows)),
         })
 
     def elaborate(self, platform):
-        """An accumulator a column and one of the row."""
+        """An accumulator a column and row, and one of each row."""
         m = Module()
         for number, (term, total) in enumerate(zip(self.term, self.sum, strict=True)):
             kept = Signal(signed(SUM_BITS), name=f"sum_{number}", reset_less=True)
             m.d.comb += total.eq(kept)
             with m.If(self.valid):
                 m.d.sync += kept.eq(Mux(self.first, 0, kept) + Mux(self.high, term << 4, term))
-        row = Signal(signed(ROW_BITS), reset_less=True)
-        m.d.comb += self.row_sum.eq(row)
-        with m.If(self.valid & ~self.high):
-            m.d.sync += row.eq(Mux(self.first, 0, row) + self.row)
+        for number, (term, total) in enumerate(zip(self.row, self.row_sum, strict=True)):
+            row = Signal(signed(ROW_BITS), name=f"row_{number}", reset_less=True)
+            m.d.comb += total.eq(row)
+            with m.If(self.valid & ~self.high):
+                m.d.sync += row.eq(Mux(self.first, 0, row) + term)
         return m
 
 
@@ -68,21 +72,23 @@ class StoredSums(wiring.Component):
 
 
 class Lanes(wiring.Component):
-    """Takes the group sums of all columns at once (``event``), serves them ``serial`` = columns / lanes cycles long.
+    """Takes the group sums of all columns and ``rows`` at once (``event``), serves them ``serial`` cycles long, columns
+    times rows over lanes.
 
     ``emitted``: ``result`` has the results of all columns of one event; a fixed time after the event, in order.
     """
 
-    def __init__(self, *, columns: int, lanes: int, outputs: int):
-        self.columns, self.lanes, self.outputs = columns, lanes, outputs
-        self.serial = columns // lanes
+    def __init__(self, *, columns: int, lanes: int, outputs: int, rows: int = 1):
+        self.columns, self.lanes, self.outputs, self.rows = columns, lanes, outputs, rows
+        self.serial = columns * rows // lanes
         self.loop_latency = loop_latency("f16-min")
         halves = data.ArrayLayout(16, columns)
         super().__init__({
             "event": In(1), "element": In(range(outputs)), "first": In(1), "emit": In(1),
-            "sum": In(data.ArrayLayout(signed(SUM_BITS), columns)), "row_sum": In(signed(ROW_BITS)),
-            "scale": In(halves), "minimum": In(halves), "scale_a": In(16),
-            "emitted": Out(1), "result": Out(data.ArrayLayout(32, columns)),
+            "sum": In(data.ArrayLayout(signed(SUM_BITS), columns * rows)),
+            "row_sum": In(data.ArrayLayout(signed(ROW_BITS), rows)),
+            "scale": In(halves), "minimum": In(halves), "scale_a": In(data.ArrayLayout(16, rows)),
+            "emitted": Out(1), "result": Out(data.ArrayLayout(32, columns * rows)),
         })
 
     @property
@@ -105,24 +111,34 @@ class Lanes(wiring.Component):
         lanes = [CoreLane(elements=self.outputs * self.serial, sum_bits=SUM_BITS, row_bits=ROW_BITS)
                  for _ in range(self.lanes)]
         for number, lane in enumerate(lanes):
-            m.submodules[f"lane_{number}"] = lane
+            place(m, platform, f"lane_{number}", lane, like="lane_0")
             self._feed(m, number, lane, held, busy, turn)
         self._gather(m, lanes)
         return m
 
     def _feed(self, m, number, lane, held, busy, turn):
-        """This lane's column of the turn, its sum rounded on the way."""
-        def chosen(name, width):
-            part = held[name][number * self.serial * width:(number + 1) * self.serial * width]
-            return part.word_select(turn, width) if self.serial > 1 else part
+        """This lane's column and row of the turn, its sum rounded on the way."""
+        mine = range(number * self.serial, (number + 1) * self.serial)
+
+        def chosen(name, width, of):
+            places = [of(output) for output in mine]
+            parts = Cat(held[name].word_select(at, width) for at in places)
+            return parts[:width] if len(set(places)) == 1 else parts.word_select(turn, width)
+
+        def row_of(output):
+            return output % self.rows
+
+        def column_of(output):
+            return output // self.rows
         total = Signal(signed(SUM_BITS), name=f"chosen_{number}")
-        m.d.comb += total.eq(chosen("sum", SUM_BITS))
+        m.d.comb += total.eq(chosen("sum", SUM_BITS, lambda output: output))
         given = Signal(lane.i.shape(), name=f"given_{number}")
         m.d.comb += [
             given.valid.eq(busy), given.first.eq(held["first"]), given.last.eq(held["emit"]),
             given.element.eq(held["element"] * self.serial + (turn if self.serial > 1 else 0)),
-            given.scale_a.eq(held["scale_a"]), given.scale.eq(chosen("scale", 16)),
-            given.minimum.eq(chosen("minimum", 16)), given.row_sum.eq(held["row_sum"]),
+            given.scale_a.eq(chosen("scale_a", 16, row_of)), given.scale.eq(chosen("scale", 16, column_of)),
+            given.minimum.eq(chosen("minimum", 16, column_of)),
+            given.row_sum.eq(chosen("row_sum", ROW_BITS, row_of)),
             given.sum.eq(rounded_integer(m, total, f"integer_{number}")),
         ]
         m.d.comb += [lane.en.eq(1), lane.out.ready.eq(1),

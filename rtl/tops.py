@@ -62,9 +62,12 @@ def aligned_pe(*, group_max: int = 128, extra_bits: int = 2) -> ShiftAddPE:
     return ShiftAddPE(group_max=group_max, a_bits=12 + extra_bits)
 
 
-def small_engine(*, dots: str = "shift-add", banks: int = 2, lanes: int = 8) -> MatrixVector:
-    """The matrix engine of a core on vectors, 16 columns wide, with buffers small enough to look at."""
-    return MatrixVector(columns=16, banks=banks, dots=dots, lanes=lanes, outputs=64, weight_depth=256, scale_depth=256)
+def small_engine(
+    *, dots: str = "shift-add", banks: int = 2, lanes: int = 8, together: int = 1
+) -> MatrixVector:  # fmt: skip
+    """The matrix engine of a core, 16 columns wide, with buffers small enough to look at."""
+    return MatrixVector(columns=16, banks=banks, dots=dots, lanes=lanes, outputs=64, weight_depth=256, scale_depth=256,
+                        together=together)  # fmt: skip
 
 
 def generic_chain(*, length: int = 16, group: int = 2, ratios: str = ",".join(RATIOS)) -> CsdChain:

@@ -29,6 +29,8 @@ class UnitJob:
     seed: int = 0
     patience: int = 2000
     """Cycles without any progress after which the run is given up."""
+    watch: Sequence[str] = ()
+    """Outputs whose values are added up over all cycles."""
     surplus: int = 50
     """Cycles in which nothing more may come, after the last ``done``."""
 
@@ -43,6 +45,8 @@ class UnitResult:
     data: Mapping[str, Sequence[int]]
     masks: Mapping[str, Sequence[int]]
     write_cycles: Mapping[str, np.ndarray]
+    totals: Mapping[str, int] = field(default_factory=dict)
+    """Watched output → the sum of its values."""
 
     def buffer(self, port: str, *, words: int, parts: int, part_bits: int) -> np.ndarray:
         """What the port's buffer holds at the end, [words, parts] of up to 64 bits; unwritten parts are -1."""
@@ -71,6 +75,7 @@ def run_unit(build: Build, jobs: Sequence[UnitJob], *, timeout_s: float = 600) -
             arrays |= {f"{index}/read/{port}": to_words(words) for port, words in job.reads.items()}
             described.append({
                 "reads": list(job.reads), "writes": list(job.writes), "pins": dict(job.pins), "stall": dict(job.stall),
+                "watch": list(job.watch),
                 "seed": job.seed, "patience": job.patience, "surplus": job.surplus,
             })
         np.savez(folder / "jobs.npz", jobs=np.array(json.dumps(described)), **arrays)
@@ -84,4 +89,4 @@ def _result(stored, index: int, row: dict, writes: Sequence[str]) -> UnitResult:
              for part in ("address", "data", "mask")}
     return UnitResult(
         taken=row["taken"], done=row["done"], addresses=found["address"], data=found["data"], masks=found["mask"],
-        write_cycles={port: stored[f"{index}/{port}/cycles"] for port in writes})
+        write_cycles={port: stored[f"{index}/{port}/cycles"] for port in writes}, totals=row["totals"])

@@ -1,11 +1,16 @@
-"""Random MV instructions with their buffers as ``arch/core_execution.md`` lays them, and the results it asks for."""
+# amaranth: UnusedElaboratable=no
+"""Random MV and MM instructions with their buffers as ``arch/core_execution.md`` lays them, and the results it asks for."""
 
 import dataclasses
 
 import numpy as np
 
 from mixflight.arch.compact import codes as code_of
+from mixflight.rtl.core_mv import MatrixVector
 from mixflight.rtl.core_ports import primitive
+from mixflight.rtl.emit import emit_verilog
+from mixflight.rtl.harness import build_model
+from mixflight.rtl.primitive_models import models_for
 
 LINE = 64
 SCALE_PAD = 32
@@ -169,3 +174,49 @@ class Machine:
     def pins(self) -> dict[str, int]:
         """The slots' layouts."""
         return {"layouts": sum(layout << 2 * slot for slot, layout in enumerate(self.layouts))}
+
+
+DEPTHS = {"weight_depth": 256, "scale_depth": 256}
+STALLS = [{}, {"act": 0.3}, {"out": 0.6}, {"act": 0.4, "out": 0.4, "instruction": 0.5}]
+
+
+def engine(**given):
+    return MatrixVector(**{"columns": 16, "banks": 2, "lanes": 8, "outputs": 64, **DEPTHS, **given})
+
+
+def build(top):
+    return build_model(models_for(emit_verilog(top, "core-mv")), top="core_mv")
+
+
+def check(machine, mvs, result):
+    assert len(result.done) == len(mvs)
+    found = result.buffer("out", words=len(machine.out), parts=16, part_bits=32)
+    wrong = np.argwhere(found != machine.out)
+    assert not len(wrong), [(line, word, hex(found[line, word]), hex(machine.out[line, word])) for line, word in wrong[:4]]
+
+
+def tile(machine, *, act_group, slabs=1, extreme=False, **given):
+    """One tile of ``slabs`` instructions, each with a slot of its own."""
+    mvs = []
+    for slab in range(slabs):
+        mv = Mv(**{**given, "slot": slab, "in_line": given.get("in_line", 0) + 16 * slab, "accumulate": slab > 0,
+                   "last": slab == slabs - 1})
+        machine.prepare(mv, act_group, extreme=extreme)
+        mvs.append(mv)
+    return mvs
+
+
+CASES = [
+    {"rows": 1, "columns": 64, "k": 64, "group": 32, "act_group": 32},
+    {"rows": 1, "columns": 48, "k": 128, "group": 32, "act_group": 32, "minimum": True},
+    {"rows": 2, "columns": 24, "k": 64, "group": 16, "act_group": 16, "minimum": True},
+    {"rows": 1, "columns": 16, "k": 64, "group": 32, "act_group": 32, "minimum": True},
+    {"rows": 1, "columns": 32, "k": 128, "group": 32, "act_group": 32, "bits": 8},
+    {"rows": 1, "columns": 32, "k": 64, "group": 32, "act_group": 0, "bits": 5},
+    {"rows": 3, "columns": 48, "k": 64, "bits": 8, "layout": "keys", "act_group": 0},
+    {"rows": 3, "columns": 64, "k": 48, "bits": 8, "layout": "values", "act_group": 0},
+    {"rows": 1, "columns": 64, "k": 64, "act_group": 0},
+    {"rows": 1, "columns": 32, "k": 64, "group": 32, "act_group": 32, "slabs": 4, "minimum": True},
+    {"rows": 2, "columns": 32, "k": 64, "bits": 8, "act_group": 0, "slabs": 4},
+    {"rows": 3, "columns": 64, "k": 64, "bits": 8, "layout": "values", "act_group": 0, "slabs": 3},
+]

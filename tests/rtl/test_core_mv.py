@@ -5,26 +5,11 @@ import itertools
 
 import numpy as np
 import pytest
-from core_mv_model import Machine, Mv
+from core_mv_model import CASES, DEPTHS, STALLS, Machine, Mv, build, check, engine, tile
 
 from mixflight.arch.errors import InputError
 from mixflight.arch.mv_pipeline import mv_cycles, passes
-from mixflight.rtl.core_mv import MatrixVector
-from mixflight.rtl.emit import emit_verilog
-from mixflight.rtl.harness import build_model
-from mixflight.rtl.primitive_models import models_for
 from mixflight.rtl.unit_harness import UnitJob, run_unit
-
-DEPTHS = {"weight_depth": 256, "scale_depth": 256}
-STALLS = [{}, {"act": 0.3}, {"out": 0.6}, {"act": 0.4, "out": 0.4, "instruction": 0.5}]
-
-
-def engine(**given):
-    return MatrixVector(**{"columns": 16, "banks": 2, "lanes": 8, "outputs": 64, **DEPTHS, **given})
-
-
-def build(top):
-    return build_model(models_for(emit_verilog(top, "core-mv")), top="core_mv")
 
 
 @pytest.fixture(scope="module")
@@ -35,40 +20,6 @@ def built():
 def job(machine, mvs, **given):
     return UnitJob(instructions=[mv.word() for mv in mvs], reads=machine.reads(), writes=["out"], pins=machine.pins(),
                    **given)
-
-
-def check(machine, mvs, result):
-    assert len(result.done) == len(mvs)
-    found = result.buffer("out", words=len(machine.out), parts=16, part_bits=32)
-    wrong = np.argwhere(found != machine.out)
-    assert not len(wrong), [(line, word, hex(found[line, word]), hex(machine.out[line, word])) for line, word in wrong[:4]]
-
-
-def tile(machine, *, act_group, slabs=1, extreme=False, **given):
-    """One tile of ``slabs`` instructions, each with a slot of its own."""
-    mvs = []
-    for slab in range(slabs):
-        mv = Mv(**{**given, "slot": slab, "in_line": given.get("in_line", 0) + 16 * slab, "accumulate": slab > 0,
-                   "last": slab == slabs - 1})
-        machine.prepare(mv, act_group, extreme=extreme)
-        mvs.append(mv)
-    return mvs
-
-
-CASES = [
-    {"rows": 1, "columns": 64, "k": 64, "group": 32, "act_group": 32},
-    {"rows": 1, "columns": 48, "k": 128, "group": 32, "act_group": 32, "minimum": True},
-    {"rows": 2, "columns": 24, "k": 64, "group": 16, "act_group": 16, "minimum": True},
-    {"rows": 1, "columns": 16, "k": 64, "group": 32, "act_group": 32, "minimum": True},
-    {"rows": 1, "columns": 32, "k": 128, "group": 32, "act_group": 32, "bits": 8},
-    {"rows": 1, "columns": 32, "k": 64, "group": 32, "act_group": 0, "bits": 5},
-    {"rows": 3, "columns": 48, "k": 64, "bits": 8, "layout": "keys", "act_group": 0},
-    {"rows": 3, "columns": 64, "k": 48, "bits": 8, "layout": "values", "act_group": 0},
-    {"rows": 1, "columns": 64, "k": 64, "act_group": 0},
-    {"rows": 1, "columns": 32, "k": 64, "group": 32, "act_group": 32, "slabs": 4, "minimum": True},
-    {"rows": 2, "columns": 32, "k": 64, "bits": 8, "act_group": 0, "slabs": 4},
-    {"rows": 3, "columns": 64, "k": 64, "bits": 8, "layout": "values", "act_group": 0, "slabs": 3},
-]
 
 
 def test_values(built):
@@ -90,7 +41,8 @@ def test_sums_beyond_twenty_four_bits_are_rounded(built):
     check(machine, mvs, result)
 
 
-@pytest.mark.parametrize("dots", ["generic", pytest.param("dsp48e2", marks=pytest.mark.slow)])
+@pytest.mark.slow    # with rows together: test_core_mm
+@pytest.mark.parametrize("dots", ["generic", "dsp48e2"])
 def test_chains_give_the_same_values(dots):
     top = engine(dots=dots)
     machine = Machine(columns=16, banks=2, **DEPTHS, seed=5)
@@ -132,7 +84,7 @@ def test_cycles(built):
 
 
 @pytest.mark.parametrize(("given", "message"), [
-    ({"lanes": 5}, "lanes must divide the columns: 5 does not divide 16"),
+    ({"lanes": 5}, "lanes must divide the columns of all rows together: 5 does not divide 16"),
     ({"columns": 24, "lanes": 8}, "columns must be a multiple of 16"),
     ({"banks": 8}, "4, 8, 12 or 16 in a bank, not 16 in 8 banks"),
     ({"dots": "fast"}, "dots must be shift-add, dsp48e2, generic or dsp58, not 'fast'"),
