@@ -145,7 +145,7 @@ def _computed(engine: Any, tile: Tile, slabs: int) -> int:
         together=engine.together, lanes=engine.lanes, passes=passes(dots=engine.dots, weight_bits=tile.bits),
         group=tile.group, more=slab < slabs - 1) for slab in range(slabs)]
     latency: int = engine.latency
-    lines_behind_the_first = (tile.rows - 1) % engine.together
+    lines_behind_the_first: int = (tile.rows - 1) % engine.together
     return sum(each) + latency + lines_behind_the_first
 
 
