@@ -19,6 +19,8 @@ SUM_STAGES = HOLD_STAGES = ROUND_STAGES = GATHER_STAGES = 1
 """Registers of a group's sum, of an event for the lanes, of a column's rounded sum, of the results of an event."""
 QUEUE_CYCLES = 1
 """From entering an empty queue of results to leaving it."""
+RESULT_EVENTS = 14
+"""Events whose results may be between their last block's reading and the buffer: places of their queue, less two."""
 CHAIN_GROUP = 2
 """Products between the reduction nodes of a DSP chain."""
 NARROW_BITS = 4
@@ -31,19 +33,25 @@ def passes(*, dots: str, weight_bits: int) -> int:
 
 
 def mv_cycles(
-    *, columns: int, step: int, k: int, rows: int, passes: int, group: int, serial: int, more: bool = False
-) -> int:
+    *, columns: int, step: int, k: int, rows: int, passes: int, group: int, serial: int, more: bool = False,
+    written: int = 0,
+) -> int:  # fmt: skip
     """Cycles in which an MV keeps the engine, unstalled.
 
     ``step`` columns advance together, with 16 along ``k`` of one of the ``rows``; a group of ``group`` (0: all of K)
     ends ``serial`` cycles after another at the earliest, and an accumulator is met again after the lanes' loop.
-    ``more``: a slab of the same tile follows, which meets the accumulators of this one.
+    ``more``: a slab of the same tile follows, which meets the accumulators of this one. ``written``: cycles from
+    reading an event's last block until its results have left for the buffer, a line an event; 0 where none do. No more
+    than ``RESULT_EVENTS`` of these are on their way.
     """
     groups = k // group if group else 1
     reads = passes * -(-k // K_BLOCK) // groups
     events = rows * -(-columns // step)
-    period, loop = max(reads, serial) * events, loop_latency("f16-min")
-    last = max(reads, serial) * (events - 1) + reads
+    pace, loop = max(reads, serial), loop_latency("f16-min")
+    period, last = pace * events, pace * (events - 1) + reads
+    if written > RESULT_EVENTS * pace:
+        full, rest = divmod(events - 1, RESULT_EVENTS)
+        last = full * written + rest * pace + reads
     if more and group:
         last = max(last, loop - TAKE_CYCLES)
     return TAKE_CYCLES + (groups - 1) * max(period, loop) + last

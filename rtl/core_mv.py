@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 
 from mixflight.arch.compact import codes
 from mixflight.arch.errors import InputError
-from mixflight.arch.mv_pipeline import SELECT_STAGES, mv_latency
+from mixflight.arch.mv_pipeline import RESULT_EVENTS, SELECT_STAGES, mv_latency
 from mixflight.rtl.core_dots import dots_named, row_sum
 from mixflight.rtl.core_mm_rows import act_rows_read
 from mixflight.rtl.core_mv_issue import OUT_WORDS, MvIssue
@@ -16,7 +16,7 @@ from mixflight.rtl.core_ports import READ_LATENCY, SLOT_LAYOUTS, bank_read, glob
 from mixflight.rtl.delay import delayed
 
 ALWAYS = Const(1)
-QUEUE = 16
+QUEUE = RESULT_EVENTS + 2
 """Events whose results are on their way, rows taken one at a time."""
 PENDING = 4
 """Instructions that may be on their way."""

@@ -30,8 +30,8 @@ from mixflight.mapping.core_program import BUFFERS, OPERATIONS
 _DONE = 1
 """From the cycle of a done to that of the tokens it gives."""
 _LAYOUTS = tuple(codes("LD", "layout"))
-_PLAIN_ENDS, _FINAL_ENDS = 2, 1
-"""Cycles from the sums of an MV without results, or from its last results' entering the queue, to its done."""
+_PLAIN_ENDS = 2
+"""Cycles from the sums of an MV without results to its done."""
 
 
 def mv_times(machine: CoreMachine, table: Mapping[str, Ints]) -> tuple[Ints, Ints]:
@@ -39,15 +39,15 @@ def mv_times(machine: CoreMachine, table: Mapping[str, Ints]) -> tuple[Ints, Int
     step = machine.column_step
     serial = step // min(machine.memory_unit.lanes, step)
     dots = machine.products
+    leaves = mv_latency(dots=dots, serial=serial, read_latency=READ_LATENCY) + 1
     names = ("rows", "columns", "k", "weight_bits", "group", "last")
     busy = [
         mv_cycles(columns=columns, step=step, k=k, rows=rows, passes=passes(dots=dots, weight_bits=bits), group=group,
-                  serial=serial, more=not last)
+                  serial=serial, more=not last, written=leaves if last else 0)
         for rows, columns, k, bits, group, last in zip(*(table[name].tolist() for name in names), strict=True)
     ]  # fmt: skip
-    written = mv_latency(dots=dots, serial=serial, read_latency=READ_LATENCY) + _FINAL_ENDS
     kept = sums_latency(dots=dots, read_latency=READ_LATENCY) - 1 + _PLAIN_ENDS
-    return np.array(busy, np.int64), np.where(table["last"] > 0, written, kept)
+    return np.array(busy, np.int64), np.where(table["last"] > 0, leaves, kept)
 
 
 def has_rtl(table: Mapping[str, Ints]) -> NDArray[np.bool_]:

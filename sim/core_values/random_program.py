@@ -123,7 +123,7 @@ class _Maker:
         self.drafts: list[_Draft] = []
         self.of_class: dict[str, list[_Draft]] = {kind: [] for kind in CLASSES}
         self.slots: list[_Slot | None] = [None] * SLOTS
-        self.sums: tuple[int, int, int] | None = None
+        self.sums: tuple[int, int, bool, str] | None = None
         self.written = {name: np.zeros((len(CLASSES), n), np.int64) for name, n in units_of(self.shape).items()}
         self.read = {name: np.zeros_like(kept) for name, kept in self.written.items()}
         self.stored: list[tuple[int, int]] = []
@@ -331,7 +331,7 @@ class _Maker:
     def _matrix_product(self) -> None:
         """An MM, often one that goes on with the sums before."""
         fits = [(number, held) for number, held in enumerate(self.slots) if held is not None and self.sums is not None
-                and self.sums[1:] == (held.columns, held.group > 0)]  # fmt: skip
+                and self.sums[1:] == (held.columns, held.group > 0, held.layout)]  # fmt: skip
         if fits and self.sums is not None and self.rng.random() < 0.5:
             self._product("MM", self.sums[0], self.sums[0], fits)
         else:
@@ -346,7 +346,7 @@ class _Maker:
             return
         slot, held = known[int(self.rng.integers(len(known)))]
         rows = self._whole(least_rows, most_rows)
-        go_on = self.sums == (rows, held.columns, held.group > 0) and self.rng.random() < 0.7
+        go_on = self.sums == (rows, held.columns, held.group > 0, held.layout) and self.rng.random() < 0.7
         in_line = self._activations(rows, held.k, held.group)
         last = self.rng.random() < 0.75
         done = self._try(kind, {
@@ -357,7 +357,7 @@ class _Maker:
             "last": int(last), "transpose": int(held.layout == "values"), "group": max(0, held.group.bit_length() - 1),
         })  # fmt: skip
         if done:
-            self.sums = rows, held.columns, held.group > 0
+            self.sums = rows, held.columns, held.group > 0, held.layout
 
     def _activations(self, rows: int, k: int, group: int) -> int:
         """A line from which so many codes lie that have one scale in each ``group`` (0: in all); made if need be."""
