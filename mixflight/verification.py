@@ -8,6 +8,7 @@
     verify_widen    the widening unit: every width, padding, stalls
     verify_core_mv  a core's matrix engine: every layout and width, several slabs, stalls
     verify_core_sfu a core's special-function unit: every operation in random order, stalls
+    verify_core     a whole core: random programs of a part of its instructions, without and with stalls
 
 All return a :class:`Row`. A failed check is a line of the row, not an exception.
 """
@@ -21,10 +22,12 @@ import numpy as np
 
 from mixflight.arch.errors import InputError
 from mixflight.rtl.bench_systolic_array import array_job, array_span, array_values
+from mixflight.rtl.core import Core
+from mixflight.rtl.core_harness import build_core
 from mixflight.rtl.core_mv import MatrixVector
 from mixflight.rtl.core_sfu import CoreSfu
 from mixflight.rtl.csd_chain import CsdChain
-from mixflight.rtl.design import ChosenTop, choose_top
+from mixflight.rtl.design import CORES, ChosenTop, choose_top
 from mixflight.rtl.harness import Build, Result, build_model, run_jobs
 from mixflight.rtl.primitive_models import models_for
 from mixflight.rtl.sfu_functions import FunctionUnit
@@ -32,6 +35,7 @@ from mixflight.rtl.weight_stationary_array import WeightStationaryArray
 from mixflight.rtl.widen import Widen
 from mixflight.sim.array_timing import array_cycles
 from mixflight.sim.golden.array import lane_values
+from mixflight.verify_core import PARTS, SEEDS, check_core
 from mixflight.verify_core_mv import check_core_mv
 from mixflight.verify_core_sfu import build_text, check_sfu
 from mixflight.verify_csd import check_chain
@@ -43,8 +47,8 @@ from mixflight.verify_tiles import GROUP, PROMPT, REAL_TENSORS, Tile, digits_til
 from mixflight.verify_widen import check_widen
 
 __all__ = ["PROMPT", "REAL_TENSORS", "Check", "Row", "Tile", "array_checks", "compare", "plan", "random_tile",
-           "real_source", "real_tiles", "verify_array", "verify_function", "verify_pe", "verify_top",
-           "verify_widen"]
+           "real_source", "real_tiles", "verify_array", "verify_core", "verify_function", "verify_pe",
+           "verify_top", "verify_widen"]
 
 Mutate = Callable[[str], str]
 """Changes the emitted text: how the tests make sure that wrong hardware is found."""
@@ -120,11 +124,24 @@ class Row:
 
 def plan(top: str, **given: Any) -> list[ChosenTop]:
     """What to verify of ``top``: its configurations, or the one that the values which are not None choose."""
+    if top in CORES:
+        return _core_plan(choose_top(top, **given))
     decisive = ("zero", "pe", "two_pass", "split", "arch", "dataflow", "tokens")
     if top == "mixpe-array" and all(given.get(name) is None for name in decisive):
         chosen = {name: value for name, value in given.items() if value is not None}
         return [choose_top(top, **{**configuration, **chosen}) for configuration in CONFIGURATIONS]
     return [choose_top(top, **given)]
+
+
+def _core_plan(chosen: ChosenTop) -> list[ChosenTop]:
+    """A core's components in its sizes, then the core: programs for each unit, and for all of them."""
+    machine, shape = chosen.component.machine, chosen.component.shape
+    found = [choose_top("csd-chain", arch=machine.name)] if machine.products == "dsp48e2" else []
+    if shape.columns == choose_top("core-mv").component.columns:
+        found.append(choose_top("core-mv", banks=shape.channels, lanes=shape.lanes, dots=shape.dots))
+    found.append(choose_top("core-sfu", width=shape.sfu_width, channels=shape.channels))
+    parts = [dataclasses.replace(chosen, parameters={"arch": machine.name, "programs": part}) for part in PARTS]
+    return [*found, *parts]
 
 
 def real_source(name: str) -> tuple[Path | None, str | None]:
@@ -148,6 +165,8 @@ def verify_top(chosen: ChosenTop, *, model: Path | None = None, seed: int = 0, m
         return verify_widen(chosen, seed=seed, mutate=mutate)
     if isinstance(chosen.component, MatrixVector):
         return verify_core_mv(chosen, seed=seed, mutate=mutate)
+    if isinstance(chosen.component, Core):
+        return verify_core(chosen, seed=seed)
     if isinstance(chosen.component, CoreSfu):
         return verify_core_sfu(chosen, seed=seed, mutate=mutate)
     if not hasattr(chosen.component, "lanes"):
@@ -323,6 +342,15 @@ def verify_core_sfu(chosen: ChosenTop, *, seed: int = 0, mutate: Mutate | None =
     """Run a core's special-function unit over random instructions, with and without stalls."""
     unit, model = chosen.component, build_text(_text(chosen, mutate))
     outcome = check_sfu(model, width=unit.width, channels=unit.channels, seed=seed)
+    return _row(chosen, outcome, model.seconds)
+
+
+def verify_core(chosen: ChosenTop, *, seed: int = 0) -> Row:
+    """Run programs of the ``programs`` among its parameters on a core, DSP blocks as operators (the same values in the
+    same cycles)."""
+    machine = chosen.component.machine
+    model = build_core(Core(machine, generic=True))
+    outcome = check_core(model, machine, chosen.parameters["programs"], seeds=range(seed, seed + SEEDS))
     return _row(chosen, outcome, model.seconds)
 
 

@@ -127,6 +127,10 @@ class CoreProcess:
         self.ddr = np.memmap(paths[-1], np.uint8, "r+")
         command = [str(model.executable), str(latency), *map(str, paths), str(paths[-1])]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._say_where()
+
+    def _say_where(self) -> None:
+        """Tell the core where its text and constants lie, which it then has to load."""
         self._loaded = False
         self.write("TEXT_ADDRESS_LOW", self.text_at & 0xFFFFFFFF)
         self.write("TEXT_ADDRESS_HIGH", self.text_at >> 32)
@@ -225,6 +229,19 @@ class CoreProcess:
         if self._ask(f"dump {first} {cycles} {path.absolute()}") != "1":
             raise HarnessError(f"waves must come from a model that was built for them, to a file that can be written, "
                                f"not {path}")  # fmt: skip
+
+    def stall(self, percent: int, seed: int = 0) -> None:
+        """Hold up every channel of every memory port in ``percent`` of all cycles from here on."""
+        self._ask(f"stall {seed} {percent}")
+
+    def fail(self, port: int, *, read: bool, burst: int = 1) -> None:
+        """Answer the ``burst``-th burst from here on that ``port`` reads, or writes, with an error."""
+        self._ask(f"fault {port} {int(read)} {burst}")
+
+    def reset(self) -> None:
+        """Reset the core and its memories' ports; memories keep what they hold, registers do not."""
+        self._ask("reset")
+        self._say_where()
 
     def events(self, path: Path | None) -> bool:
         """Note in ``path`` (:func:`read_events`) when units take and end instructions, from here on, or stop."""

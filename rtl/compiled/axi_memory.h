@@ -2,7 +2,9 @@
 //
 // Time: the first beat of a burst comes `latency` cycles after its address was taken, one beat a cycle follows, bursts
 // one after the other; a write is answered `latency` cycles after its last beat. Nothing else: no rows, no refresh.
-// A burst beyond the end of the file is answered with DECERR. What AXI4 forbids ends the program.
+// A burst beyond the end of the file is answered with DECERR, one that was chosen (`fault`) with SLVERR. With `stall`
+// in so many of 100 cycles, drawn for each of the five channels, nothing is taken or first offered. What AXI4 forbids
+// ends the program.
 #pragma once
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -32,7 +34,7 @@ struct AxiPins {
 struct AxiMemory {
     struct Burst {
         uint64_t address, ready_at;
-        unsigned beats;
+        unsigned beats, response;
     };
     AxiPins pins;
     const char* name;
@@ -41,7 +43,9 @@ struct AxiMemory {
     uint64_t size = 0, read_beats = 0, written_beats = 0, bursts = 0;
     std::deque<Burst> reads, writes, answers;
     Burst held_read = {}, held_write = {};
-    bool holding_read = false, holding_write = false;
+    bool holding_read = false, holding_write = false, offers_read = false, offers_answer = false;
+    unsigned stall = 0, fault_read = 0, fault_write = 0;  // faults: the how manieth burst from now on, 0 for none
+    uint64_t random = 1;
 
     AxiMemory(const AxiPins& given, const char* port, const char* path, uint64_t cycles)
         : pins(given), name(port), latency(cycles) {
@@ -65,19 +69,35 @@ struct AxiMemory {
         if (burst.address / 4096 != (burst.address + BEAT * burst.beats - 1) / 4096) fail("no burst may cross 4 KiB");
     }
 
+    bool goes() {
+        random = random * 6364136223846793005u + 1442695040888963407u;
+        return (random >> 33) % 100 >= stall;
+    }
+
+    static unsigned counted(unsigned& left) { return left && !--left ? 2 : 0; }
+
+    // All that is on its way is gone, as at a reset of core and memories.
+    void forget() {
+        reads.clear(), writes.clear(), answers.clear();
+        holding_read = holding_write = offers_read = offers_answer = false;
+        pins.rvalid = 0;
+        if (pins.awvalid) *pins.bvalid = 0;
+    }
+
     bool inside(const Burst& burst) const { return burst.address + uint64_t(BEAT) * burst.beats <= size; }
 
     // The last edge has passed; what this cycle's pins say is taken at the next one.
     void look(uint64_t now) {
         if (pins.arvalid && pins.arready) {
-            Burst burst = {pins.araddr, now + latency, pins.arlen + 1u};
+            Burst burst = {pins.araddr, now + latency, pins.arlen + 1u, counted(fault_read)};
             check(burst);
             reads.push_back(burst);
             ++bursts;
         }
-        held("a read address", pins.arvalid, pins.arready, {pins.araddr, 0, pins.arlen}, holding_read, held_read);
+        held("a read address", pins.arvalid, pins.arready, {pins.araddr, 0, pins.arlen, 0}, holding_read, held_read);
         if (pins.rvalid && pins.rready) {
             ++read_beats;
+            offers_read = false;
             reads.front().address += BEAT;
             if (!--reads.front().beats) reads.pop_front();
         }
@@ -93,51 +113,54 @@ struct AxiMemory {
 
     void look_write(uint64_t now) {
         if (*pins.awvalid && *pins.awready) {
-            Burst burst = {*pins.awaddr, 0, *pins.awlen + 1u};
+            Burst burst = {*pins.awaddr, 0, *pins.awlen + 1u, counted(fault_write)};
             check(burst);
             writes.push_back(burst);
             ++bursts;
         }
-        held("a write address", *pins.awvalid, *pins.awready, {*pins.awaddr, 0, *pins.awlen}, holding_write, held_write);
+        held("a write address", *pins.awvalid, *pins.awready, {*pins.awaddr, 0, *pins.awlen, 0}, holding_write, held_write);
         if (*pins.wvalid && *pins.wready) {
             ++written_beats;
             Burst& burst = writes.front();
             if (bool(*pins.wlast) != (burst.beats == 1)) fail("WLAST must come with the last beat of a burst");
             bool there = inside(burst);
-            if (!there) burst.ready_at = 1;  // what the answer will say
-            for (int byte = 0; there && byte < BEAT; ++byte)
+            if (!there) burst.response = 3;
+            for (int byte = 0; !burst.response && byte < BEAT; ++byte)
                 if (*pins.wstrb >> byte & 1)
                     bytes[burst.address + byte] = uint8_t((*pins.wdata)[byte / 4] >> 8 * (byte % 4));
             burst.address += BEAT;
             if (!--burst.beats) {
-                answers.push_back({burst.ready_at, now + latency, 0});
+                answers.push_back({0, now + latency, 0, burst.response});
                 writes.pop_front();
             }
         }
-        if (*pins.bvalid && *pins.bready) answers.pop_front();
+        if (*pins.bvalid && *pins.bready) {
+            answers.pop_front();
+            offers_answer = false;
+        }
     }
 
     // Set this cycle's inputs.
     void drive(uint64_t now) {
-        pins.arready = reads.size() < 64;
-        bool gives = !reads.empty() && reads.front().ready_at <= now;
-        pins.rvalid = gives;
-        if (gives) {
+        pins.arready = reads.size() < 64 && goes();
+        offers_read |= !reads.empty() && reads.front().ready_at <= now && goes();
+        pins.rvalid = offers_read;
+        if (offers_read) {
             const Burst& burst = reads.front();
             bool there = burst.address + BEAT <= size;
             if (there)
                 std::memcpy(pins.rdata.data(), bytes + burst.address, BEAT);
             else
                 std::memset(pins.rdata.data(), 0, BEAT);
-            pins.rresp = there ? 0 : 3;
+            pins.rresp = there ? burst.response : 3;
             pins.rlast = burst.beats == 1;
         }
         if (pins.awvalid) {
-            *pins.awready = writes.size() < 64;
-            *pins.wready = !writes.empty();
-            bool answer = !answers.empty() && answers.front().ready_at <= now;
-            *pins.bvalid = answer;
-            *pins.bresp = answer && answers.front().address ? 3 : 0;
+            *pins.awready = writes.size() < 64 && goes();
+            *pins.wready = !writes.empty() && goes();
+            offers_answer |= !answers.empty() && answers.front().ready_at <= now && goes();
+            *pins.bvalid = offers_answer;
+            *pins.bresp = offers_answer ? answers.front().response : 0;
         }
     }
 };

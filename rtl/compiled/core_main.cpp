@@ -11,6 +11,9 @@
 //                         whether the model was built for it
 //   events PATH | events off  for every cycle from here on in which units take or end instructions, 16 bytes: the
 //                         cycle since the last run or load, which take (32 bits), which end (32); a bit a class
+//   stall SEED PERCENT    from here on so many of 100 cycles do not go on, at every channel of every port
+//   fault PORT READ N     the N-th burst from here on that PORT (a number) reads, or with READ 0 writes, fails
+//   reset                 core and memories' ports
 //   quit
 //
 // argv: LATENCY, then the file of each memory in the order of PORTS (ports.h).
@@ -89,14 +92,20 @@ int main(int argc, char** argv) {
         host.memories.emplace_back(pins[i], PORT_NAMES[i], argv[2 + i], std::strtoull(argv[1], nullptr, 10));
     auto step = [&] { host.step(); };
     RegisteredBus<Vtop, decltype(step)> bus{top, step};
-    top.rst = 1;
-    for (int i = 0; i < 4; ++i) step();
-    top.rst = 0;
+    auto reset = [&] {  // the first of its cycles may still take what the core asked before
+        top.rst = 1;
+        for (int i = 0; i < 4; ++i) {
+            step();
+            for (AxiMemory& memory : host.memories) memory.forget();
+        }
+        top.rst = 0;
+    };
+    reset();
     uint64_t counted = host.cycle;
     double spent = 0;
     char line[4096];
     while (std::fgets(line, sizeof line, stdin)) {
-        uint64_t a = 0, b = 0, every = 0;
+        uint64_t a = 0, b = 0, c = 0, every = 0;
         char path[4000] = "";
         auto begun = std::chrono::steady_clock::now();
         if (std::sscanf(line, "write %" SCNi64 " %" SCNi64, &a, &b) == 2) {
@@ -144,6 +153,16 @@ int main(int argc, char** argv) {
             if (host.events) std::fclose(host.events);
             host.events = std::strcmp(path, "off") ? std::fopen(path, "wb") : nullptr;
             std::printf("%d\n", host.events || !std::strcmp(path, "off"));
+        } else if (std::sscanf(line, "stall %" SCNi64 " %" SCNi64, &a, &b) == 2) {
+            for (AxiMemory& memory : host.memories) memory.random = ++a, memory.stall = unsigned(b);
+            std::printf("1\n");
+        } else if (std::sscanf(line, "fault %" SCNi64 " %" SCNi64 " %" SCNi64, &a, &b, &c) == 3) {
+            AxiMemory& memory = host.memories.at(a);
+            (b ? memory.fault_read : memory.fault_write) = unsigned(c);
+            std::printf("1\n");
+        } else if (!std::strncmp(line, "reset", 5)) {
+            reset();
+            std::printf("1\n");
         } else if (!std::strncmp(line, "quit", 4)) {
             break;
         } else {
