@@ -68,7 +68,7 @@ class CorePart(msgspec.Struct, kw_only=True):
     bram: float
     uram: int
     lutram: int
-    carry: float
+    carry: int
     muxf: int
     lut_levels: int
     sha256: str

@@ -24,6 +24,8 @@ from mixflight.rtl.toolchain import package_version
 
 TARGET = "xcup"
 _CUT_DEPTH = 2
+_SERIAL = re.compile(r"\bport\$(\d+)\$")
+"""Part of the name of a port that Amaranth added, with a number that counts through the whole design."""
 _WORTH_A_RUN = 20_000
 """Characters of a module with what is below it: for less than that Yosys takes longer to begin than to synthesise."""
 _ZEROS = re.compile(r"^  initial begin\n(?:    \w+\[\d+\] = \d+'[hbd]0+;\n)+  end\n", re.M)
@@ -115,9 +117,10 @@ def _mapped(text: str, top: str) -> dict[str, Any]:
     """What Yosys makes of ``text``, or has made before: ``cells`` of each module, ``netlist``, ``yosys``.
 
     Zeros in which a memory begins are left out: a device's memories do so by themselves, and Yosys takes minutes for
-    thousands of them.
+    thousands of them. Ports that are numbered through the whole design are numbered from 0 on in what is kept.
     """
-    text = _ZEROS.sub("", text)
+    numbers: dict[str, str] = {}
+    text = _SERIAL.sub(lambda match: f"port${numbers.setdefault(match[1], str(len(numbers)))}$", _ZEROS.sub("", text))
     script = script_of(text, top, TARGET)
     entry = cache_folder("synth") / f"{digest(text, script, package_version('pyosys'))}.netlist"
     if not entry.is_file():
@@ -130,7 +133,9 @@ def _mapped(text: str, top: str) -> dict[str, Any]:
             "yosys": yosys,
         }  # fmt: skip
         write_atomically(entry, base64.b85encode(zlib.compress(json.dumps(found).encode())).decode())
-    mapped: dict[str, Any] = json.loads(zlib.decompress(base64.b85decode(entry.read_text())))
+    given = list(numbers)
+    kept = zlib.decompress(base64.b85decode(entry.read_text())).decode()
+    mapped: dict[str, Any] = json.loads(_SERIAL.sub(lambda match: f"port${given[int(match[1])]}$", kept))
     return mapped
 
 

@@ -1,0 +1,117 @@
+"""The tables of ``docs/flightllm-core-resources.md``, from the records in ``arch/synthesis`` and the paper's table.
+
+    python -m mixflight.rtl.core_resources
+"""
+
+import argparse
+import tomllib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from mixflight.arch.accelerator import accelerator_named
+from mixflight.arch.core import CoreMachine
+from mixflight.arch.core_counts import CorePart, core_counts
+from mixflight.arch.flightllm_machine import flightllm_machine
+from mixflight.arch.synthesis_counts import COUNTS
+
+NAMES = {"mv": "matrix engine", "engine": "matrix engine", "memory": "memory side", "text": "reader of text",
+         "buffers": "buffers, of the memory side"}
+UNITS = ("lut", "ff", "bram", "uram", "dsp")
+DEVICE_LUT4 = 83_640
+"""LUTs of four inputs of an LFE5UM-85F (nextpnr's count of TRELLIS_COMB)."""
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    lines = [f"| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
+    return "\n".join([*lines, *(f"| {' | '.join(_shown(value) for value in row)} |" for row in rows)])
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:,.1f}".removesuffix(".0")
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def parts_table(name: str) -> str:
+    """The parts of the core of the machine ``name``."""
+    rows = [(NAMES.get(part, part), row.lut, row.lutram, row.ff, row.bram, row.uram, row.dsp, row.carry, row.lut_levels)
+            for part, row in core_counts()[name].items()]
+    return _table(("part", "LUT", "of these memory", "FF", "BRAM36", "URAM", "DSP", "carry", "LUT levels"), rows)
+
+
+def paper_table(name: str) -> str:
+    """The core of ``name`` beside the paper's, a core's share of it scaled to this one's size.
+
+    The matrix engine only where it is one of DSP chains; what moves data and instructions counts as controller.
+    """
+    paper, used = flightllm_machine("u280"), flightllm_machine("u280").utilisation
+    large, small = accelerator_named("flightllm-u280"), accelerator_named(name)
+    assert isinstance(large, CoreMachine)
+    assert isinstance(small, CoreMachine)
+    ours = core_counts()[name]
+    buffers = _buffers(ours)
+    blocks = buffers["bram"] + buffers["uram"]
+    share = (used["buffer"].bram36 + used["buffer"].uram) / large.cores
+    ports, dsps = large.ports // large.cores, large.mpe_dsp // large.cores
+    scales = {
+        "buffer": (blocks / share, f"{_shown(float(blocks))} of {_shown(share)} memory blocks"),
+        "controller": (small.ports / ports, f"{small.ports} of {ports} ports"),
+        "mpe": (small.mpe_dsp / dsps, f"{small.mpe_dsp} of {dsps:,} DSPs"),
+        "sfu": (small.sfu.elements_per_cycle / large.sfu.elements_per_cycle,
+                f"{small.sfu.elements_per_cycle} of {large.sfu.elements_per_cycle} elements a cycle"),
+    }  # fmt: skip
+    control = {unit: getattr(ours["controller"], unit) + getattr(ours["text"], unit)
+               + getattr(ours["memory"], unit) - buffers[unit] for unit in UNITS}  # fmt: skip
+    if not small.mpe_dsp:
+        del scales["mpe"]
+    mine = {"buffer": buffers, "controller": control, "mpe": _units(ours["mv"]), "sfu": _units(ours["sfu"])}
+    rows = []
+    for part, (scale, why) in scales.items():
+        theirs = used[part]
+        published = (theirs.lut, theirs.ff, theirs.bram36, theirs.uram, theirs.dsp)
+        rows.append((f"{part}, paper: {why}", *(round(value / paper.cores * scale) for value in published)))
+        rows.append((f"{part}, here", *(mine[part][unit] for unit in UNITS)))
+    return _table(("part", "LUT", "FF", "BRAM36", "URAM", "DSP"), rows)
+
+
+def _units(row: CorePart) -> dict[str, float]:
+    return {unit: getattr(row, unit) for unit in UNITS}
+
+
+def _buffers(parts: dict[str, CorePart]) -> dict[str, float]:
+    """What the memories of the memory side take with their ports; the rest of it moves data."""
+    return _units(parts["buffers"])
+
+
+def chain_table() -> str:
+    """LUTs a DSP of the chain for each set of ratios and each way of choosing operands."""
+    document = tomllib.loads(COUNTS.with_name("csd_chain.toml").read_text())
+    shown = [row for row in document["rows"] if row["variant"] == "dsp48e2"]
+    names = ["all six" if "," in row["ratios"] else row["ratios"] for row in shown]
+    rows = [(name, row["select"], row["lut"], row["dsp"], f"{row['lut_per_dsp']:.2f}",
+             f"{row['lut_per_dsp_without_srl']:.2f}") for name, row in zip(names, shown, strict=True)]  # fmt: skip
+    return _table(("ratios", "index scheme", "LUT", "DSP", "LUT a DSP", "without skew"), rows)
+
+
+def ecp5_table() -> str:
+    """Parts of the small core placed and routed on ECP5."""
+    rows: list[dict[str, Any]] = tomllib.loads(COUNTS.with_name("core_ecp5.toml").read_text())["rows"]
+    return _table(("part", "LUT4", "of the device", "FF", "MULT18", "EBR", "Fmax"), [
+        (NAMES.get(row["name"], row["name"]), row["lut4"], f"{row['lut4'] / DEVICE_LUT4:.1%}", row["ff"], row["mult18"],
+         row["ebr"], f"{row['fmax_mhz']:.1f} MHz") for row in rows])  # fmt: skip
+
+
+def tables() -> list[str]:
+    """All of them in the order of the page."""
+    recorded = core_counts()
+    return [*map(parts_table, recorded), *map(paper_table, recorded), chain_table(), ecp5_table()]
+
+
+def main() -> None:
+    """Print them."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
+    print("\n\n".join(tables()))
+
+
+if __name__ == "__main__":
+    main()
