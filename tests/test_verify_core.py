@@ -1,0 +1,36 @@
+"""``mixflight verify flightllm-core``: what it runs, and that it finds bytes and cycles which are wrong."""
+
+import numpy as np
+import pytest
+
+from mixflight.arch.accelerator import accelerator_named
+from mixflight.rtl.core import Core
+from mixflight.rtl.core_harness import build_core
+from mixflight.sim.core_values.random_program import random_program
+from mixflight.verification import plan, verify_top
+from mixflight.verify_core import PARTS, run_program
+
+
+def test_a_core_is_verified_by_its_components_and_by_programs():
+    names = [(item.top, item.parameters.get("programs", "")) for item in plan("flightllm-core", arch="mixpe-mini")]
+    assert names == [("core-mv", ""), ("core-sfu", ""), *(("flightllm-core", part) for part in PARTS)]
+    chain, engine, unit, *_ = plan("flightllm-core")
+    assert (chain.top, chain.component.length) == ("csd-chain", 16)
+    assert (engine.component.dots, unit.component.width) == ("dsp48e2", 4)
+
+
+@pytest.mark.slow
+def test_rows_of_a_core():
+    rows = [verify_top(item) for item in plan("flightllm-core", arch="mixpe-mini")]
+    assert [row.messages for row in rows] == [()] * len(rows)
+    assert all(row.cycles_sim == pytest.approx(row.cycles_rtl, rel=0.005) for row in rows)
+
+
+@pytest.mark.slow
+def test_a_byte_that_differs_is_found():
+    machine = accelerator_named("mixpe-mini")
+    model, made = build_core(Core(machine, generic=True)), random_program(machine, 3, count=10)
+    assert run_program(model, machine, made).wrong == ""
+    channel = made.after.hbm[1]
+    channel[np.flatnonzero(channel)[-1]] ^= 4
+    assert "1 of 2097152 bytes differ, the first in channel 1" in run_program(model, machine, made).wrong
