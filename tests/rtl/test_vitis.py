@@ -6,7 +6,6 @@ import re
 import subprocess
 import xml.etree.ElementTree as ElementTree
 
-import msgspec
 import pytest
 from amaranth.sim import Simulator
 from core_host import C99, Counts, Model, bus_of, compile_driver, find_compiler_of_c
@@ -215,10 +214,9 @@ def test_the_driver_writes_what_a_run_needs(tmp_path):
 def test_the_driver_runs_a_made_model_on_the_core(tmp_path):
     """Text, constants, model and registers all by the C driver; memory afterwards as the executor's."""
     machine = accelerator_named("mixpe-mini")
-    machine = msgspec.structs.replace(machine, buffers=msgspec.structs.replace(machine.buffers, instruction=msgspec.structs.replace(machine.buffers.instruction, depth=128)))
     made, driver = TinyLlama().on(machine, 128), compile_driver(tmp_path)
     first = made.step(0, 0).text.text
-    with CoreProcess(build_core(Core(machine, generic=True), quick=True), hbm=made.hbm, ddr=made.ddr[0],
+    with CoreProcess(build_core(Core(machine, generic=True)), hbm=made.hbm, ddr=made.ddr[0],
                      text=encode(first.stream, compact()), constants=first.constants.tolist()) as core:
         names = {row.address + 4 * number: (row.name, number) for row in core_registers().rows for number in range(row.count)}
         bus = ctypes.byref(keep := bus_of(lambda at: core.read(*names[at]), lambda at, value: core.write(names[at][0], value, names[at][1])))
