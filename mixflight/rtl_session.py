@@ -88,14 +88,14 @@ class RtlSession:
     """One sequence on a core of its own. Use it in a ``with``.
 
     ``model`` has ``layers`` first layers of the file, all without; contexts up to ``max_context``. ``waves``: a file,
-    the first cycle, counted from the first step's START on, and how many.
+    the first cycle, counted from the first step's START on, and how many. ``loads``: the last step fetched the text.
     """
 
     def __init__(
         self, compiled: CompiledModel, machine: CoreMachine, path: Path, *, max_context: int, layers: int | None = None,
         waves: tuple[Path, int, int] | None = None,
     ) -> None:  # fmt: skip
-        self.machine, self.position = machine, 0
+        self.machine, self.position, self.loads = machine, 0, True
         made = from_file(machine, path, max_context, layers=layers)
         self._last: Step | None = None
         self._folder = tempfile.TemporaryDirectory(prefix="mixflight-events-")
@@ -119,7 +119,8 @@ class RtlSession:
     def step(self, token: int, on_progress: Progress | None = None) -> tuple[TokenRun, NDArray[np.float32]]:
         """Run ``token`` at the next position; what was counted, and its logits."""
         made, step, position = self.made, self.made.step(token, self.position), self.position
-        engine = made.engine(step).total
+        self.loads = self._last is None
+        engine = made.engine(step, loads=self.loads).total
         ends = _layer_ends(made.instructions(step))
 
         def told(cycles: int, taken: Mapping[str, int]) -> None:

@@ -11,11 +11,11 @@ from mixflight.arch.isa import CLASSES
 from mixflight.files import whole_file
 from mixflight.reports.timeline import core_timeline
 from mixflight.rtl_session import RtlSession
-from mixflight.sim.core.execution import Execution, compile_streams, execute
+from mixflight.sim.core.execution import SLICES, Execution, compile_streams, execute
 from mixflight.sim.core.units import Units
 
 MEASURED, ENGINE = "RTL", "engine"
-START, END = 2, 3
+WHEN = [SLICES.index("start"), SLICES.index("busy until")]
 
 
 def rtl_timeline(session: RtlSession, path: Path) -> None:
@@ -31,13 +31,14 @@ def rtl_timeline(session: RtlSession, path: Path) -> None:
 def timeline_of(session: RtlSession) -> dict[str, Any]:
     """The document."""
     machine, step = session.machine, session.last
-    units, names = Units(machine), step.text.text.names
+    units, code = Units(machine), step.text.text
     pieces = step.text.sequencer.expand(step.numbered, repeat=False)
-    text_bytes = INSTRUCTION_BYTES * len(step.text.text.stream)
-    engine = execute(units, compile_streams(units, [pieces], [0]), text_bytes=text_bytes, with_slices=True)
+    text_bytes, constants = (INSTRUCTION_BYTES * len(code.stream), len(code.constants)) if session.loads else (0, 0)
+    engine = execute(units, compile_streams(units, [pieces], [0]), text_bytes=text_bytes, constants=constants,
+                     with_slices=True)  # fmt: skip
     both = []
     for number, (what, run) in enumerate(((MEASURED, _measured(session, engine)), (ENGINE, engine))):
-        document = core_timeline(machine.name, machine.clock_mhz, [("decode", names, run)])
+        document = core_timeline(machine.name, machine.clock_mhz, [("decode", code.names, run)])
         for event in document["traceEvents"]:
             event["pid"] = number
             if event["name"] == "process_name":
@@ -56,6 +57,6 @@ def _measured(session: RtlSession, engine: Execution) -> Execution:
         if not len(seen[kind]):
             continue
         rows = rows[real].copy()
-        rows[:, [START, END]] = seen[kind] + [0, 1]
+        rows[:, WHEN] = seen[kind] + [0, 1]
         parts.append(rows)
     return msgspec.structs.replace(engine, slices=(np.concatenate(parts),))

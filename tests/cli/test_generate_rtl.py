@@ -1,0 +1,148 @@
+"""``mixflight generate --backend rtl``: a model speaks on the compiled Verilog of a core, one layer of it here."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import msgspec
+import numpy as np
+import pytest
+
+from mixflight.arch.accelerator import accelerator_named
+from mixflight.arch.errors import InputError
+from mixflight.arch.isa import CLASSES
+from mixflight.generate import generate
+from mixflight.generate_rtl import Listener, Outputs, generate_rtl
+from mixflight.rtl_session import RtlSession, context_for, open_core
+from mixflight.sim.core_values.decode import from_file
+from mixflight.sim.golden.llama import Session, load_llama
+from mixflight.workloads.gguf import open_gguf
+
+ARCH, PROMPT = "mixpe-mini", "The capital"
+MV = CLASSES.index("MV")
+pytestmark = pytest.mark.timeout(2400)     # the first one compiles the core
+
+
+class Watcher(Listener):
+    """All logits, and the layers that a step was seen in."""
+
+    def __init__(self):
+        self.logits, self.layers, self.said = [], set(), ""
+
+    def progress(self, moment):
+        self.layers.add(moment.layer)
+
+    def stepped(self, run, logits):
+        self.logits.append(logits.copy())
+
+    def text(self, piece):
+        self.said += piece
+
+
+def command(*arguments):
+    return subprocess.run([sys.executable, "-m", "mixflight.cli.app", "generate", *arguments], capture_output=True,
+                          text=True, timeout=300)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def first(smollm2_path, tmp_path_factory):
+    """A layer's first word, with its checkpoint and its timeline."""
+    folder, watcher = tmp_path_factory.mktemp("rtl"), Watcher()
+    outputs = Outputs(checkpoint=folder / "kept", timeline=folder / "units.json")
+    said = generate_rtl(smollm2_path, PROMPT, 1, arch=ARCH, layers=1, outputs=outputs, listener=watcher)
+    return folder, watcher, said
+
+
+def test_every_logit_is_the_golden_models(smollm2_path, first):
+    _, watcher, said = first
+    llama = load_llama(open_gguf(smollm2_path))
+    session = Session(replace(llama, model=msgspec.structs.replace(llama.model, layers=1)))
+    assert len(watcher.logits) == len(said.prompt_tokens) == 2
+    for token, logits in zip(said.prompt_tokens, watcher.logits, strict=True):
+        assert np.array_equal(logits.view(np.uint32), session.extend([token])[-1].view(np.uint32))
+    golden = generate(smollm2_path, PROMPT, 1, layers=1)
+    assert (said.tokens, said.text, said.stopped) == (golden.tokens, golden.text, "length")
+    assert said.logits_sha256[-1] == golden.logits_sha256 and watcher.said == said.text
+    assert watcher.layers <= {0, 1} and 1 in watcher.layers
+
+
+def test_what_is_counted(first):
+    _, _, said = first
+    for run in said.steps:
+        assert run.engine_cycles == pytest.approx(run.cycles, rel=0.02)
+        assert 31.5e6 < run.read_bytes < 34e6      # a layer's 1.99 MB and the head's 30.1 MB, and the cache
+        assert 0 < run.energy_j < 1 and run.seconds > 0
+    assert said.tokens_per_s == pytest.approx(225e6 / np.mean([run.cycles for run in said.steps]))
+
+
+def test_the_units_in_both_timelines(first):
+    events = json.loads((first[0] / "units.json").read_text())["traceEvents"]
+    names = {event["pid"]: event["args"]["name"] for event in events if event["name"] == "process_name"}
+    assert names == {0: "mixpe-mini, RTL", 1: "mixpe-mini, engine"}
+    ends, counts = [], []
+    for process in (0, 1):
+        mine = [event for event in events if (event["ph"], event["pid"], event.get("tid")) == ("X", process, MV)]
+        ends.append(max(event["ts"] + event["dur"] for event in mine))
+        counts.append({event["name"]: event["args"]["instructions"] for event in mine if event["name"] in ("q", "head")})
+    assert ends[0] == pytest.approx(ends[1], rel=0.02)
+    assert counts[0] == counts[1] and min(counts[0].values()) > 1
+
+
+def test_a_checkpoint_goes_on(smollm2_path, first):
+    folder, _, _ = first
+    watcher = Watcher()
+    said = generate_rtl(smollm2_path, PROMPT, 2, arch=ARCH, layers=1, outputs=Outputs(checkpoint=folder / "kept"),
+                        listener=watcher)  # fmt: skip
+    golden = generate(smollm2_path, PROMPT, 2, layers=1)
+    assert (said.tokens, said.logits_sha256[-1]) == (golden.tokens, golden.logits_sha256)
+    assert len(said.steps) == 3 and len(watcher.logits) == 1      # the others were kept
+    for prompt, layers, message in (("Another", 1, "a checkpoint must be of this prompt"),
+                                    (PROMPT, 2, "a checkpoint must be of this machine, model and context")):  # fmt: skip
+        with pytest.raises(InputError, match=message):
+            generate_rtl(smollm2_path, prompt, 2, arch=ARCH, layers=layers, outputs=Outputs(checkpoint=folder / "kept"))
+
+
+def test_a_nibble_in_the_memory_changes_both_logits_alike(smollm2_path):
+    machine = accelerator_named(ARCH)
+    executed = from_file(machine, smollm2_path, 512, layers=1)
+    plain = executed.decode(504, 0).copy()
+    place = executed.text.memory.weights[0] + 430_000      # of the FFN's last linear: rounding hides most others
+    with RtlSession(open_core(machine), machine, smollm2_path, max_context=512, layers=1) as session:
+        for memory in (executed.hbm[0], session.made.hbm[0]):
+            memory[place] ^= 0x80      # the highest bit of one code of four
+        _, logits = session.step(504)
+    flipped = executed.decode(504, 0)
+    assert np.array_equal(logits.view(np.uint32), flipped.view(np.uint32))
+    assert not np.array_equal(flipped, plain)
+
+
+@pytest.mark.slow
+def test_the_whole_model_on_rtl(smollm2_path):
+    said = generate_rtl(smollm2_path, "The capital of France is", 2, arch=ARCH)
+    golden = generate(smollm2_path, "The capital of France is", 2)
+    assert said.text == golden.text == " Paris." and said.logits_sha256[-1] == golden.logits_sha256
+    assert all(run.read_bytes >= 96.4e6 for run in said.steps)
+    assert all(run.engine_cycles == pytest.approx(run.cycles, rel=0.02) for run in said.steps)
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (("--arch", "mixpe-mini"), "--arch must come with --backend rtl"),
+    (("--waves-from", "3"), "--waves-from must come with --backend rtl"),
+    (("--backend", "rtl", "--waves-from", "3"), "--waves-from and --waves-cycles must come with --waves"),
+    (("--backend", "rtl", "--waves", "f.fst"), "--waves must come with --waves-from, at least 0, and --waves-cycles"),
+    (("--backend", "rtl", "--kv", "fp16"), "--kv must be int8 with --backend rtl, not fp16"),
+    (("--backend", "rtl", "--arch", "int8"), "--arch must be a machine of a core with RTL, such as mixpe-mini, not int8"),
+    (("--backend", "rtl", "--arch", "flightllm-u280"), "a core with RTL must be the only one"),
+    (("--layers", "31"), "layers must be 1 ... 30, not 31"),
+])  # fmt: skip
+def test_bad_input_is_one_line_and_status_2(smollm2_path, arguments, message):
+    done = command("--model", str(smollm2_path), "--prompt", PROMPT, "--tokens", "1", *arguments)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert message in done.stderr
+
+
+def test_too_long_a_context_is_refused():
+    assert [context_for(tokens) for tokens in (1, 512, 513, 2048)] == [512, 512, 1024, 2048]
+    with pytest.raises(InputError, match="prompt and tokens must be at most 2,048 on a core, not 2,049"):
+        context_for(2049)
