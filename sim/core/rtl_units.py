@@ -34,20 +34,24 @@ _PLAIN_ENDS = 2
 """Cycles from the sums of an MV without results to its done."""
 
 
-def mv_times(machine: CoreMachine, table: Mapping[str, Ints]) -> tuple[Ints, Ints]:
-    """(Occupancy, latency) of MV."""
+def product_times(machine: CoreMachine, table: Mapping[str, Ints], together: int) -> tuple[Ints, Ints]:
+    """(Occupancy, latency) of products of which so many rows share a word of weights: of MV one.
+
+    With rows together the queue of results holds all that are on their way; those of a group leave one by one.
+    """
     step = machine.column_step
-    serial = step // min(machine.memory_unit.lanes, step)
+    serial = together * step // min(machine.memory_unit.lanes, step)
     dots = machine.products
     leaves = mv_latency(dots=dots, serial=serial, read_latency=READ_LATENCY) + 1
     names = ("rows", "columns", "k", "weight_bits", "group", "last")
     busy = [
-        mv_cycles(columns=columns, step=step, k=k, rows=rows, passes=passes(dots=dots, weight_bits=bits), group=group,
-                  serial=serial, more=not last, written=leaves if last else 0)
+        mv_cycles(columns=columns, step=step, k=k, rows=-(-rows // together), group=group, serial=serial, more=not last,
+                  passes=passes(dots=dots, weight_bits=bits), written=leaves if last and together == 1 else 0)
         for rows, columns, k, bits, group, last in zip(*(table[name].tolist() for name in names), strict=True)
     ]  # fmt: skip
     kept = sums_latency(dots=dots, read_latency=READ_LATENCY) - 1 + _PLAIN_ENDS
-    return np.array(busy, np.int64), np.where(table["last"] > 0, leaves, kept)
+    lines_behind = (table["rows"] - 1) % together
+    return np.array(busy, np.int64), np.where(table["last"] > 0, leaves + lines_behind, kept)
 
 
 def has_rtl(table: Mapping[str, Ints]) -> NDArray[np.bool_]:

@@ -39,12 +39,13 @@ from mixflight.arch.core import Chains, CoreMachine
 from mixflight.arch.csd_chain import node_latency
 from mixflight.arch.formats import Zero
 from mixflight.arch.isa import CLASS_INDEX, CLASSES, Ints
+from mixflight.arch.mm_pipeline import rows_together
 from mixflight.mapping.core_program import BUFFERS, CONTROL, MEMORIES, SYS_OPERATIONS, Piece
 from mixflight.sim.array_timing import drain
 from mixflight.sim.core.distinct import distinct
 from mixflight.sim.core.memory import ChannelTiming
 from mixflight.sim.core.row import NO_CHANNEL, SHARED_DDR, TICKS, channel_use, pairs_of, place_rows, rows_of
-from mixflight.sim.core.rtl_units import has_rtl, load_times, misc_busy, mv_times, store_times
+from mixflight.sim.core.rtl_units import has_rtl, load_times, misc_busy, product_times, store_times
 from mixflight.sim.stationary_timing import stationary_ends, stationary_period
 
 Floats = NDArray[np.float64]
@@ -146,9 +147,10 @@ class Units:
             return self._transfers(table, write=kind == "ST")
         if kind in ("MM", "MV"):
             busy, latency, limit = self.matrix(kind, table)
-            if kind == "MV" and self.machine.units == "rtl":
+            if self.machine.units == "rtl":
                 there = (table["columns"] > 0) & (table["rows"] > 0)
-                times = mv_times(self.machine, table)
+                together = rows_together(self.machine) if kind == "MM" else 1
+                times = product_times(self.machine, table, together)
                 busy, latency = (
                     np.where(there, mine, other) for mine, other in zip(times, (busy, latency), strict=True)
                 )  # fmt: skip
