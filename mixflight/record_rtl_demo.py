@@ -3,6 +3,7 @@
     python -m mixflight.record_rtl_demo RUN.json docs/rtl-speaks.svg
 """
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ from mixflight.arch.errors import InputError
 from mixflight.cli.generate_demo import Demo
 from mixflight.rtl_session import TokenRun
 
-WIDTH = 100
+WIDTH = 76
+_FONTS = re.compile(r"^ *@font-face \{.*?^ *\}\n", re.S | re.M)
+"""Fonts that a browser would fetch from elsewhere."""
 
 
 def recorded_demo(document: dict[str, Any]) -> Demo:
@@ -46,7 +49,8 @@ def main() -> None:
     with open("/dev/null", "w") as nowhere:
         console = Console(record=True, width=WIDTH, file=nowhere, force_terminal=True)
         console.print(recorded_demo(document))
-    console.save_svg(sys.argv[2], title="mixflight generate --backend rtl")
+    drawn = console.export_svg(title="mixflight generate --backend rtl")
+    Path(sys.argv[2]).write_text(_FONTS.sub("", drawn))
 
 
 if __name__ == "__main__":

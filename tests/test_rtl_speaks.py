@@ -1,0 +1,49 @@
+"""What the README shows of a model that spoke on RTL: the recorded run of ``mixflight generate --backend rtl --json``."""
+
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from mixflight.arch.accelerator import accelerator_named
+from mixflight.record_rtl_demo import recorded_demo
+from mixflight.sim.core_values.decode import from_file
+
+ROOT = Path(__file__).resolve().parent.parent
+RUN = json.loads((ROOT / "tests" / "data" / "rtl_speaks_smollm2.json").read_text())
+GOLDEN = json.loads((ROOT / "tests" / "data" / "generation_smollm2.json").read_text())
+README = " ".join((ROOT / "README.md").read_text().split())
+
+
+def test_it_said_what_the_golden_model_says():
+    said = RUN["tokens"]
+    assert len(said) >= 10 and GOLDEN["int8"]["tokens"][: len(said)] == said
+    assert RUN["prompt_tokens"] == GOLDEN["prompt_tokens"] and RUN["text"].startswith(" Paris.")
+    if len(said) == len(GOLDEN["int8"]["tokens"]):
+        assert RUN["logits_sha256_per_token"][-1] == GOLDEN["int8"]["logits_sha256"]
+
+
+def test_the_engine_says_its_cycles(smollm2_path):
+    made = from_file(accelerator_named(RUN["arch"]), smollm2_path, 512)
+    tokens = [*RUN["prompt_tokens"], *RUN["tokens"]]
+    for position in (0, len(RUN["cycles_per_token"]) - 1):
+        engine = made.engine(made.step(tokens[position], position), loads=position == 0).total
+        assert engine == pytest.approx(RUN["cycles_per_token"][position], rel=0.0002)
+
+
+def test_the_readmes_numbers():
+    cycles = RUN["cycles_per_token"]
+    assert "about 814,000 cycles" in README and sum(cycles) / len(cycles) == pytest.approx(814_000, rel=0.001)
+    assert "97.4 MB read through AXI" in README
+    assert all(count == pytest.approx(97.4e6, abs=5e4) for count in RUN["axi_read_bytes_per_token"])
+
+
+def test_the_picture_shows_the_run():
+    console = Console(record=True, width=76, quiet=True)
+    console.print(recorded_demo(RUN))
+    picture = (ROOT / "docs" / "rtl-speaks.svg").read_text().replace("&#160;", " ")
+    assert "http" not in picture.replace("http://www.w3.org", "").replace("https://www.textualize.io", "")
+    for cycles in RUN["cycles_per_token"][-6:]:
+        assert f"{cycles:,}" in picture
+    assert "Paris." in picture and "The capital of France is" in picture
