@@ -149,6 +149,31 @@ class Generate(msgspec.Struct, kw_only=True):
     tokens_per_s: float | None
 
 
+class GenerateRtl(msgspec.Struct, kw_only=True):
+    """``generate --backend rtl``: lists have an entry a step, the prompt's tokens first; energies by prices."""
+
+    schema: str
+    model: str
+    backend: str
+    arch: str
+    clock_mhz: float
+    layers: int
+    prompt: str
+    prompt_tokens: list[int]
+    tokens: list[int]
+    text: str
+    stopped: str
+    logits_sha256: str
+    cycles_per_token: list[int]
+    engine_cycles_per_token: list[int]
+    axi_read_bytes_per_token: list[int]
+    axi_written_bytes_per_token: list[int]
+    energy_j_per_token: list[float]
+    seconds_per_token: list[float]
+    logits_sha256_per_token: list[str]
+    tokens_per_s_at_clock: float
+
+
 class Page(msgspec.Struct, kw_only=True):
     """``report``: the page and the figures that were written."""
 

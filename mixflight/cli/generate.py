@@ -144,7 +144,7 @@ def _rtl(
     except HarnessError as error:
         sys.exit(print(f"mixflight: {error}", file=sys.stderr) or 1)
     if json:
-        print_json(document(model, said))
+        print_json(document(model, said), "generate-rtl/1")
         return
     print()
     cycles = sum(step.cycles for step in said.steps) / len(said.steps)

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import jsonschema
 import pytest
@@ -113,6 +114,20 @@ def test_a_page_is_said_to_be_written(said, capsys, tmp_path):
     check("report/1", said(["report", str(tmp_path), "--figures", str(tmp_path)], capsys))
 
 
+def test_a_generation_on_rtl_says_what_is_promised():
+    pytest.importorskip("amaranth")
+    from mixflight.cli.generate import document
+    from mixflight.rtl_session import TokenRun
+
+    fields = {"cycles": 7, "engine_cycles": 7, "read_bytes": 96, "written_bytes": 3, "energy_j": 0.1, "seconds": 2.0}
+    step = SimpleNamespace(**fields)
+    assert set(fields) <= set(TokenRun.__struct_fields__)
+    said = SimpleNamespace(arch="mixpe-mini", clock_mhz=225.0, layers=1, prompt="One", prompt_tokens=(1,), tokens=(2,), text="x",
+                           stopped="length", steps=(step,), logits_sha256=("ab",), tokens_per_s=1.5)  # fmt: skip
+    found = {"schema": "generate-rtl/1", **document("smollm2", said)}
+    check("generate-rtl/1", json.loads(json.dumps(found)))
+
+
 def check(name, found):
     """Hold a document to its published schema, and the schema to the document."""
     schema = json.loads((SCHEMAS / documents.file_name(name)).read_text())
@@ -127,6 +142,7 @@ def test_every_promised_document_is_checked_here():
         "fetch/1",  # needs a network; tests of fetch compare its keys
         "demo/1",  # takes a minute; the slow test below
         "report/1",
+        "generate-rtl/1",  # takes a built core; its document is made below
     }
 
 
