@@ -8,9 +8,10 @@ an operator are one slice, from the first start to the last end of its unit's wo
 behind barriers, there is one process: a track of operators and, as on an array, one for each class of the busiest core.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from mixflight.arch.accelerator import Accelerator
@@ -19,6 +20,7 @@ from mixflight.reports.document import Slice, Timeline
 from mixflight.sim.core.execution import Execution
 from mixflight.sim.core.general import Timed
 from mixflight.sim.core.scenario import limits, load_of
+from mixflight.sim.core.units import Floats
 from mixflight.sim.simulate import Engine
 from mixflight.workloads.operators import Operator
 from mixflight.workloads.trace import Trace
@@ -73,36 +75,51 @@ def layer_of(events: dict[str, Any], file: str, layer: int = 0) -> Timeline:
     return Timeline(machine=name, layer=layer, context=own[0]["args"]["context"], file=file, slices=slices)
 
 
-def core_timeline(
-    name: str, clock_mhz: float, passes: Sequence[tuple[str, tuple[str, ...], Execution]]
-) -> dict[str, Any]:  # fmt: skip
-    """The document of ``passes`` run one after the other: (what it is, names of operators, its run with slices)."""
-    events: list[dict[str, Any]] = []
+Pass = tuple[str, tuple[str, ...], Execution]
+"""What it is, the names of its operators, its run with slices (merged ones take less memory)."""
+
+
+def core_timeline(name: str, clock_mhz: float, passes: Sequence[Pass]) -> dict[str, Any]:
+    """The document of ``passes`` run one after the other."""
+    return _document(clock_mhz, list(core_events(name, clock_mhz, passes)))
+
+
+def encoded_core_timeline(name: str, clock_mhz: float, passes: Sequence[Pass]) -> bytes:
+    """:func:`core_timeline` as JSON. A long prefill has a million slices: none is kept as a dict."""
+    events = [msgspec.Raw(msgspec.json.encode(event)) for event in core_events(name, clock_mhz, passes)]
+    return msgspec.json.encode(_document(clock_mhz, events))
+
+
+def core_events(name: str, clock_mhz: float, passes: Sequence[Pass]) -> Iterator[dict[str, Any]]:
+    """The events of :func:`core_timeline`, one by one."""
     for core in range(len(passes[0][2].slices)):
-        events.append({"ph": "M", "pid": core, "name": "process_name", "args": {"name": f"{name} core {core}"}})
-        events += [
-            {"ph": "M", "pid": core, "tid": track, "name": "thread_name", "args": {"name": kind}}
-            for track, kind in enumerate(CLASSES)
-        ]
+        yield {"ph": "M", "pid": core, "name": "process_name", "args": {"name": f"{name} core {core}"}}
+        for track, kind in enumerate(CLASSES):
+            yield {"ph": "M", "pid": core, "tid": track, "name": "thread_name", "args": {"name": kind}}
     before = 0.0
     for phase, names, run in passes:
         for core, slices in enumerate(run.slices):
             for track in range(len(CLASSES)):
-                rows = slices[slices[:, 0] == track]
-                if not len(rows):
-                    continue
-                first = np.flatnonzero(np.diff(rows[:, 1], prepend=-1.0))
-                ends = np.maximum.reduceat(rows[:, 3], first)
-                counts = np.diff(np.append(first, len(rows)))
-                for at, end, count in zip(first.tolist(), ends.tolist(), counts.tolist(), strict=True):
-                    start = float(rows[at, 2])
-                    events.append({
-                        "ph": "X", "pid": core, "tid": track, "name": names[int(rows[at, 1])], "cat": phase,
+                for operator, start, end, count in zip(*_joined(slices[slices[:, 0] == track]), strict=True):
+                    yield {
+                        "ph": "X", "pid": core, "tid": track, "name": names[int(operator)], "cat": phase,
                         "ts": (before + start) / clock_mhz, "dur": (end - start) / clock_mhz,
-                        "args": {"instructions": count},
-                    })  # fmt: skip
+                        "args": {"instructions": int(count)},
+                    }  # fmt: skip
         before += run.total
+
+
+def _document(clock_mhz: float, events: Sequence[Any]) -> dict[str, Any]:
     return {"traceEvents": events, "displayTimeUnit": "ns", "otherData": {"clock_mhz": clock_mhz}}
+
+
+def _joined(rows: Floats) -> tuple[list[float], ...]:
+    """Operator, start, end and instructions of the slices of one class, neighbours of an operator as one."""
+    first = np.flatnonzero(np.diff(rows[:, 1], prepend=-1.0))
+    if not len(first):
+        return [], [], [], []
+    ends, counts = np.maximum.reduceat(rows[:, 3], first), np.add.reduceat(rows[:, 5], first)
+    return rows[first, 1].tolist(), rows[first, 2].tolist(), ends.tolist(), counts.tolist()
 
 
 def general_timeline(

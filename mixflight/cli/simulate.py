@@ -150,7 +150,7 @@ def write_timeline(
     """Write the prefill and the last decode step of ``result`` as Chrome trace events."""
     from mixflight.arch.core import CoreMachine
     from mixflight.files import whole_file
-    from mixflight.reports.timeline import core_timeline, general_timeline
+    from mixflight.reports.timeline import encoded_core_timeline, general_timeline
     from mixflight.reports.timeline import timeline as array_timeline
     from mixflight.sim.core.general import GeneralCores
     from mixflight.sim.core.passes import Passes
@@ -165,17 +165,19 @@ def write_timeline(
         cores = passes.cores(accelerator)
         if result.path == "general":
             operators = GeneralCores(cores.machine, cores.units)
-            events = general_timeline(accelerator.name, accelerator.clock_mhz, passes.traces, operators.time)
+            content = msgspec.json.encode(
+                general_timeline(accelerator.name, accelerator.clock_mhz, passes.traces, operators.time)
+            )
         else:
             programs = [cores.program(trace) for trace in passes.traces]
-            events = core_timeline(accelerator.name, accelerator.clock_mhz, [
-                (trace.phase, program.names, cores.execute(program, with_slices=True))
+            content = encoded_core_timeline(accelerator.name, accelerator.clock_mhz, [
+                (trace.phase, program.names, cores.execute(program, with_slices=True, merged=True))
                 for trace, program in zip(passes.traces, programs, strict=True)
             ])  # fmt: skip
     else:
-        events = array_timeline(accelerator, [
+        content = msgspec.json.encode(array_timeline(accelerator, [
             prefill_trace(workload.model, workload.recipe, prefill, result.batch, decode),
             next(iter(decode_traces(workload.model, workload.recipe, prefill + decode - 1, 1, result.batch))),
-        ])  # fmt: skip
+        ]))  # fmt: skip
     with whole_file(path) as part:
-        part.write_bytes(msgspec.json.encode(events))
+        part.write_bytes(content)

@@ -17,7 +17,7 @@ from mixflight.sim.core import kernel
 from mixflight.sim.core.row import ROW, TICKS
 from mixflight.sim.core.units import LIMITS, Floats, Units
 
-SLICES = ("class", "operator", "start", "busy until", "end")
+SLICES = ("class", "operator", "start", "busy until", "end", "instructions")
 
 
 class Execution(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,7 +29,7 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True):
     ``used``      (core, operator, class): occupancies by operator
     ``executed``  instructions that were executed one by one, sequenced ones not counted; the others came again
     ``start_up``  cycles before the first dispatch: the text's way into the instruction buffer
-    ``slices``    of each core where asked for: rows of ``SLICES`` in order of execution
+    ``slices``    of each core where asked for: rows of ``SLICES`` in order of execution (of their first instructions)
     """
 
     total: float
@@ -77,14 +77,16 @@ def compile_streams(units: Units, streams: Sequence[Pieces], core_of: Sequence[i
 
 def execute(
     units: Units, compiled: Compiled, *, text_bytes: int = 0, constants: int = 0, repeat: bool = True,
-    with_slices: bool = False,
+    with_slices: bool = False, merged: bool = False,
 ) -> Execution:  # fmt: skip
     """Run ``compiled`` on the cores of the machine of ``units``; a program that cannot finish is an InputError.
 
     ``text_bytes`` of instructions are fetched before the first one where they fit the instruction buffer; what does not
     fit is fetched as it is dispatched, which then is no faster than the fetch. Units in RTL also fetch the words of
     ``constants``, and have a text of 0 bytes there from the run before. ``repeat`` skips whole periods
-    of pieces that come again in the same state; the result is the same without.
+    of pieces that come again in the same state; the result is the same without. ``with_slices`` notes each instruction;
+    ``merged``: what follows in its class for the same operator makes one slice, which is as long as an operator's share
+    of a class, so that millions of instructions are some thousands of slices.
     """
     machine = units.machine
     if len(compiled.orders) != machine.cores:
@@ -98,8 +100,9 @@ def execute(
     )  # fmt: skip
     spent = np.zeros((cores, compiled.operators, len(LIMITS)), np.int64)
     sizes = [int(compiled.counts[order].sum()) for order in compiled.orders]
-    trace = np.zeros((cores, max(sizes) if with_slices else 0, len(SLICES)), np.int64)
-    traced = np.zeros(cores, np.int64)
+    room = (_changes(compiled) if merged else max(sizes)) if with_slices else 0
+    trace = np.zeros((cores, room, len(SLICES)), np.int64)
+    traced = np.zeros((cores, 1 + kernel.N if merged else 1), np.int64)
     order_first = np.concatenate([[0], np.cumsum([len(order) for order in compiled.orders])])
     reason, core = kernel.run(
         state, np.concatenate(compiled.orders), order_first, compiled.firsts, compiled.counts,
@@ -118,9 +121,20 @@ def execute(
         total=float(last.max(initial=0)) / TICKS, instructions=sum(sizes),
         executed=int(state[:, kernel.STARTED : kernel.STARTED + kernel.N].sum()), busy=used.sum(axis=1), used=used,
         spent=spent / TICKS, start_up=start_up,
-        slices=tuple(trace[i, : traced[i]].astype(np.float64) / [1, 1, TICKS, TICKS, TICKS] for i in range(cores))
+        slices=tuple(trace[i, : traced[i, 0]] / [1, 1, TICKS, TICKS, TICKS, 1] for i in range(cores))
         if with_slices else (),
     )  # fmt: skip
+
+
+def _changes(compiled: Compiled) -> int:
+    """How many slices a core has at most where neighbours of a class and an operator are one."""
+    most = np.zeros(len(compiled.counts), np.int64)
+    for piece, (first, count) in enumerate(zip(compiled.firsts.tolist(), compiled.counts.tolist(), strict=True)):
+        rows = compiled.program[first : first + count]
+        for kind in np.unique(rows["kind"]):
+            operators = rows["operator"][rows["kind"] == kind]
+            most[piece] += 1 + np.count_nonzero(np.diff(operators))
+    return max(int(most[order].sum()) for order in compiled.orders)
 
 
 def fetch(machine: CoreMachine, units: Units, text_bytes: int, constants: int = 0) -> tuple[int, float]:

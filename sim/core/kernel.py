@@ -305,11 +305,20 @@ def _next_heads(s: Any, c: int, program: Any) -> None:
 
 @_loop
 def _note(trace: Any, traced: Any, core: int, c: int, row: Any, start: int, end: int) -> None:
-    if traced[core] < trace.shape[1]:
-        slice_ = trace[core, traced[core]]
-        slice_[0], slice_[1], slice_[2], slice_[4] = c, row.operator, start, end
-        slice_[3] = start + row.occupancy
-        traced[core] += 1
+    """Write a slice; where ``traced`` has places for the last slice of each class, one of the same operator grows."""
+    busy, merges = start + row.occupancy, traced.shape[1] > 1
+    if merges and traced[core, 1 + c]:
+        last = trace[core, traced[core, 1 + c] - 1]
+        if last[1] == row.operator:
+            last[3], last[4] = max(last[3], busy), max(last[4], end)
+            last[5] += 1
+            return
+    if traced[core, 0] < trace.shape[1]:
+        slice_ = trace[core, traced[core, 0]]
+        slice_[0], slice_[1], slice_[2], slice_[3], slice_[4], slice_[5] = c, row.operator, start, busy, end, 1
+        traced[core, 0] += 1
+        if merges:
+            traced[core, 1 + c] = traced[core, 0]
 
 
 @_loop

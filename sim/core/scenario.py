@@ -76,11 +76,13 @@ class Cores:
         """The compiled pass."""
         return self.compiler.compile(trace)
 
-    def execute(self, program: CompiledProgram, *, with_slices: bool = False, repeat: bool = True) -> Execution:
-        """The pass, run."""
+    def execute(
+        self, program: CompiledProgram, *, with_slices: bool = False, merged: bool = False, repeat: bool = True
+    ) -> Execution:
+        """The pass, run; the options are :func:`execute`'s."""
         compiled = compile_streams(self.units, program.streams, program.core_of)
         text = max(16 * len(item) for item in program.texts)
-        return execute(self.units, compiled, text_bytes=text, with_slices=with_slices, repeat=repeat)
+        return execute(self.units, compiled, text_bytes=text, with_slices=with_slices, merged=merged, repeat=repeat)
 
     def run(self, trace: Trace) -> Run:
         """One pass, by operator."""

@@ -102,7 +102,25 @@ def test_the_engine_follows_its_rules(seed, cores):
     np.testing.assert_array_equal(ticks(done.spent), spent)
     for ours, plain in zip(done.slices, slices, strict=True):
         np.testing.assert_array_equal(ours[:, :2], np.array(plain)[:, :2])
-        np.testing.assert_array_equal(ticks(ours[:, 2:]), np.array(plain)[:, 2:])
+        np.testing.assert_array_equal(ticks(ours[:, 2:5]), np.array(plain)[:, 2:])
+        assert (ours[:, 5] == 1).all()
+    joined = execute(units, compile_streams(units, streams, range(cores)), with_slices=True, merged=True)
+    assert joined.total == done.total
+    for short, every in zip(joined.slices, done.slices, strict=True):
+        np.testing.assert_array_equal(short[np.argsort(short[:, 0], kind="stable")], merged(every))
+
+
+def merged(slices):
+    """Neighbours of a class and an operator as one, class by class."""
+    rows = []
+    for kind in np.unique(slices[:, 0]):
+        for row in slices[slices[:, 0] == kind]:
+            if rows and (rows[-1][:2] == row[:2]).all():
+                rows[-1][3:5] = np.maximum(rows[-1][3:5], row[3:5])
+                rows[-1][5] += row[5]
+            else:
+                rows.append(row.copy())
+    return np.array(rows)
 
 
 def both_ways(units, streams, **options):
