@@ -50,7 +50,7 @@ def main() -> None:
         console = Console(record=True, width=WIDTH, file=nowhere, force_terminal=True)
         console.print(recorded_demo(document))
     drawn = console.export_svg(title="mixflight generate --backend rtl")
-    Path(sys.argv[2]).write_text(_FONTS.sub("", drawn))
+    Path(sys.argv[2]).write_text(re.sub(r"[ \t]+$", "", _FONTS.sub("", drawn), flags=re.M))
 
 
 if __name__ == "__main__":

@@ -18,10 +18,9 @@ README = " ".join((ROOT / "README.md").read_text().split())
 
 def test_it_said_what_the_golden_model_says():
     said = RUN["tokens"]
-    assert len(said) >= 10 and GOLDEN["int8"]["tokens"][: len(said)] == said
+    assert len(said) == 16 and GOLDEN["int8"]["tokens"] == said and GOLDEN["int8"]["text"] == RUN["text"]
     assert RUN["prompt_tokens"] == GOLDEN["prompt_tokens"] and RUN["text"].startswith(" Paris.")
-    if len(said) == len(GOLDEN["int8"]["tokens"]):
-        assert RUN["logits_sha256_per_token"][-1] == GOLDEN["int8"]["logits_sha256"]
+    assert RUN["logits_sha256_per_token"][-1] == GOLDEN["int8"]["logits_sha256"]
 
 
 def test_the_engine_says_its_cycles(smollm2_path):
@@ -34,9 +33,10 @@ def test_the_engine_says_its_cycles(smollm2_path):
 
 def test_the_readmes_numbers():
     cycles = RUN["cycles_per_token"]
-    assert "about 814,000 cycles" in README and sum(cycles) / len(cycles) == pytest.approx(814_000, rel=0.001)
-    assert "97.4 MB read through AXI" in README
-    assert all(count == pytest.approx(97.4e6, abs=5e4) for count in RUN["axi_read_bytes_per_token"])
+    assert "about 815,000 cycles" in README and sum(cycles) / len(cycles) == pytest.approx(815_000, rel=0.001)
+    assert "97.4 to 97.6 MB read through AXI" in README
+    read = RUN["axi_read_bytes_per_token"]
+    assert 97.35e6 < min(read) < 97.45e6 and 97.55e6 < max(read) < 97.65e6
 
 
 def test_the_picture_shows_the_run():
