@@ -3,8 +3,9 @@
 An MM is an MV whose rows go in groups of ``together``: what ``mv_pipeline`` counts for a row is counted for a group.
 """
 
+from mixflight.arch.compact import K_BLOCK
 from mixflight.arch.core import Chains, CoreMachine
-from mixflight.arch.mv_pipeline import mv_cycles
+from mixflight.arch.mv_pipeline import TAKE_CYCLES, mv_cycles
 
 
 def rows_together(machine: CoreMachine) -> int:
@@ -21,12 +22,15 @@ def rows_together(machine: CoreMachine) -> int:
 
 def mm_cycles(
     *, columns: int, step: int, k: int, rows: int, together: int, passes: int, group: int, lanes: int,
-    more: bool = False,
+    more: bool = False, behind: bool = False,
 ) -> int:  # fmt: skip
     """Cycles in which an MM keeps the engine, unstalled; ``together`` = 1 is an MV.
 
     ``lanes`` dequantise the ``together`` x ``step`` sums of a group of rows and a step of columns, so such groups end
-    that many cycles apart at least. The rest as :func:`mixflight.arch.mv_pipeline.mv_cycles`.
+    that many cycles apart at least, also from the last one of the tile that this one comes directly ``behind``. The
+    rest as :func:`mixflight.arch.mv_pipeline.mv_cycles`.
     """
-    return mv_cycles(columns=columns, step=step, k=k, rows=-(-rows // together), passes=passes, group=group,
-                     serial=together * step // lanes, more=more)  # fmt: skip
+    serial, reads = together * step // lanes, passes * (group or k) // K_BLOCK
+    waits = max(0, serial - TAKE_CYCLES - reads) if behind else 0
+    return waits + mv_cycles(columns=columns, step=step, k=k, rows=-(-rows // together), passes=passes, group=group,
+                             serial=serial, more=more)  # fmt: skip

@@ -26,7 +26,7 @@ class MatrixVector(wiring.Component):
     """Carries out MV and MM as ``arch/core_execution.md`` says, dense, with FP16 scales and minima or without.
 
     **Parameters.** ``columns`` S that advance together, in ``banks`` C; ``together`` P rows that share a word of
-    weights, 1, 2 or 4: an engine for matrices, of which a vector uses one part in P; ``dots`` a kind of
+    weights, 1 or 2: an engine for matrices, of which a vector uses one part in P; ``dots`` a kind of
     :func:`mixflight.rtl.core_dots.dots_named`; ``lanes`` dequantisation lanes, which divide P S; ``outputs``: most
     groups of P rows times steps of columns of a tile (its sums are kept in the lanes); depths of the banks in words;
     ``queue`` places for events' results that are on their way or wait for the global buffer: by default enough for

@@ -44,7 +44,7 @@ class MvIssue(wiring.Component):
     """Walks an MV: groups of K, in each the steps of columns, in each the rows, in each the blocks of 16, its passes.
 
     With that order an FP32 accumulator is met again only after all steps and rows, so additions hide their latency.
-    Rows go ``together`` at a time, 1, 2 or 4; what follows counts such groups of rows.
+    Rows go ``together`` at a time, 1 or 2; what follows counts such groups of rows.
 
     ``issued``: in this cycle a block is read. With it: the word of the weight banks, the line of activations and
     ``block`` in it, ``high`` (second pass), ``first`` and ``end`` of the group (``end`` comes with ``event``, the word
@@ -63,8 +63,8 @@ class MvIssue(wiring.Component):
         for name, depth in (("weight_depth", weight_depth), ("scale_depth", scale_depth)):
             if depth % SLOTS:
                 raise InputError(f"{name} must be a multiple of {SLOTS} slots, not {depth}, in a matrix engine")
-        if together not in (1, 2, 4):
-            raise InputError(f"rows must go 1, 2 or 4 together, not {together}, in a matrix engine")
+        if together not in (1, 2):      # four work by design, but are not verified
+            raise InputError(f"rows must go alone or 2 together, not {together}, in a matrix engine")
         self.columns, self.outputs, self.passes = columns, outputs, passes
         self.together, self.row_bits = together, ceil_log2(together)
         self.serial, self.loop = serial, loop
