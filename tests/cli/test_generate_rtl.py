@@ -118,8 +118,9 @@ def test_a_nibble_in_the_memory_changes_both_logits_alike(smollm2_path):
 
 
 @pytest.mark.slow
-def test_the_whole_model_on_rtl(smollm2_path):
-    said = generate_rtl(smollm2_path, "The capital of France is", 2, arch=ARCH)
+@pytest.mark.parametrize("arch", [ARCH, "flightllm-mini"])
+def test_the_whole_model_on_rtl(smollm2_path, arch):
+    said = generate_rtl(smollm2_path, "The capital of France is", 2, arch=arch)
     golden = generate(smollm2_path, "The capital of France is", 2)
     assert said.text == golden.text == " Paris." and said.logits_sha256[-1] == golden.logits_sha256
     assert all(run.read_bytes >= 96.4e6 for run in said.steps)
