@@ -20,7 +20,15 @@ import msgspec
 
 from mixflight.arch.cache import cache_root
 from mixflight.arch.errors import InputError
-from mixflight.rtl.toolchain import SYSTEM_TOOLS, find_compiler, find_verilator, first_line
+from mixflight.rtl.toolchain import (
+    SYSTEM_TOOLS,
+    WAVE_HEADERS,
+    WAVES_HINT,
+    find_compiler,
+    find_verilator,
+    first_line,
+    missing_wave_headers,
+)
 from mixflight.workloads.fetch import cached_model
 
 Status = Literal["ok", "missing", "too old", "too new"]
@@ -139,6 +147,10 @@ def _programs() -> Iterator[Check]:
     except InputError as error:
         compiler, mend = "", str(error)
     yield _found("c++ compiler", "rtl", used_by, first_line([compiler, "--version"]) if compiler else "", mend)
+    if compiler:
+        missing = missing_wave_headers(compiler)
+        yield _found("headers of waves", "optional", "generate --waves", "" if missing else ", ".join(WAVE_HEADERS),
+                     WAVES_HINT)  # fmt: skip
     for name, hint in SYSTEM_TOOLS.items():
         there = shutil.which(name, path=path) or ""
         yield _found(name, "rtl", used_by, there, hint)

