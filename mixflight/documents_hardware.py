@@ -149,8 +149,33 @@ class Generate(msgspec.Struct, kw_only=True):
     tokens_per_s: float | None
 
 
+class RecordedComponent(msgspec.Struct, kw_only=True):
+    """J of a component by the price table: of recorded activity, with its band, and of the engine's actions."""
+
+    recorded_j: float
+    low_j: float
+    high_j: float
+    estimated_j: float
+
+
+class RecordedActivity(msgspec.Struct, kw_only=True):
+    """What a core was seen to do in a step: by class of instruction, by port (``hbm``, ``ddr``, ``text``), in all."""
+
+    busy_cycles: dict[str, int]
+    ended: dict[str, int]
+    executed: int
+    read_bytes: dict[str, int]
+    written_bytes: dict[str, int]
+    products: int
+    sfu_elements: int
+
+
 class GenerateRtl(msgspec.Struct, kw_only=True):
-    """``generate --backend rtl``: lists have an entry a step, the prompt's tokens first; energies by prices."""
+    """``generate --backend rtl``: lists have an entry a step, the prompt's tokens first; energies by prices.
+
+    ``energy_j_per_token`` is of the engine's actions, ``energy_recorded_j_per_token`` of what the RTL was seen to do;
+    null: a step of a checkpoint that was written without.
+    """
 
     schema: str
     model: str
@@ -169,6 +194,11 @@ class GenerateRtl(msgspec.Struct, kw_only=True):
     axi_read_bytes_per_token: list[int]
     axi_written_bytes_per_token: list[int]
     energy_j_per_token: list[float]
+    energy_recorded_j_per_token: list[float | None]
+    energy_recorded_low_j_per_token: list[float | None]
+    energy_recorded_high_j_per_token: list[float | None]
+    energy_components_per_token: list[dict[str, RecordedComponent] | None]
+    activity_per_token: list[RecordedActivity | None]
     seconds_per_token: list[float]
     logits_sha256_per_token: list[str]
     tokens_per_s_at_clock: float

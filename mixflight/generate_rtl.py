@@ -56,6 +56,12 @@ class RtlGeneration(msgspec.Struct, frozen=True, kw_only=True):
         """Mean of the steps, by the price table."""
         return sum(step.energy_j for step in self.steps) / len(self.steps)
 
+    @property
+    def recorded_j_per_token(self) -> float | None:
+        """Mean of the steps that were recorded; None where none was."""
+        found = [step.recorded.energy_j for step in self.steps if step.recorded is not None]
+        return sum(found) / len(found) if found else None
+
 
 class Listener:
     """Who watches a generation; every method may be left as it is."""

@@ -21,17 +21,13 @@ from mixflight.arch.compact import codes, compact
 from mixflight.arch.core import CoreMachine
 from mixflight.arch.errors import InputError
 from mixflight.arch.isa import encode
-from mixflight.arch.prices import machine_prices
 from mixflight.files import whole_file
 from mixflight.mapping.core_primitives import Primitive
 from mixflight.rtl.compiled_model import CompiledModel
 from mixflight.rtl.core import Core
 from mixflight.rtl.core_harness import CoreProcess, build_core, read_events
-from mixflight.sim.activity import Activity
-from mixflight.sim.core.activity import program_counts
-from mixflight.sim.core.over_time import counts_over_time
+from mixflight.rtl_energy import RecordedStep, recorded_step
 from mixflight.sim.core_values.decode import CoreModel, Step, from_file
-from mixflight.sim.cost import total_energy
 
 EVERY_CYCLES = 4096
 """How often progress is told: a few times a layer of a small model."""
@@ -59,6 +55,7 @@ class TokenRun(msgspec.Struct, frozen=True, kw_only=True):
     ``engine_cycles``  the engine's, for the same step
     ``energy_j``       the price table's, of the engine's actions in the time that the core took
     ``read_bytes``     of all memory ports, ``written_bytes`` likewise; ``seconds`` of simulation
+    ``recorded``       what the RTL was seen to do, and its energy; None where a run was kept without it
     """
 
     position: int
@@ -69,6 +66,7 @@ class TokenRun(msgspec.Struct, frozen=True, kw_only=True):
     written_bytes: int
     energy_j: float
     seconds: float
+    recorded: RecordedStep | None = None
 
 
 def open_core(machine: CoreMachine, *, waves: bool = False) -> CompiledModel:
@@ -121,7 +119,8 @@ class RtlSession:
         made, step, position = self.made, self.made.step(token, self.position), self.position
         self.loads = self._last is None
         engine = made.engine(step, loads=self.loads).total
-        ends = _layer_ends(made.instructions(step))
+        instructions = made.instructions(step)
+        ends = _layer_ends(instructions)
 
         def told(cycles: int, taken: Mapping[str, int]) -> None:
             layer = bisect_right(ends, taken["MISC"])
@@ -134,10 +133,12 @@ class RtlSession:
         counted = self._process.run(step.numbered, every=EVERY_CYCLES if on_progress else 0, on_progress=told)
         self._process.events(None)
         self.position, self._last = position + 1, step
+        ended = {kind: len(times) for kind, times in self.units().items()}
+        recorded = recorded_step(made, step, instructions, counted, ended)
         return TokenRun(
             position=position, token=token, cycles=counted["cycles"], engine_cycles=engine,
             read_bytes=sum(counted["read_bytes"]), written_bytes=sum(counted["written_bytes"]),
-            energy_j=_energy_j(made, step, counted["cycles"]), seconds=counted["seconds"],
+            energy_j=recorded.estimated_j, seconds=counted["seconds"], recorded=recorded,
         ), made.logits()  # fmt: skip
 
     @property
@@ -186,15 +187,6 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
             return dict(json.loads(str(saved["document"])))
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"a checkpoint must be readable, but {folder / SAVED}: {error}") from None
-
-
-def _energy_j(made: CoreModel, step: Step, cycles: int) -> float:
-    """By the price table: what the engine counts in ``step``, and what goes by time in ``cycles``."""
-    machine, text = made.machine, step.text
-    pieces = text.sequencer.expand(step.numbered, repeat=False)
-    counts = program_counts(machine, [pieces], [0], len(text.text.names))
-    whole = {key: float(values.sum()) for key, values in counts.items()} | counts_over_time(machine, cycles)
-    return total_energy(Activity(float(cycles), whole), machine_prices(machine.technology, machine.memories)).pj * 1e-12
 
 
 def _layer_ends(instructions: list[Primitive]) -> list[int]:

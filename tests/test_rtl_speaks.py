@@ -1,13 +1,16 @@
 """What the README shows of a model that spoke on RTL: the recorded run of ``mixflight generate --backend rtl --json``."""
 
 import json
+from io import StringIO
 from pathlib import Path
 
+import msgspec
 import pytest
 from rich.console import Console
 
 from mixflight.arch.accelerator import accelerator_named
 from mixflight.record_rtl_demo import recorded_demo
+from mixflight.rtl_energy import ComponentEnergy, RecordedStep
 from mixflight.sim.core_values.decode import from_file
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -47,3 +50,15 @@ def test_the_picture_shows_the_run():
     for cycles in RUN["cycles_per_token"][-6:]:
         assert f"{cycles:,}" in picture
     assert "Paris." in picture and "The capital of France is" in picture
+
+
+def test_recorded_energy_stands_beside_the_estimate():
+    priced = ComponentEnergy(recorded_j=0.0123, low_j=0.01, high_j=0.02, estimated_j=0.012)
+    seen = RecordedStep(busy_cycles={}, ended={}, executed=1, read_bytes={}, written_bytes={}, products=1, sfu_elements=1,
+                        components={"hbm": priced, "ddr": priced})  # fmt: skip
+    demo = recorded_demo(RUN)
+    demo.steps = [*demo.steps[:-1], msgspec.structs.replace(demo.steps[-1], recorded=seen)]
+    console = Console(width=76, file=StringIO())
+    console.print(demo)
+    *_, before, last = [line.split() for line in console.file.getvalue().splitlines() if "97.6" in line]
+    assert len(last) == len(before) + 1 and last[6] == "24.6"

@@ -148,14 +148,21 @@ def _rtl(
         return
     print()
     cycles = sum(step.cycles for step in said.steps) / len(said.steps)
+    seen = said.recorded_j_per_token
+    also = "" if seen is None else f", {1e3 * seen:.1f} mJ at what the RTL was seen to do"
     print(f"{len(said.tokens)} tokens after a prompt of {len(said.prompt_tokens)}, {cycles:,.0f} cycles each on "
           f"{said.arch}: {said.tokens_per_s:.0f} tokens/s at {said.clock_mhz:.0f} MHz, "
-          f"{1e3 * said.energy_j_per_token:.1f} mJ a token by the price table; stopped at {said.stopped}",
+          f"{1e3 * said.energy_j_per_token:.1f} mJ a token by the price table{also}; stopped at {said.stopped}",
           file=sys.stderr)  # fmt: skip
 
 
 def document(model: str, said: "RtlGeneration") -> dict[str, object]:
     """The JSON document of a generation on RTL; lists have an entry a step, those of the prompt first."""
+    import msgspec
+
+    recorded = [step.recorded for step in said.steps]
+    activity = [None if item is None else msgspec.to_builtins(item) for item in recorded]
+    components = [None if item is None else item.pop("components") for item in activity]
     return {
         "model": model, "backend": "rtl", "arch": said.arch, "clock_mhz": said.clock_mhz, "layers": said.layers,
         "prompt": said.prompt, "prompt_tokens": said.prompt_tokens, "tokens": said.tokens, "text": said.text,
@@ -165,6 +172,10 @@ def document(model: str, said: "RtlGeneration") -> dict[str, object]:
         "axi_read_bytes_per_token": [step.read_bytes for step in said.steps],
         "axi_written_bytes_per_token": [step.written_bytes for step in said.steps],
         "energy_j_per_token": [step.energy_j for step in said.steps],
+        "energy_recorded_j_per_token": [None if item is None else item.energy_j for item in recorded],
+        "energy_recorded_low_j_per_token": [None if item is None else item.low_j for item in recorded],
+        "energy_recorded_high_j_per_token": [None if item is None else item.high_j for item in recorded],
+        "energy_components_per_token": components, "activity_per_token": activity,
         "seconds_per_token": [step.seconds for step in said.steps],
         "logits_sha256_per_token": said.logits_sha256, "tokens_per_s_at_clock": said.tokens_per_s,
     }

@@ -79,14 +79,20 @@ class Demo(Listener):
         assert self.machine is not None
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         clock = self.machine.clock_mhz
-        for name in ("token", "cycles", "engine's", "tokens/s at\n" + f"{clock:.0f} MHz", "mJ", "MB read", "seconds"):
+        shown = self.steps[-SHOWN:]
+        recorded = [run.recorded for run in shown if run.recorded is not None]
+        columns = ["token", "cycles", "engine's", f"tokens/s\nat {clock:.0f} MHz", "mJ", "MB\nread", "seconds"]
+        if recorded:
+            columns.insert(5, "mJ\nseen")
+        for name in columns:
             table.add_column(name, justify="right")
-        for run in self.steps[-SHOWN:]:
+        for run in shown:
             rate = clock * 1e6 / run.cycles
-            table.add_row(
-                str(run.position + 1), f"{run.cycles:,}", f"{run.engine_cycles:,.0f}", f"{rate:.0f}",
-                f"{1e3 * run.energy_j:.1f}", f"{run.read_bytes / 1e6:.1f}", f"{run.seconds:.1f}",
-            )  # fmt: skip
+            row = [str(run.position + 1), f"{run.cycles:,}", f"{run.engine_cycles:,.0f}", f"{rate:.0f}",
+                   f"{1e3 * run.energy_j:.1f}", f"{run.read_bytes / 1e6:.1f}", f"{run.seconds:.1f}"]  # fmt: skip
+            if recorded:
+                row.insert(5, "" if run.recorded is None else f"{1e3 * run.recorded.energy_j:.1f}")
+            table.add_row(*row)
         return table
 
 

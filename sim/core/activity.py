@@ -41,7 +41,7 @@ def program_counts(machine: CoreMachine, streams: Sequence[Pieces], core_of: Seq
                 first, which = distinct(tuple(columns))
                 times_run = np.bincount(which, weight, len(first))
                 table = dict(zip(("operator", *_COLUMNS[kind]), (item[first] for item in columns), strict=True))
-                for key, values in _of_class(machine, kind, table).items():
+                for key, values in counts_of_class(machine, kind, table).items():
                     counted = np.bincount(table["operator"], values * times_run, operators)
                     found[key] = found.get(key, np.zeros(operators)) + counted
     return found
@@ -58,7 +58,8 @@ _COLUMNS = {
 }
 
 
-def _of_class(machine: CoreMachine, kind: str, table: Mapping[str, Ints]) -> Counts:
+def counts_of_class(machine: CoreMachine, kind: str, table: Mapping[str, Ints]) -> Counts:
+    """Counts of single instructions, a row each."""
     if kind in ("LD", "ST"):
         found = _moved(kind, table)
     elif kind in ("MM", "MV"):

@@ -1,9 +1,11 @@
 """``mixflight generate --backend rtl``: a model speaks on the compiled Verilog of a core, one layer of it here."""
 
 import json
+import math
 import struct
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 
 import msgspec
@@ -17,6 +19,7 @@ from mixflight.generate import generate
 from mixflight.generate_rtl import Listener, Outputs, generate_rtl
 from mixflight.rtl.toolchain import WAVES_HINT, find_toolchain, missing_wave_headers
 from mixflight.rtl_session import RtlSession, context_for, open_core
+from mixflight.sim.core_values import products, transfers
 from mixflight.sim.core_values.decode import from_file
 from mixflight.sim.golden.llama import Session, load_llama
 from mixflight.workloads.gguf import open_gguf
@@ -76,6 +79,67 @@ def test_what_is_counted(first):
         assert 31.5e6 < run.read_bytes < 34e6      # a layer's 1.99 MB and the head's 30.1 MB, and the cache
         assert 0 < run.energy_j < 1 and run.seconds > 0
     assert said.tokens_per_s == pytest.approx(225e6 / np.mean([run.cycles for run in said.steps]))
+
+
+def executed_work(monkeypatch, made, token, position):
+    """What the executor touches in a step: bytes of memories, and products of codes that it multiplies."""
+    found, memory, linear, dots = Counter(), transfers._memory, products._linear, products._dots
+
+    def touched(state, fields, channel):
+        part = memory(state, fields, channel)
+        found["ddr" if fields["ddr"] else "hbm"] += len(part)
+        return part
+
+    def grouped(weight, scales, minimum, a, s_a, group, columns, sums):
+        found["products"] += a.size * columns
+        linear(weight, scales, minimum, a, s_a, group, columns, sums)
+
+    def whole(a, matrix):
+        found["products"] += a.size * len(matrix)
+        return dots(a, matrix)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(transfers, "_memory", touched)
+        patch.setattr(products, "_linear", grouped)
+        patch.setattr(products, "_dots", whole)
+        made.decode(token, position)
+    return found
+
+
+def test_what_was_recorded_is_what_program_and_executor_say(monkeypatch, smollm2_path, first):
+    _, _, said = first
+    made = from_file(accelerator_named(ARCH), smollm2_path, 512, layers=1)
+    for run in said.steps:
+        step, seen = made.step(run.token, run.position), run.recorded
+        program = Counter(item.kind for item in made.instructions(step) if not item.empty)
+        assert {kind: program[kind] for kind in CLASSES if kind != "SYS"} == {
+            kind: seen.ended[kind] for kind in CLASSES if kind != "SYS"}  # fmt: skip
+        work = executed_work(monkeypatch, made, run.token, run.position)
+        assert seen.products == work["products"]
+        linears = 576 * (2 * 576 + 2 * 192 + 3 * 1536) + 49152 * 576
+        tokens = 16 * math.ceil((run.position + 1) / 16)      # values are multiplied in blocks of 16 tokens
+        assert 0 <= linears + 2 * 576 * tokens - seen.products <= 576 * tokens
+        # ports move whole beats: at most one more an instruction and channel
+        moved = seen.read_bytes["hbm"] + seen.written_bytes["hbm"]
+        assert 0 <= moved - work["hbm"] < 64 * 4 * (seen.ended["LD"] + seen.ended["ST"]) and moved < 1.001 * work["hbm"]
+        assert 0 <= seen.read_bytes["ddr"] - work["ddr"] < 64
+        code = step.text.text
+        text = 16 * len(code.stream) + 4 * len(code.constants)
+        assert text <= seen.read_bytes["text"] < text + 128 if run.position == 0 else seen.read_bytes["text"] == 0
+        assert seen.read_bytes["hbm"] + seen.read_bytes["ddr"] + seen.read_bytes["text"] == run.read_bytes
+
+
+def test_recorded_energy_beside_the_estimate(first):
+    _, _, said = first
+    for run in said.steps:
+        seen = run.recorded
+        assert 0 < seen.low_j < seen.energy_j < seen.high_j
+        assert seen.estimated_j == run.energy_j and seen.energy_j == pytest.approx(run.energy_j, rel=0.001)
+        apart = {name for name, item in seen.components.items()
+                 if item.recorded_j != pytest.approx(item.estimated_j, rel=1e-12)}  # fmt: skip
+        assert apart <= {"hbm", "ddr", "memory_path", "sram.instruction"}      # whole beats, and the fetch of the text
+        assert max(seen.busy_cycles.values()) <= run.cycles
+        assert seen.products <= 256 * seen.busy_cycles["MV"] * 1.01
 
 
 def test_the_units_in_both_timelines(first):

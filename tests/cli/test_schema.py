@@ -117,13 +117,18 @@ def test_a_page_is_said_to_be_written(said, capsys, tmp_path):
 def test_a_generation_on_rtl_says_what_is_promised():
     pytest.importorskip("amaranth")
     from mixflight.cli.generate import document
+    from mixflight.rtl_energy import ComponentEnergy, RecordedStep
     from mixflight.rtl_session import TokenRun
 
     fields = {"cycles": 7, "engine_cycles": 7, "read_bytes": 96, "written_bytes": 3, "energy_j": 0.1, "seconds": 2.0}
-    step = SimpleNamespace(**fields)
     assert set(fields) <= set(TokenRun.__struct_fields__)
+    classes, memories = dict.fromkeys(("LD", "MV"), 3), {"hbm": 96, "ddr": 0, "text": 0}
+    priced = ComponentEnergy(recorded_j=0.1, low_j=0.05, high_j=0.3, estimated_j=0.09)
+    recorded = RecordedStep(busy_cycles=classes, ended=classes, executed=9, read_bytes=memories, written_bytes=memories,
+                            products=512, sfu_elements=4, components={"hbm": priced})  # fmt: skip
+    steps = (SimpleNamespace(**fields, recorded=recorded), SimpleNamespace(**fields, recorded=None))
     said = SimpleNamespace(arch="mixpe-mini", clock_mhz=225.0, layers=1, prompt="One", prompt_tokens=(1,), tokens=(2,), text="x",
-                           stopped="length", steps=(step,), logits_sha256=("ab",), tokens_per_s=1.5)  # fmt: skip
+                           stopped="length", steps=steps, logits_sha256=("ab", "cd"), tokens_per_s=1.5)  # fmt: skip
     found = {"schema": "generate-rtl/1", **document("smollm2", said)}
     check("generate-rtl/1", json.loads(json.dumps(found)))
 
