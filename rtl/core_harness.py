@@ -52,7 +52,9 @@ def core_text(core: Core) -> str:
 
 
 def _text_entry(core: Core) -> Path:
-    """Where the Verilog of ``core`` is kept."""
+    """Where the Verilog of ``core`` is kept. Where it is there already the core is never elaborated, and Amaranth
+    would warn."""
+    core._MustUse__used = True
     roots = [Path(package.__file__).parent for package in (arch, rtl)]
     files = sorted(path for root in roots for ending in ("py", "toml") for path in root.rglob(f"*.{ending}"))
     key = digest(repr(core.machine), core.dots, package_version("amaranth"), *(path.read_text() for path in files))

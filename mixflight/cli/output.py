@@ -24,10 +24,14 @@ def print_json(document: Any, schema: str | None = None) -> None:
 
     ``schema`` is the name and version of its form in ``mixflight.documents``: its first key, where one is promised.
     """
-    text = msgspec.json.encode(document)
-    if schema is not None:
-        text = msgspec.json.encode({"schema": schema, **msgspec.json.decode(text, type=dict[str, msgspec.Raw])})
+    text = msgspec.json.encode(document) if schema is None else encoded(document, schema)
     print(msgspec.json.format(text, indent=2).decode())
+
+
+def encoded(document: Any, schema: str) -> bytes:
+    """``document`` as JSON, ``schema`` its first key."""
+    keys = msgspec.json.decode(msgspec.json.encode(document), type=dict[str, msgspec.Raw])
+    return msgspec.json.encode({"schema": schema, **keys})
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], fold: bool = True) -> None:

@@ -7,7 +7,9 @@ import typer
 
 from mixflight.arch.errors import InputError
 from mixflight.cli.options import BatchOption, JsonOption, RecipeOption
-from mixflight.cli.output import print_json, print_table
+from mixflight.cli.output import encoded, print_json, print_table
+
+RECORD = "record/1"
 
 
 def register(app: typer.Typer) -> None:
@@ -93,8 +95,6 @@ def register(app: typer.Typer) -> None:
 
 
 def _record(model: str, text: str, output: Path | None, json: bool) -> None:
-    import msgspec
-
     from mixflight.files import whole_file
     from mixflight.record import record_text
 
@@ -104,9 +104,9 @@ def _record(model: str, text: str, output: Path | None, json: bool) -> None:
     found = record_text(model, text, laws)
     if output is not None and laws is None:
         with whole_file(output) as part:
-            part.write_bytes(msgspec.json.encode(found) + b"\n")
+            part.write_bytes(encoded(found, RECORD) + b"\n")
     if json:
-        print_json(found, "record/1")
+        print_json(found, RECORD)
         return
     print_table(
         f"{found.model}: codes of weights, and of activations over {found.tokens} tokens",

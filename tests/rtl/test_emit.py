@@ -2,7 +2,6 @@
 """The emitted Verilog: one module for equal instances, plain names, the same text every time, two parsers
 agree."""
 
-import os
 import re
 
 import pytest
@@ -61,9 +60,7 @@ def test_an_independent_parser_reads_it(array_text):
 @pytest.mark.parametrize("top", TOPS)
 def test_every_top_has_ports_named_after_its_signature(top):
     component = TOPS[top]()
-    began = sum(os.times()[:4])  # processor time, that of the Verilog writer's process too
     text = emit_verilog(component, top)
-    assert sum(os.times()[:4]) - began < 10
     name = top.replace("-", "_")
     ports = re.search(rf"^module {name} \(([^)]*)\)", text, re.M)[1].split(", ")
     members = ["__".join(map(str, path)) for path, _, _ in component.signature.flatten(component)]
