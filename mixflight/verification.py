@@ -35,7 +35,7 @@ from mixflight.rtl.weight_stationary_array import WeightStationaryArray
 from mixflight.rtl.widen import Widen
 from mixflight.sim.array_timing import array_cycles
 from mixflight.sim.golden.array import lane_values
-from mixflight.verify_core import PARTS, SEEDS, check_core
+from mixflight.verify_core import SEEDS, check_core, parts_of
 from mixflight.verify_core_mv import check_core_mv
 from mixflight.verify_core_sfu import build_text, check_sfu
 from mixflight.verify_csd import check_chain
@@ -140,7 +140,8 @@ def _core_plan(chosen: ChosenTop) -> list[ChosenTop]:
     if shape.columns == choose_top("core-mv").component.columns:
         found.append(choose_top("core-mv", banks=shape.channels, lanes=shape.lanes, dots=shape.dots))
     found.append(choose_top("core-sfu", width=shape.sfu_width, channels=shape.channels))
-    parts = [dataclasses.replace(chosen, parameters={"arch": machine.name, "programs": part}) for part in PARTS]
+    parts = [dataclasses.replace(chosen, parameters={"arch": machine.name, "programs": part})
+             for part in parts_of(shape.classes)]
     return [*found, *parts]
 
 

@@ -21,9 +21,10 @@ from mixflight.verify_outcome import StreamOutcome
 
 PARTS: Mapping[str, tuple[str, ...]] = {
     "memory": ("transfer",), "mpe": ("linear", "keys", "values"), "sfu": ("vector", "attention"),
-    "core": DECODE_FAMILIES,
+    "core": DECODE_FAMILIES, "matrix": (*DECODE_FAMILIES, *["matrix"] * 6),
 }  # fmt: skip
-"""What random programs are drawn from: instructions of one unit, with what brings their operands; or all of them."""
+"""What random programs are drawn from: instructions of one unit, with what brings their operands; all of them; these
+and MM."""
 SEEDS, COUNT = 5, 60
 """Programs of a part, and instructions of each."""
 TOLERANCE = 0.02
@@ -48,6 +49,11 @@ class ProgramRun:
     def error(self) -> float:
         """Computed cycles over measured ones, less one."""
         return self.computed / self.cycles - 1 if self.computed else 0.0
+
+
+def parts_of(classes: Sequence[str]) -> list[str]:
+    """Those of ``PARTS`` that a core has which carries out these classes of instructions."""
+    return [part for part, families in PARTS.items() if "matrix" not in families or "MM" in classes]
 
 
 def program_cycles(machine: CoreMachine, made: RandomProgram) -> int:

@@ -1,4 +1,4 @@
-"""A core that executes decode programs: controller, memory side, buffers, matrix-vector engine, special functions.
+"""A core that executes programs: controller, memory side, buffers, matrix engine, special functions.
 
 What each instruction does: ``arch/core_execution.md``.
 """
@@ -14,24 +14,26 @@ from mixflight.arch.core import CoreMachine
 from mixflight.arch.core_registers import as_markdown, c_header, core_registers
 from mixflight.arch.errors import InputError
 from mixflight.arch.isa import CLASSES
+from mixflight.arch.mm_pipeline import rows_together
 from mixflight.arch.mv_pipeline import DOTS
 from mixflight.rtl.axi_read import AxiRead
 from mixflight.rtl.core_controller import Controller
 from mixflight.rtl.core_memory import CoreMemory
+from mixflight.rtl.core_mm_queue import ProductQueues
 from mixflight.rtl.core_mv import MatrixVector
 from mixflight.rtl.core_ports import LINE_BITS, Axi4, Axi4Lite, Axi4Read
 from mixflight.rtl.core_sfu import CoreSfu
 
-UNITS = tuple(kind for kind in CLASSES if kind != "MM")
-"""Classes that this core carries out."""
 _TEXT_BURSTS = 4
 """Bursts of text on their way: more than the 16 bytes a cycle that are written need."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CoreShape:
-    """Sizes of a core, from its machine: channels, columns of a step, depths in words, lines and instructions."""
+    """Sizes of a core, from its machine: channels, columns of a step, depths in words, lines and instructions; the
+    ``classes`` of instructions that it carries out."""
 
+    classes: tuple[str, ...]
     channels: int
     columns: int
     dots: str
@@ -50,15 +52,21 @@ class CoreShape:
     slot_bytes: dict[str, int]
 
 
-def core_shape(machine: CoreMachine) -> CoreShape:
-    """The sizes of one core of ``machine``; a machine that has no RTL is an InputError."""
+def core_shape(machine: CoreMachine, *, matrices: bool = True) -> CoreShape:
+    """The sizes of one core of ``machine``, on request without ``matrices``; no RTL of the machine is an InputError.
+
+    Rows that share a word of weights are verified in the engine alone, so a machine that has such carries out no MM.
+    """
     buffers, channels, columns = machine.buffers, machine.hbm.channels_per_core, machine.column_step
     if machine.cores != 1 or not machine.products or machine.hbm.port_bytes_per_cycle != LINE_BYTES:
         raise InputError(f"a core with RTL must be the only one, of {', '.join(DOTS)}, with memory ports of "
                          f"{LINE_BYTES} bytes, which {machine.name} is not")  # fmt: skip
+    matrices = matrices and rows_together(machine) == 1
+    steps = machine.mv_columns // columns
     return CoreShape(
+        classes=tuple(kind for kind in CLASSES if kind != "MM" or matrices),
         channels=channels, columns=columns, dots=machine.products, lanes=min(machine.memory_unit.lanes, columns),
-        outputs=max(64, 4 * machine.mv_columns // columns),
+        outputs=max(64, 4 * steps, machine.mm_rows * steps if matrices else 0),
         weight_depth=buffers.weight.bytes // (columns * K_BLOCK),
         scale_depth=buffers.scale.bytes // (4 * columns), index_depth=buffers.index.bytes // (2 * columns),
         act_lines=buffers.act.bytes // LINE_BYTES, global_lines=buffers.vector.bytes // LINE_BYTES,
@@ -69,7 +77,7 @@ def core_shape(machine: CoreMachine) -> CoreShape:
 
 
 class Core(wiring.Component):
-    """One core of ``machine``, as far as decode needs it: everything but MM, which is an error.
+    """One core of ``machine``; an MM where its shape does not have that class is an error that ends the run.
 
     ======================  ========================================================================================
     s_axi                   control registers (:func:`mixflight.arch.core_registers.core_registers`)
@@ -110,7 +118,7 @@ class Core(wiring.Component):
         m = Module()
         shape, lanes = self.shape, self.shape.columns // self.shape.channels
         m.submodules.controller = controller = Controller(
-            depth=shape.instructions, queue_depth=shape.queue_depth, slot_bytes=shape.slot_bytes, classes=UNITS
+            depth=shape.instructions, queue_depth=shape.queue_depth, slot_bytes=shape.slot_bytes, classes=shape.classes
         )
         m.submodules.memory = memory = CoreMemory(
             channels=shape.channels, lanes=lanes, weight_depth=shape.weight_depth, scale_depth=shape.scale_depth,
@@ -122,7 +130,13 @@ class Core(wiring.Component):
             weight_depth=shape.weight_depth, scale_depth=shape.scale_depth,
         )  # fmt: skip
         m.submodules.sfu = sfu = CoreSfu(width=shape.sfu_width, channels=shape.channels)
-        for name, part in (("ld", memory.load), ("st", memory.store), ("mv", mv), ("misc", sfu)):
+        products = {"mv": mv}
+        if "MM" in shape.classes:
+            m.submodules.products = queues = ProductQueues()
+            connect(m, queues.engine.instruction, mv.instruction)
+            m.d.comb += queues.engine.done.eq(mv.done)
+            products = {"mm": queues.mm, "mv": queues.mv}
+        for name, part in (("ld", memory.load), ("st", memory.store), *products.items(), ("misc", sfu)):
             port = getattr(controller, f"unit_{name}")
             connect(m, port.instruction, part.instruction)
             m.d.comb += port.done.eq(part.done)

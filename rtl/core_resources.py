@@ -15,7 +15,7 @@ from mixflight.arch.flightllm_machine import flightllm_machine
 from mixflight.arch.synthesis_counts import COUNTS
 
 NAMES = {"mv": "matrix engine", "engine": "matrix engine", "memory": "memory side", "text": "reader of text",
-         "buffers": "buffers, of the memory side"}
+         "products": "queues of products", "buffers": "buffers, of the memory side"}
 UNITS = ("lut", "ff", "bram", "uram", "dsp")
 DEVICE_LUT4 = 83_640
 """LUTs of four inputs of an LFE5UM-85F (nextpnr's count of TRELLIS_COMB)."""
@@ -60,8 +60,8 @@ def paper_table(name: str) -> str:
         "sfu": (small.sfu.elements_per_cycle / large.sfu.elements_per_cycle,
                 f"{small.sfu.elements_per_cycle} of {large.sfu.elements_per_cycle} elements a cycle"),
     }  # fmt: skip
-    control = {unit: getattr(ours["controller"], unit) + getattr(ours["text"], unit)
-               + getattr(ours["memory"], unit) - buffers[unit] for unit in UNITS}  # fmt: skip
+    moving = [row for part, row in ours.items() if part in ("controller", "text", "memory", "products")]
+    control = {unit: sum(getattr(row, unit) for row in moving) - buffers[unit] for unit in UNITS}
     if not small.mpe_dsp:
         del scales["mpe"]
     mine = {"buffer": buffers, "controller": control, "mpe": _units(ours["mv"]), "sfu": _units(ours["sfu"])}

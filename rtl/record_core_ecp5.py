@@ -13,7 +13,7 @@ from typing import Any
 
 from mixflight.arch.synthesis_counts import COUNTS
 from mixflight.rtl.cache import write_atomically
-from mixflight.rtl.core import UNITS, core_shape
+from mixflight.rtl.core import core_shape
 from mixflight.rtl.core_controller import Controller
 from mixflight.rtl.core_memory import CoreMemory
 from mixflight.rtl.core_mv import MatrixVector
@@ -33,12 +33,13 @@ _HEADER = """\
 
 
 def parts() -> dict[str, Callable[[], Any]]:
-    """Part → what builds it as the small core has it."""
-    shape = core_shape(small_machine())
+    """Part → what builds it as the small core has it that only decodes."""
+    shape = core_shape(small_machine(), matrices=False)
     lanes = shape.columns // shape.channels
     return {
         "controller": lambda: Controller(
-            depth=shape.instructions, queue_depth=shape.queue_depth, slot_bytes=shape.slot_bytes, classes=UNITS),
+            depth=shape.instructions, queue_depth=shape.queue_depth, slot_bytes=shape.slot_bytes,
+            classes=shape.classes),
         "sfu": lambda: CoreSfu(width=shape.sfu_width, channels=shape.channels),
         "engine": lambda: MatrixVector(
             columns=shape.columns, banks=shape.channels, dots=shape.dots, lanes=shape.lanes, outputs=shape.outputs,

@@ -58,6 +58,14 @@ def decode_on_both(model, made, tokens):
     return cycles
 
 
+def test_matrices_only_where_rows_go_alone():
+    """Room for the sums of a whole tile, too: 16 rows times 16 steps."""
+    alone, together = (core_shape(accelerator_named(name)) for name in ("mixpe-mini", "flightllm-mini"))
+    assert "MM" in alone.classes and alone.outputs == 256
+    assert "MM" not in together.classes and set(alone.classes) == {*together.classes, "MM"}
+    assert core_shape(accelerator_named("mixpe-mini"), matrices=False).classes == together.classes
+
+
 def test_a_machine_without_rtl_is_refused():
     with pytest.raises(InputError, match="a core with RTL must be the only one, of dsp48e2, dsp58, shift-add-4x8"):
         core_shape(accelerator_named("flightllm-u280"))

@@ -33,6 +33,20 @@ def test_programs_of_everything(model):
         assert run_program(model, MACHINE, made, stall=40).wrong == ""
 
 
+def test_programs_with_matrices(model):
+    """Both queues of the engine: MM of up to 12 rows, and of slabs that go on with the sums of an MV."""
+    products = rows = 0
+    for seed in range(2, 5):
+        made = random_program(MACHINE, seed, families=PARTS["matrix"])
+        run = run_program(model, MACHINE, made)
+        assert run.wrong == ""
+        assert run.error == pytest.approx(0, abs=0.005)
+        assert run_program(model, MACHINE, made, stall=40).wrong == ""
+        there = [item.fields["rows"] for item in made.instructions if item.kind == "MM" and not item.empty]
+        products, rows = products + len(there), max(rows, *there)
+    assert products > 25 and rows > 8
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("part", PARTS)
 def test_each_unit_alone_and_all_together(model, part):
