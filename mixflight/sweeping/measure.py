@@ -116,7 +116,8 @@ class Evaluator:
     def _phases(self, design: Design, tier: Tier) -> Row:
         machine = design.accelerator
         if isinstance(machine, CoreMachine):
-            return self._core_phases(machine, design.workload)
+            form = self._core_form(machine, design.workload) if tier == "closed-form" else None
+            return form or self._core_phases(machine, design.workload)
         tables = self._tables(design.workload)
         part = slice_of(machine)
         phases = []
@@ -131,8 +132,30 @@ class Evaluator:
         first, second = phases
         return {**phase_quantities(first, second), "prefill_bound_by": first.bound_by, "bound_by": second.bound_by}
 
+    def _core_form(self, machine: CoreMachine, key: WorkloadKey) -> Row | None:
+        """The closed form of plain decoders; None for what only the engine knows."""
+        from mixflight.machines import check_rows
+        from mixflight.sim.core.closed_form import decoder_of, estimate_cores
+
+        if key.path == "general":
+            return None
+        workload, lengths = self.designer.workload(key), key.lengths
+        check_rows(machine, lengths.batch, workload.recipe)
+
+        def decoder_with(sequences: int) -> Any:
+            def make() -> Any:
+                return decoder_of(workload.model, workload.recipe, lengths.prefill, lengths.decode, sequences)
+
+            return self.tables.get((key, sequences), make)
+
+        found = estimate_cores(machine, decoder_with, lengths.batch, lengths.prefill, lengths.decode)
+        if found is None:
+            return None
+        first, second = found
+        return {**phase_quantities(first, second), "prefill_bound_by": first.bound_by, "bound_by": second.bound_by}
+
     def _core_phases(self, machine: CoreMachine, key: WorkloadKey) -> Row:
-        """Cores have no tier but the engine; ``Space.check`` saw to that."""
+        """By the engine."""
         from mixflight.machines import check_rows
         from mixflight.sim.core.simulate import path_named, simulate_cores
 

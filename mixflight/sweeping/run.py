@@ -25,8 +25,8 @@ from mixflight.sweeping.workers import Job, Workers
 
 PART: dict[Tier, int] = {"closed-form": 512, "engine": 16}
 """Points of a part: what a crash can lose of each worker's work."""
-CORE_PART = 1
-"""The same of machines of cores, whose points take seconds."""
+CORE_PART: dict[Tier, int] = {"closed-form": 16, "engine": 1}
+"""The same of machines of cores, whose points take the engine a second."""
 ROUNDS = 4
 WIDER = 1.25
 """By how much more than the largest disagreement seen the next screening allows for."""
@@ -100,7 +100,7 @@ class _Sweep:
 
     def part(self, tier: Tier) -> int:
         """Points of a part."""
-        return CORE_PART if self.cores else PART[tier]
+        return CORE_PART[tier] if self.cores else PART[tier]
 
     def measured(self, jobs: Sequence[Job], progress: Progress) -> Iterator[Chunk]:
         """Chunks of all jobs: those of parts that are there are read, the others are measured and kept."""

@@ -105,8 +105,8 @@ class Space(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     def check(self) -> None:
         """Refuse unknown fields, quantities and axes, each with the nearest known name."""
         machine = type(self.base_machine())
-        if machine is CoreMachine and (self.fidelity != "engine" or self.float_operands != "refuse"):
-            raise InputError("a machine of cores must have fidelity engine: it has no closed form, nor float_operands")
+        if machine is CoreMachine and self.float_operands != "refuse":
+            raise InputError("a machine of cores must have no float_operands in a sweep")
         if not self.axes:
             raise InputError("a space must have at least one axis")
         if not self.objectives:

@@ -255,7 +255,7 @@ def test_the_table_is_for_people_and_fits_a_terminal(tmp_path):
     assert "engine against closed form, at most: time" in done.stdout
 
 
-def test_machines_of_cores_go_through_the_engine_alone(tmp_path):
+def test_machines_of_cores_go_through_the_engine_alone_or_screened(tmp_path):
     text = TOML.replace('arch = "mixpe-w4a8"', 'arch = "flightllm-u280"\nfidelity = "engine"').split("[axes]")[0]
     text += '[axes]\ncores = [1, 2, 5]\n"memory_unit.index_coding" = ["four_bit", "bitmap"]\n'
     (tmp_path / "space.toml").write_text(text)
@@ -268,4 +268,9 @@ def test_machines_of_cores_go_through_the_engine_alone(tmp_path):
     assert len(rows) == 6 and one["decode"]["time_ms"] > 0
     assert {row["dsp"] for row in rows if row["cores"] == 2} == {4230.0}
     (tmp_path / "space.toml").write_text(text.replace('fidelity = "engine"', ""))
-    assert "must have fidelity engine" in refusal("sweep", tmp_path / "space.toml", "-o", tmp_path / "no")
+    screened = document("sweep", tmp_path / "space.toml", "-o", tmp_path / "screened", "--jobs", 1)
+    assert (screened["evaluated"], screened["failed"], screened["errors"]) == (6, 2, found["errors"])
+    assert [item["key"] for item in screened["pareto"]] == [item["key"] for item in found["pareto"]]
+    assert all(item["disagreement"]["time"] > 0 for item in screened["pareto"])
+    (tmp_path / "space.toml").write_text('float_operands = "int8"\n' + text)
+    assert "must have no float_operands" in refusal("sweep", tmp_path / "space.toml", "-o", tmp_path / "no")

@@ -66,6 +66,35 @@ def test_screening_a_large_space_finds_the_exhaustive_front(tmp_path):
 
 
 @pytest.mark.slow
+def test_screening_cores_finds_the_exhaustive_front(tmp_path):
+    space = space_named("flightllm")
+    assert space.fidelity == "engine"
+    workers = Local(2)
+    try:
+        screened = sweep(msgspec.structs.replace(space, fidelity="screened"), tmp_path / "screened", workers)
+        exhaustive = sweep(space, tmp_path / "all", workers)
+    finally:
+        workers.stop()
+    assert (exhaustive.engine_evaluated, screened.evaluated) == (space.size, space.size)
+    assert screened.failed == exhaustive.failed
+    assert len(exhaustive.pareto) <= screened.engine_evaluated < space.size - exhaustive.failed
+    ours, all_ = ({item["key"]: item for item in found.pareto} for found in (screened, exhaustive))
+    assert ours.keys() == all_.keys()
+    for key, item in all_.items():
+        for name in space.objectives:
+            assert ours[key][name] == pytest.approx(item[name], rel=0.01)
+    # the closed form errs to one side, for all points: those that were dropped, too
+    forms, found = (
+        {row["index"]: row for row in stored_rows(tmp_path / name, tier) if not row.get("error")}
+        for name, tier in (("screened", "closed-form"), ("all", "engine"))
+    )
+    assert forms.keys() == found.keys()
+    for name in ("prefill_time_ms", "decode_time_ms"):
+        apart = [found[index][name] / forms[index][name] - 1 for index in found]
+        assert -0.005 < min(apart) and max(apart) < 0.2
+
+
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_points(tmp_path):
     text = TOML.replace('summary = "small"', 'summary = "many"\nfidelity = "closed-form"\npoints = 1000000')
     peaks = []
