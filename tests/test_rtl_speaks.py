@@ -1,5 +1,6 @@
 """What the README shows of a model that spoke on RTL: the recorded run of ``mixflight generate --backend rtl --json``."""
 
+import hashlib
 import json
 from io import StringIO
 from pathlib import Path
@@ -9,9 +10,14 @@ import pytest
 from rich.console import Console
 
 from mixflight.arch.accelerator import accelerator_named
+from mixflight.arch.isa import CLASS_INDEX
 from mixflight.record_rtl_demo import recorded_demo
 from mixflight.rtl_energy import ComponentEnergy, RecordedStep
+from mixflight.sim.core.execution import compile_streams, execute
+from mixflight.sim.core.units import Units
 from mixflight.sim.core_values.decode import from_file
+from mixflight.sim.golden.llama import Session, load_llama
+from mixflight.workloads.gguf import open_gguf
 
 ROOT = Path(__file__).resolve().parent.parent
 RUN = json.loads((ROOT / "tests" / "data" / "rtl_speaks_smollm2.json").read_text())
@@ -24,6 +30,23 @@ def test_it_said_what_the_golden_model_says():
     assert len(said) == 16 and GOLDEN["int8"]["tokens"] == said and GOLDEN["int8"]["text"] == RUN["text"]
     assert RUN["prompt_tokens"] == GOLDEN["prompt_tokens"] and RUN["text"].startswith(" Paris.")
     assert RUN["logits_sha256_per_token"][-1] == GOLDEN["int8"]["logits_sha256"]
+
+
+def test_all_logits_of_all_steps_were_the_golden_models(smollm2_path):
+    steps = len(RUN["logits_sha256_per_token"])
+    tokens = [*RUN["prompt_tokens"], *RUN["tokens"]][:steps]
+    logits = Session(load_llama(open_gguf(smollm2_path))).extend(tokens, every=True)
+    assert [hashlib.sha256(row.astype("<f4").tobytes()).hexdigest() for row in logits] == RUN["logits_sha256_per_token"]
+
+
+def test_what_the_heads_second_pass_costs(smollm2_path):
+    machine = accelerator_named(RUN["arch"])
+    step = from_file(machine, smollm2_path, 512).step(RUN["prompt_tokens"][0], 0)
+    run = execute(Units(machine), compile_streams(Units(machine), [step.text.sequencer.expand(step.numbered)], [0]))
+    used = run.used[0, step.text.text.names.index("head")]
+    assert used[CLASS_INDEX["MV"]] == 221_760 == 2 * 110_880      # arch/decisions/0008
+    assert used[CLASS_INDEX["LD"]] == pytest.approx(119_808, abs=1)
+    assert run.total == pytest.approx(812_927, rel=1e-4)
 
 
 def test_the_engine_says_its_cycles(smollm2_path):
