@@ -65,6 +65,12 @@ def test_the_readmes_numbers():
     assert 97.35e6 < min(read) < 97.45e6 and 97.55e6 < max(read) < 97.65e6
 
 
+def test_energy_seen_and_estimated_are_as_near_as_the_readme_says():
+    assert "for what the RTL was seen to do they are the same to 0.01 %" in README
+    for seen, estimated in zip(RUN["energy_recorded_j_per_token"], RUN["energy_j_per_token"], strict=True):
+        assert seen == pytest.approx(estimated, rel=1e-4)
+
+
 def test_the_picture_shows_the_run():
     console = Console(record=True, width=76, quiet=True)
     console.print(recorded_demo(RUN))
