@@ -252,9 +252,10 @@ class PrefillText(DecodeText):
                      buffer_line=line)  # fmt: skip
         self.asm.add("MISC", wait=["LD"])
 
-    def _load_rows(self, base: int, size: int, register: int = 0) -> None:
-        """A group of rows to the ring."""
-        self.asm.add("LD", wait=["MISC"], release=["MISC"], buffer="global", wide=1, advance=1, base_register=base,
+    def _load_rows(self, base: int, size: int, register: int = 0, *, pitch: int = 0) -> None:
+        """A group of rows to the ring; ``base`` goes on behind it, or by ``pitch`` where rows lie further apart."""
+        self.asm.add("LD", wait=["MISC"], release=["MISC"], buffer="global", wide=1, advance=int(not pitch),
+                     base_register=base,
                      bytes=size, bytes_register=register, buffer_line=self.group_rows,
                      buffer_register=R.PARAMETER)  # fmt: skip
 
@@ -273,7 +274,8 @@ class PrefillText(DecodeText):
             asm.set(R.B)
             asm.add("LD", wait=["ST"])
             with asm.loop(rows.groups, rows.groups_register):
-                self._load_rows(R.A, own * FP32)
+                self._load_rows(R.A, own * FP32, pitch=self.own_row)
+                asm.set(R.A, self.own_row, source=R.A)
                 self._misc("quantise", self.channels, own, a=self.group_rows, a_register=R.PARAMETER, out=codes,
                            out_register=R.B, target="weight", wait=["LD"], release=["LD"])  # fmt: skip
                 self._read()
