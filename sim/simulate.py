@@ -120,7 +120,7 @@ def _phase(engine: Engine, traces: list[Trace], tokens: int) -> Phase:
     activities = {}
     for name, parts in by_name.items():
         activity = Activity.total([timed.activity.scaled(times) for timed, times in parts])
-        activities[name] = _with_leakage(activity, accelerator, prices)
+        activities[name] = with_leakage(activity, accelerator, prices)
     total = Activity.total(list(activities.values()))
     limits: dict[str, float] = defaultdict(float)
     for parts in by_name.values():
@@ -164,7 +164,7 @@ def _mean_utilisation(parts: list[tuple[Timed, float]]) -> float:
     return sum(times * timed.activity.cycles * timed.utilisation for timed, times in parts) / cycles
 
 
-def _with_leakage(activity: Activity, accelerator: Accelerator, prices: PriceTable) -> Activity:
+def with_leakage(activity: Activity, accelerator: Accelerator, prices: PriceTable) -> Activity:
     """``activity`` with the leakage of every PE over its time, and of the buffers where a source has it."""
     array = accelerator.array
     nanoseconds = activity.cycles * 1e3 / accelerator.clock_mhz
