@@ -42,6 +42,8 @@ def test_everything_beside_the_code_exists_and_is_a_page(site):
     for name in members:
         assert (DOCS.parent / name).is_file()
     assert "arch/decisions/0005-rows-split.md" in members
+    numbers = [Path(name).name[:4] for name in members if name.startswith("arch/decisions/")]
+    assert len(numbers) == len(set(numbers))
 
 
 def test_the_reference_names_every_command_and_module(site):
