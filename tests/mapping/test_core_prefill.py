@@ -128,3 +128,30 @@ def test_logits_are_of_the_last_token(tokens):
     assert row == (tokens - 1) // machine.hbm.channels_per_core
     place = of_head("MISC", "a_address")[of_head("MISC", "vectors") == 1][0] - load["buffer_address"]
     assert place == (tokens - 1) % machine.hbm.channels_per_core * 4 * model.hidden
+
+
+def bytes_of(program, pieces, kind, operator):
+    """Ranges of one channel's bytes that ``operator`` moves, joined: [[first, end], ...]."""
+    found = set()
+    for item in pieces.pieces:
+        table = item.tables[kind]
+        own = (table["operator"] == program.names.index(operator)) & (table["bytes"] > 0)
+        found |= set(zip(table["address"][own].tolist(), table["bytes"][own].tolist(), strict=True))
+    joined = []
+    for first, size in sorted(found):
+        if joined and first <= joined[-1][1]:
+            joined[-1][1] = max(joined[-1][1], first + size)
+        else:
+            joined.append([first, first + size])
+    return joined
+
+
+@pytest.mark.parametrize("arch", ["flightllm-u280", "flightllm-vhk158"])
+@pytest.mark.parametrize(("model", "tokens"), [("smollm2-135m", 130), ("gemma2-2b", 20)])
+def test_rows_that_pass_through_memory_are_read_where_they_were_written(arch, model, tokens):
+    _, program = compiled(arch, model, "w8a8", tokens, repeat=False)  # a scale a token: a linear's input waits in memory for it
+    behind = [("av", "attention_output_quantise"), ("ffn_activation", "ffn_hidden_quantise")]
+    for pieces in program.streams:
+        for writer, reader in behind:
+            assert bytes_of(program, pieces, "LD", reader) == bytes_of(program, pieces, "ST", writer), reader
+    assert len(bytes_of(program, program.streams[0], "LD", "attention_output_quantise")) > 1  # rows lie apart
