@@ -4,6 +4,7 @@ import math
 
 import msgspec
 
+from mixflight.arch.compact import LINE_BYTES
 from mixflight.arch.core import CoreMachine
 from mixflight.arch.errors import InputError
 from mixflight.mapping.core_network import Linear, Network
@@ -32,10 +33,10 @@ def split(total: int, parts: int, unit: int) -> list[tuple[int, int]]:
 
 
 def shares_of(network: Network, machine: CoreMachine) -> list[Share]:
-    """The shares of all cores: columns in steps of the engine, and of the group in which the next linear's input is
-    quantised, so that a core quantises what it has computed."""
+    """The shares of all cores: columns in steps of the engine; of the FFN also in groups in which the next linear's
+    input is quantised, so that a core quantises what it has computed, and in lines of codes, which cores exchange."""
     step, cores = column_step(machine), machine.cores
-    ffn_unit = math.lcm(step, network.layers[0]["down"].act.group or 1)
+    ffn_unit = math.lcm(step, network.layers[0]["down"].act.group or 1, LINE_BYTES if cores > 1 else 1)
     parts = zip(
         split(network.kv_heads, cores, 1), split(network.hidden, cores, step), split(network.ffn, cores, ffn_unit),
         split(network.head.n, cores, step), strict=True,

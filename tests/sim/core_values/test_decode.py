@@ -70,8 +70,10 @@ def test_other_shapes(shape):
         ("flightllm-u280", {"head_dim": 64, "heads": 6, "kv_heads": 3, "hidden": 384, "ffn": 640, "vocab": 333}),
         ("flightllm-u280", {"head_dim": 64, "heads": 5, "kv_heads": 5, "hidden": 320, "ffn": 1024, "vocab": 1000}),
         ("flightllm-vhk158", {"head_dim": 64, "heads": 3, "kv_heads": 3, "hidden": 384, "ffn": 640}),
+        ("mixpe-duo", {}),
+        ("mixpe-duo", {"head_dim": 64, "heads": 3, "kv_heads": 1, "hidden": 192, "ffn": 640, "vocab": 333}),
     ],
-    ids=["a head a core", "two heads, two, one", "a core without heads"],
+    ids=["a head a core", "two heads, two, one", "a core without heads", "small", "small, one without heads"],
 )
 def test_several_cores_together(machine, shape):
     model = TinyLlama(seed=4, **shape)
@@ -149,6 +151,19 @@ def test_the_real_model_on_several_cores(smollm2_path, machine):
     for position in (0, 100, 700):
         from_position(cores, session, tokens[session.position : position])
         assert np.array_equal(bits(cores.decode(504, position)), bits(session.extend([504])))
+
+
+@pytest.mark.parametrize("cores", [2, 3])
+def test_two_layers_of_the_real_model_on_small_cores(smollm2_path, cores):
+    """Three KV heads: two and one, or one each."""
+    layers, machine = 2, accelerator_named("mixpe-duo")
+    machine = msgspec.structs.replace(
+        machine, cores=cores, hbm=msgspec.structs.replace(machine.hbm, channels=4 * cores, capacity_gib=cores)
+    )
+    made, whole = machine_from_file(machine, smollm2_path, 256, layers=layers), load_llama(open_gguf(smollm2_path))
+    session = Session(replace(whole, model=msgspec.structs.replace(whole.model, layers=layers)))
+    for position, token in enumerate([504, 3575, 28]):
+        assert np.array_equal(bits(made.decode(token, position)), bits(session.extend([token])))
 
 
 @pytest.mark.slow

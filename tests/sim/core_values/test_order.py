@@ -68,7 +68,7 @@ def wide():
     return TinyLlama(seed=4, head_dim=64, heads=6, kv_heads=3, hidden=384, ffn=640)
 
 
-@pytest.mark.parametrize("machine", ["flightllm-u280", "flightllm-vhk158"])
+@pytest.mark.parametrize("machine", ["flightllm-u280", "flightllm-vhk158", "mixpe-duo"])
 def test_several_cores_have_no_races(wide, machine):
     cores = wide.on(accelerator_named(machine), 1024, machine_model).cores
     programs = [core.instructions(core.step(1, 600)) for core in cores]
