@@ -109,7 +109,8 @@ def _pin(port: str, member: str) -> str:
 class CoreProcess:
     """A running core. Its memories are ``hbm``, one array a channel, and ``ddr``: both sides see every change.
 
-    ``ddr`` has the text and the constants behind what was given. Use it in a ``with``.
+    ``ddr`` has the text and the constants behind what was given, and those of ``more`` texts, which ``select`` takes by
+    their number from 1 on. Use it in a ``with``.
 
     Raises
     ------
@@ -120,24 +121,23 @@ class CoreProcess:
     def __init__(
         self, model: CompiledModel, *, hbm: Sequence[NDArray[np.uint8]], ddr: NDArray[np.uint8],
         text: NDArray[np.uint32], constants: Sequence[int] = (), latency: int = LATENCY_CYCLES,
+        more: Sequence[tuple[NDArray[np.uint32], Sequence[int]]] = (),
     ) -> None:  # fmt: skip
         self._folder = tempfile.TemporaryDirectory(prefix="mixflight-core-")
         folder = Path(self._folder.name)
-        words = np.asarray(text, "<u4").reshape(-1, INSTRUCTION_BYTES // 4)
-        self.instructions, self.constants = len(words), len(constants)
-        self.text_at = _up(len(ddr))
-        self.constants_at = self.text_at + _up(words.nbytes)
-        whole = np.zeros(self.constants_at + _up(4 * CONSTANTS), np.uint8)
-        whole[: len(ddr)] = ddr
-        whole[self.text_at : self.text_at + words.nbytes] = words.ravel().view(np.uint8)
-        listed = np.array(list(constants), "<u4").view(np.uint8)
-        whole[self.constants_at : self.constants_at + len(listed)] = listed
+        whole, self._texts = _with_texts(ddr, [(text, constants), *more])
+        self.text_at, self.constants_at, self.instructions, self.constants = self._texts[0]
         paths = [_file(folder / f"channel{index}", channel) for index, channel in enumerate(hbm)]
         paths.append(_file(folder / "ddr", whole))
         self.hbm = [np.memmap(path, np.uint8, "r+") for path in paths[:-1]]
         self.ddr = np.memmap(paths[-1], np.uint8, "r+")
         command = [str(model.executable), str(latency), *map(str, paths), str(paths[-1])]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._say_where()
+
+    def select(self, number: int) -> None:
+        """The next run loads the ``number``-th text, 0 the first, and executes it; buffers keep what they hold."""
+        self.text_at, self.constants_at, self.instructions, self.constants = self._texts[number]
         self._say_where()
 
     def _say_where(self) -> None:
@@ -281,6 +281,24 @@ def read_events(path: Path) -> dict[str, NDArray[np.int64]]:
         takes, ends = (words[words[:, 1] >> np.uint64(shift + bit) & np.uint64(1) == 1, 0] for shift in (0, 32))
         found[kind] = np.stack([takes[: len(ends)], ends], axis=1).astype(np.int64)
     return found
+
+
+def _with_texts(
+    ddr: NDArray[np.uint8], texts: Sequence[tuple[NDArray[np.uint32], Sequence[int]]]
+) -> tuple[NDArray[np.uint8], list[tuple[int, int, int, int]]]:  # fmt: skip
+    """``ddr`` with texts and constants behind it; of each the bytes where both lie, its instructions and constants."""
+    parts, places, end = [ddr], [], len(ddr)
+    for text, constants in texts:
+        words = np.asarray(text, "<u4").reshape(-1, INSTRUCTION_BYTES // 4)
+        listed = np.array(list(constants), "<u4")
+        place = []
+        for data, least in ((words, 0), (listed, 4 * CONSTANTS)):
+            place.append(_up(end))
+            parts += [np.zeros(_up(end) - end, np.uint8), data.ravel().view(np.uint8),
+                      np.zeros(max(0, least - data.nbytes), np.uint8)]  # fmt: skip
+            end = _up(end) + max(least, data.nbytes)
+        places.append((place[0], place[1], len(words), len(listed)))
+    return np.concatenate(parts), places
 
 
 def _up(size: int) -> int:

@@ -67,5 +67,5 @@ def from_position(core, session, tokens):
     """The core as if it had decoded all tokens of ``session`` itself, ``tokens`` the last of them."""
     if tokens:
         session.extend(tokens)
-    for layer, (keys, values) in enumerate(session._caches):
-        core.put_cache(layer, keys.view(), values.view(), session.position)
+    for layer in range(session.llama.model.layers):
+        core.put_cache(layer, *session.cache(layer), session.position)

@@ -1,7 +1,7 @@
 """The forward pass of a llama file in golden arithmetic: prefill and decode over a KV cache.
 
     load_llama       a GGUF file to a Llama (dimensions, and weights by their name in the file)
-    Session          one sequence: ``extend(tokens)`` appends them and gives logits
+    Session          one sequence: ``extend(tokens)`` appends them and gives logits, ``residuals`` what they are made of
     record_operands  what enters a chosen linear: quantised activations and grouped weights
 
 A token's values do not depend on how it is handed over: a prefill of several gives the bits of one by one.
@@ -119,6 +119,15 @@ class Session:
 
     def extend(self, tokens: Sequence[int], *, every: bool = False) -> F32:
         """Append ``tokens``; logits [1, vocab] after the last, or after each token with ``every``."""
+        x = self.residuals(tokens)
+        return self.logits(x if every else x[-1:])
+
+    def logits(self, residuals: F32) -> F32:
+        """The logits [tokens, vocab] of what :meth:`residuals` gave."""
+        return self._project([self.llama.head_name], self._norm(FINAL_NORM, residuals))[0]
+
+    def residuals(self, tokens: Sequence[int]) -> F32:
+        """Append ``tokens``; the residual vectors [tokens, hidden] behind the last layer."""
         llama, model, end = self.llama, self.llama.model, self.position + len(tokens)
         if not tokens or min(tokens) < 0 or max(tokens) >= model.vocab:
             raise InputError(f"tokens must be numbers below {model.vocab}, not {list(tokens)[:8]}")
@@ -129,8 +138,12 @@ class Session:
         for layer in range(model.layers):
             x = self._block(layer, x, angles)
         self.position = end
-        x = self._norm(FINAL_NORM, x if every else x[-1:])
-        return self._project([llama.head_name], x)[0]
+        return x
+
+    def cache(self, layer: int) -> tuple[attention.Int8Cache | F16, attention.Int8Cache | F16]:
+        """Keys and values of a layer, of all positions so far."""
+        keys, values = self._caches[layer]
+        return keys.view(self.position), values.view(self.position)
 
     def _block(self, layer: int, x: F32, angles: tuple[F32, F32]) -> F32:
         def name(role: str) -> str:

@@ -4,13 +4,15 @@ import numpy as np
 import pytest
 
 from mixflight.arch.accelerator import accelerator_named
-from mixflight.arch.compact import codes
+from mixflight.arch.compact import codes, compact
 from mixflight.arch.controller_pipeline import start_cycles
 from mixflight.arch.core_errors import MEANINGS, CoreError
 from mixflight.arch.core_memory_pipeline import load_cycles, store_cycles
+from mixflight.arch.isa import encode
 from mixflight.arch.sfu_pipeline import misc_cycles
+from mixflight.mapping.core_assembler import Assembler
 from mixflight.rtl.core import Core
-from mixflight.rtl.core_harness import build_core
+from mixflight.rtl.core_harness import CoreProcess, build_core
 from mixflight.rtl.harness import HarnessError
 from mixflight.sim.core_values.random_program import random_program
 from mixflight.verify_core import PARTS, check_core, differences, process_of, program_cycles, run_program
@@ -70,6 +72,24 @@ def test_cycles_over_many_programs(model):
 def test_stalls_on_every_channel_change_no_value(model, percent):
     for seed in range(3):
         assert run_program(model, MACHINE, random_program(MACHINE, seed), stall=percent, seed=seed).wrong == ""
+
+
+def test_texts_by_turns(model):
+    """One that only ends, between two runs of another: buffers and memories keep what they hold."""
+    made = random_program(MACHINE, 0, count=10)
+    asm = Assembler()
+    asm.add("SYS", operation="done")
+    text, end = (encode(item, compact()) for item in (made.text, asm.finish().stream))
+    with CoreProcess(model, hbm=made.hbm, ddr=made.ddr[0], text=text, more=[(end, [])]) as core:
+        core.set_constants(made.constants)
+        core.run(made.registers)
+        cycles = core.run(made.registers)["cycles"]
+        core.select(1)
+        assert core.run({})["executed"] == 1
+        core.select(0)
+        again = core.run(made.registers)
+        assert again["cycles"] > cycles and again["executed"] > 1      # it loads the text again
+        assert differences(core, made) == []
 
 
 @pytest.mark.slow
