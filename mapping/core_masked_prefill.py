@@ -17,7 +17,8 @@ from mixflight.mapping.core_decode import FP32
 from mixflight.mapping.core_masks import mask_unit
 from mixflight.mapping.core_memory import Cache
 from mixflight.mapping.core_network import Linear, Network
-from mixflight.mapping.core_prefill import PrefillText, RowsOfBlock
+from mixflight.mapping.core_prefill import PrefillText
+from mixflight.mapping.core_prefill_rows import RowsOfBlock
 from mixflight.mapping.core_shares import Share
 from mixflight.mapping.core_tiles import ceil_div
 
