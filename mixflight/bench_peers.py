@@ -75,14 +75,11 @@ for place in range(rounds):  # no product twice: nothing is answered from a cach
 print((time.process_time() - start) / rounds)
 """
 
-_SCALESIM = """
-import json, pathlib, sys, time
-from scalesim.scale_sim import scalesim
-CONFIG = '''[general]
+SCALESIM_MACHINE = """[general]
 run_name = peer
 [architecture_presets]
-ArrayHeight: 32
-ArrayWidth: 32
+ArrayHeight: {rows}
+ArrayWidth: {cols}
 IfmapSramSzkB: 128
 FilterSramSzkB: 128
 OfmapSramSzkB: 128
@@ -90,7 +87,7 @@ IfmapOffset: 0
 FilterOffset: 10000000
 OfmapOffset: 20000000
 Bandwidth: 64
-Dataflow: ws
+Dataflow: {dataflow}
 MemoryBanks: 1
 ReadRequestBuffer: 32
 WriteRequestBuffer: 32
@@ -112,7 +109,12 @@ RandomNumberGeneratorSeed: 40
 [run_presets]
 InterfaceBandwidth: CALC
 UseRamulatorTrace: False
-'''
+"""
+"""All that SCALE-Sim 3.0.0 wants to be told of a machine: ``rows`` x ``cols`` PEs, ``dataflow`` ws, os or is."""
+
+_SCALESIM = f"CONFIG = {SCALESIM_MACHINE.format(rows=32, cols=32, dataflow='ws')!r}" + """
+import json, pathlib, sys, time
+from scalesim.scale_sim import scalesim
 shapes = json.loads(sys.argv[1])
 pathlib.Path("c.cfg").write_text(CONFIG)
 topology = [f"l{i},{m},{n},{k},\\n" for i, (m, k, n) in enumerate(shapes)]

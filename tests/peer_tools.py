@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from mixflight.bench_peers import SCALESIM_MACHINE
+
 
 class Tool:
     """A tool in a virtual environment; what cannot be installed skips the test and says why."""
@@ -61,45 +63,10 @@ for dataflow, rows, cols, kib, dram, m, k, n in json.loads(sys.argv[1]):
 print(json.dumps(found))
 """
 
-SCALESIM = """
+SCALESIM = f"CONFIG = {SCALESIM_MACHINE!r}" + """
 import csv, json, pathlib, sys
 from scalesim.scale_sim import scalesim
 
-CONFIG = '''[general]
-run_name = live
-[architecture_presets]
-ArrayHeight: {rows}
-ArrayWidth: {cols}
-IfmapSramSzkB: 128
-FilterSramSzkB: 128
-OfmapSramSzkB: 128
-IfmapOffset: 0
-FilterOffset: 10000000
-OfmapOffset: 20000000
-Bandwidth: 64
-Dataflow: {dataflow}
-MemoryBanks: 1
-ReadRequestBuffer: 32
-WriteRequestBuffer: 32
-[layout]
-IfmapCustomLayout: False
-IfmapSRAMBankBandwidth: 64
-IfmapSRAMBankNum: 10
-IfmapSRAMBankPort: 2
-FilterCustomLayout: False
-FilterSRAMBankBandwidth: 64
-FilterSRAMBankNum: 10
-FilterSRAMBankPort: 2
-[sparsity]
-SparsitySupport: false
-SparseRep: ellpack_block
-OptimizedMapping: false
-BlockSize: 8
-RandomNumberGeneratorSeed: 40
-[run_presets]
-InterfaceBandwidth: CALC
-UseRamulatorTrace: False
-'''
 found = []
 for index, (dataflow, rows, cols, m, k, n) in enumerate(json.loads(sys.argv[1])):
     folder = pathlib.Path(f"job{index}")
