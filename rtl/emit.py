@@ -12,7 +12,7 @@ _MODULE = re.compile(r"^module (?P<name>\\\S+|\w+) ?\((?P<ports>[^)]*)\);\n(?P<b
                      re.M | re.S)
 _INSTANCE = re.compile(r"^  (?P<type>\\\S+ |\w+) (?P<label>\\\S+ |\w+) \(\n", re.M)
 _NUMBERED = re.compile(r"\\\$auto\$verilog_backend\.cc:\d+:dump_module\$\d+ ")
-_ATTRIBUTE = re.compile(r"^ *\(\*(?! *ram_style\b)[^\n]*\*\)\n", re.M)
+_ATTRIBUTE = re.compile(r"^ *\(\*(?! *(?:ram_style|shreg_extract)\b)[^\n]*\*\)\n", re.M)
 _CONNECTION = re.compile(r"^    \.(\\\S+ |\w+)\(([^\n]*)\),?$", re.M)
 _WHOLE_INSTANCE = re.compile(r"^  (?P<type>\\\S+ |\w+) (?P<label>\\\S+ |\w+) \(\n(?P<connections>.*?)^  \);\n",
                              re.M | re.S)
