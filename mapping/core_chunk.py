@@ -72,7 +72,7 @@ class ChunkText(DecodeText):
         self.parameters = lines.take(PARAMETER_SLOTS * self.parameter_lines * LINE_BYTES, "softmax")
         self.o_out = lines.take(0, "o")
         lines.stages()
-        self.embedded = lines.take(rows * net.embedding_bytes, "embed")
+        self.embedded = lines.take(net.embedded_bytes(rows), "embed")
         lines.stage()
         self.gathered = lines.take(net.kv_heads * net.queries * self.head_lines * LINE_BYTES, "av")
         self.mixed = self.gathered + first * net.queries * self.head_lines
@@ -119,7 +119,7 @@ class ChunkText(DecodeText):
             asm.add("SYS", operation="barrier", release=["LD"])
         asm.set(R.KEYS, source=R.CACHE)
         asm.add("LD", wait=["SYS"] if self.many else [], release=["MISC"], buffer="global", memory="ddr",
-                base_register=R.EMBEDDING, bytes=self.rows * net.embedding_bytes,
+                base_register=R.EMBEDDING, bytes=net.embedded_bytes(self.rows),
                 buffer_line=self.embedded)  # fmt: skip
         self._misc("embed", self.rows, net.hidden, a=self.x, b=self.embedded, out=self.x,
                    group=log2_group(net.embedding), wait=["LD"])  # fmt: skip
@@ -362,7 +362,7 @@ def chunk_registers(
     item: CoreText, network: Network, machine: CoreMachine, position: int, tokens: int, embedded: int
 ) -> dict[str, int]:  # fmt: skip
     """What the host writes before a chunk of ``tokens`` from ``position`` on, whose rows of the embedding lie one
-    behind the other at byte ``embedded`` of DDR."""
+    behind the other, each from a line on, at byte ``embedded`` of DDR."""
     cache = item.cache
     if position % cache.channels:
         raise InputError(f"a chunk must begin at a multiple of {cache.channels} tokens, not at {position}")

@@ -101,6 +101,10 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
         """Bytes from one row of the embedding to the next: whole lines."""
         return -(-self.embedding_bytes // LINE_BYTES) * LINE_BYTES
 
+    def embedded_bytes(self, rows: int) -> int:
+        """Bytes of ``rows`` rows of the embedding, each from a line on."""
+        return (rows - 1) * self.embedding_stride + self.embedding_bytes
+
     @property
     def rows(self) -> int:
         """Rows of every linear of the blocks."""

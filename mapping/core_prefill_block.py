@@ -111,7 +111,8 @@ def block_registers(
     item: CoreText, network: Network, machine: CoreMachine, position: int, tokens: int, embedded: int, wanted: int
 ) -> dict[str, int]:  # fmt: skip
     """What the host writes before a block of ``tokens`` from ``position`` on, whose rows of the embedding lie one
-    behind the other at byte ``embedded`` of DDR; ``wanted``: the row, from 1 on, of the logits, 0: none."""
+    behind the other, each from a line on, at byte ``embedded`` of DDR; ``wanted``: the row, from 1 on, of the logits,
+    0: none."""
     room = item.cache.rows * item.cache.channels
     if position + tokens > room:
         raise InputError(f"a block must end inside the cache of {room} tokens, not at {position + tokens}")

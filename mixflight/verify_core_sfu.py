@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from mixflight.arch.compact import codes
 from mixflight.arch.control_constants import control_constants
-from mixflight.arch.sfu_pipeline import PATHS, misc_cycles
+from mixflight.arch.sfu_pipeline import PATHS, misc_cycles, rotation_cycles
 from mixflight.rtl.compiled_model import CompiledModel, compile_model, source
 from mixflight.rtl.core_ports import primitive
-from mixflight.rtl.core_sfu import CoreSfu
+from mixflight.rtl.core_sfu import ROTATIONS, CoreSfu
 from mixflight.rtl.emit import emit_verilog
 from mixflight.rtl.harness import HarnessError
+from mixflight.rtl.sfu_plan import CAUSAL
 from mixflight.rtl.toolchain import last_lines, run_tool
 from mixflight.sim.core_values.state import CoreState, Shape, new_state
 from mixflight.sim.core_values.vectors import compute
@@ -77,7 +78,7 @@ def run_sfu(
     packed = constants.eps | constants.inverse_hidden << 32 | constants.inverse_head << 64
     packed |= constants.inverse_root << 96 | constants.position << 128 | constants.head_elements << 146
     head = [seed, *(stall.get(name, 0) for name in STALLED), len(state.vector), len(act), len(constants.rope_steps),
-            len(words)]
+            len(words), ROTATIONS * rotation_cycles(constants.head_elements)]
     parts = [np.array(head, np.uint32), _split(packed, 5), state.vector.reshape(-1).view(np.uint32),
              act.reshape(-1).view(np.uint32), np.array(constants.rope_steps, np.uint64).view(np.uint32),
              *(_split(word, 3) for word in words)]
@@ -145,10 +146,14 @@ def random_instruction(
     if operation == "rope":
         elements = HEAD
     if operation == "embed":
-        vectors, elements = 1, elements + elements % 2
+        elements += elements % 2
+    causal = operation in CAUSAL and random.random() < 0.5
+    if causal:
+        elements = max(elements, vectors)
     if operation == "kv_append":
         vectors = 2 * min(vectors, 5)
     each = -(-elements // 16) * vectors
+    b_lines = vectors * (-(-elements // 32) + 1) if operation == "embed" else each
     a, b, out = line, line + each, line + 2 * each
     low, high = _EXPONENTS.get(operation, (1, 2))
     flat = state.vector.reshape(-1).view(np.uint32)
@@ -157,23 +162,23 @@ def random_instruction(
     if operation == "norm":
         flat[b * 16:(b + each) * 16] = words(random, 16 * each, 60, 150)
     if operation in _HALF_SCALES:
-        halves = random.integers(0, 0x7C00, 32 * (each + 8), np.uint16)
+        halves = random.integers(0, 0x7C00, 32 * (b_lines + 8), np.uint16)
         if operation == "embed":
             halves |= random.integers(0, 2, len(halves), np.uint16) << 15
         else:
             halves = (halves & 0x3FFF).astype(np.uint16)
             flat[a * 16:b * 16] &= 0x7FFFFFFF
         state.vector.reshape(-1).view(np.uint16)[b * 32:b * 32 + len(halves)] = halves
-        out = b + each + 8
+        out = b + b_lines + 8
     if operation not in _TO_ACT and random.random() < 0.5:
         out = a
     to_act = operation in _TO_ACT
     fields = instruction(
         operation=operation, vectors=vectors, elements=elements, group=group, parts=random.random() < 0.5,
-        target="act" if to_act else "global", a_line=a, b_line=b, out_line=act_line if to_act else out,
+        causal=causal, target="act" if to_act else "global", a_line=a, b_line=b, out_line=act_line if to_act else out,
     )  # fmt: skip
     used = (vectors * (-(-elements // 64) + 1)) if to_act else 0
-    return fields, max(out, b + each) + each + 8, act_line + used
+    return fields, max(out, b + b_lines) + each + 8, act_line + used
 
 
 def fresh_state(random: np.random.Generator, channels: int) -> CoreState:

@@ -25,7 +25,7 @@ from mixflight.rtl.sfu_beats import HALVES, SfuBeats
 from mixflight.rtl.sfu_codes import CodeRound
 from mixflight.rtl.sfu_lane import MINUS_ZERO, ONE, ROUTE, SfuLane
 from mixflight.rtl.sfu_maximum import Maximum
-from mixflight.rtl.sfu_plan import OPERATIONS, PLAN, POST_ROUTES, plan_of, refused, route_of
+from mixflight.rtl.sfu_plan import LINES, OPERATIONS, PLAN, POST_ROUTES, plan_of, refused, route_of
 from mixflight.rtl.sfu_reduce import Reduce
 from mixflight.rtl.sfu_results import SfuResults
 from mixflight.rtl.sfu_rotation import Rotation
@@ -35,6 +35,8 @@ from mixflight.rtl.small_fifo import SmallFifo
 
 LEVELS = 127
 LEVELS_FP32 = 0x42FE0000
+ROTATIONS = 32
+"""Tokens of a block of a prompt whose rotations are held."""
 LONGEST = max(path.result for path in PATHS.values())
 """Steps of the longest path."""
 
@@ -43,11 +45,12 @@ class CoreSfu(wiring.Component):
     """MISC instructions, one after another; ``width`` elements a step: 1, 2, 4, 8 or 16.
 
     ``channels``: of the core, over which the scales of a cache were dealt. ``head_max``: elements of the longest head
-    that ROPE can turn, a power of two. ``unsupported`` stays 1 from an instruction on that the unit does not carry out
-    (``sfu_plan.refused``), which is done at once.
+    that ROPE can turn, ``rotations`` the successive tokens that it can in one instruction, both powers of two.
+    ``unsupported`` stays 1 from an instruction on that the unit does not carry out (``sfu_plan.refused``), which is
+    done at once.
     """
 
-    def __init__(self, *, width: int = 4, channels: int = 2, head_max: int = 128):
+    def __init__(self, *, width: int = 4, channels: int = 2, head_max: int = 128, rotations: int = ROTATIONS):
         if width not in (1, 2, 4, 8, 16):
             raise ValueError(f"width must be 1, 2, 4, 8 or 16, not {width}")
         if channels not in (1, 2, 4, 8, 16):
@@ -55,6 +58,7 @@ class CoreSfu(wiring.Component):
         self.width = width
         self.channels = channels
         self.head_max = head_max
+        self.rotations = rotations
         super().__init__({
             **unit("MISC"), "constants": In(CoreConstants), "rope_table": In(RopeTable),
             "a": Out(global_read()), "b": Out(global_read()), "out": Out(global_write()), "act": Out(act_write()),
@@ -67,7 +71,8 @@ class CoreSfu(wiring.Component):
         m.submodules.walk = walk = SfuWalk(self.channels)
         m.submodules.beats = beats = SfuBeats(width=self.width, channels=self.channels)
         m.submodules.results = results = SfuResults(self.width)
-        m.submodules.rotation = rotation = Rotation(width=self.width, head_max=self.head_max)
+        m.submodules.rotation = rotation = Rotation(
+            width=self.width, head_max=self.head_max, rows=self.rotations)  # fmt: skip
         for name in ("a", "b"):
             port, mine = getattr(walk, name), getattr(self, name)
             m.submodules[f"lines_{name}"] = lines = SmallFifo(shape=LINE_BITS, depth=READ_AHEAD)
@@ -85,12 +90,14 @@ class CoreSfu(wiring.Component):
         course = self._course(m, walk, results)
         plan, en, line = course.plan, course.en, walk.line
         m.d.comb += [
-            walk.plan.eq(plan), walk.pop.eq(beats.pop), beats.plan.eq(plan), beats.line.eq(line),
+            walk.plan.eq(plan), walk.stored_step.eq(Mux(plan.codes, course.row_lines, plan.vector_step)),
+            walk.pop.eq(beats.pop), beats.plan.eq(plan), beats.line.eq(line),
             beats.some.eq(walk.some), beats.en.eq(en), rotation.en.eq(en), results.en.eq(en),
             results.to_act.eq(plan.to_act), results.raw.eq(plan.cells),
             results.push.eq(beats.pop & (line.turn == plan.last_pass)),
             *(getattr(results.queue, name).eq(getattr(line, name)) for name in results.queue.shape().members),
             rotation.position.eq(self.constants.position), rotation.head_elements.eq(self.constants.head_elements),
+            rotation.needed.eq(course.rotations),
         ]
         connect(m, rotation.table, flipped(self.rope_table))
         flow = _Flow(m, course, beats.beat)
@@ -127,14 +134,14 @@ class CoreSfu(wiring.Component):
     def _course(self, m: Module, walk, results) -> "_Course":
         """An instruction's plan from the second cycle after its arrival on, until its end."""
         given, setup, starts = Signal(primitive("MISC")), Signal(), Signal()
-        course = _Course()
+        course = _Course(self.rotations)
         route = Signal(ROUTE)
         plan = plan_of(m, given, route)
         inverse = Mux(given.elements == self.constants.head_elements, self.constants.inverse_head,
                       self.constants.inverse_hidden)
-        refuse, ended = Signal(), Signal()
+        refuse, ended, groups = Signal(), Signal(), Signal(18)
         m.d.comb += [
-            refuse.eq(setup & refused(given)),
+            refuse.eq(setup & refused(given, self.rotations)),
             self.instruction.ready.eq(~(setup | starts | course.active)), walk.start.eq(starts),
             ended.eq(course.active & ~walk.busy & ~walk.some & results.empty), self.done.eq(ended | refuse),
             course.en.eq(course.active & ~results.full),
@@ -145,10 +152,12 @@ class CoreSfu(wiring.Component):
         with m.If(setup):
             m.d.sync += [
                 course.plan.eq(plan), course.route.eq(route), course.inverse.eq(inverse),
+                course.rotations.eq(Mux(given.causal, given.vectors, 1)), course.each_own.eq(given.causal),
+                groups.eq(Mux(given.group == 0, 1, given.elements >> given.group)),
                 *(course.is_[name].eq(given.operation == code) for name, code in OPERATIONS.items()),
             ]
         with m.If(starts):
-            m.d.sync += course.active.eq(1)
+            m.d.sync += [course.active.eq(1), course.row_lines.eq((given.elements + (groups << 1) + 63) >> 6)]
         with m.Elif(ended):
             m.d.sync += course.active.eq(0)
         return course
@@ -160,7 +169,13 @@ class CoreSfu(wiring.Component):
         now = Mux(beats.beat.first, 0, turn)
         with m.If(en & beats.issued):
             m.d.sync += [turn.eq(now + 1), here.eq(now)]
-        m.d.comb += rotation.turn.eq(here)
+        # the vector, where each is rotated by a position of its own
+        row, row_here = Signal(rotation.row.shape()), Signal(rotation.row.shape(), reset_less=True)
+        with m.If(~course.active):
+            m.d.sync += row.eq(0)
+        with m.Elif(en & beats.issued):
+            m.d.sync += [row.eq(row + (beats.beat.last & course.each_own)), row_here.eq(row)]
+        m.d.comb += [rotation.turn.eq(here), rotation.row.eq(row_here)]
         lanes = []
         for i in range(self.width):
             lane = SfuLane(rsqrt=i == 0)
@@ -263,12 +278,16 @@ class CoreSfu(wiring.Component):
 
 
 class _Course:
-    """An instruction under way: its plan and route, which operation it is, whether it is active, and steps."""
+    """An instruction under way: its plan and route, which operation it is, whether it is active, and steps.
 
-    def __init__(self):
+    ``row_lines``, a cycle after the plan: from a row of the embedding to the next. ``rotations``
+    that ROPE needs; ``each_own``: every vector its own.
+    """
+
+    def __init__(self, rotations: int):
         self.plan, self.route = Signal(PLAN), Signal(ROUTE)
-        self.inverse = Signal(32)
-        self.active, self.en = Signal(), Signal()
+        self.inverse, self.row_lines, self.rotations = Signal(32), Signal(LINES), Signal(range(rotations + 1))
+        self.active, self.en, self.each_own = Signal(), Signal(), Signal()
         self.is_ = {name: Signal(name=f"is_{name.replace(':', '_')}") for name in OPERATIONS}
 
 

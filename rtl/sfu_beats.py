@@ -21,7 +21,7 @@ LIFT = 12
 
 
 def beat_layout(width: int) -> data.StructLayout:
-    """What goes beside a beat's elements: ``mask`` says which of them exist, ``flush`` that it ends its line."""
+    """What goes beside a beat's elements: ``mask`` says which of them count, ``flush`` that it ends its line."""
     return data.StructLayout({
         "first": 1, "last": 1, "flush": 1, "early": 1, "segment": 4, "mask": width,
     })  # fmt: skip
@@ -53,6 +53,7 @@ class SfuBeats(wiring.Component):
         line, place = self.line, Signal(exact_log2(beats))
         end, here = Signal(), Signal()
         shift = exact_log2(self.width)
+        whole, rest = line.seen[shift:], line.seen[:shift]      # beats all of which count; elements of the next one
         m.d.comb += [
             end.eq(place == line.count[shift:]), self.begins.eq(self.some & (place == 0)),
             here.eq(self.some & (self.a_some | ~line.use_a) & (self.b_some | ~line.use_b) & ~self.hold),
@@ -60,7 +61,7 @@ class SfuBeats(wiring.Component):
             self.pop.eq(self.issued & end), self.a_pop.eq(self.pop & line.pop_a), self.b_pop.eq(self.pop & line.pop_b),
             self.beat.first.eq(line.first & (place == 0)), self.beat.last.eq(line.last & end), self.beat.flush.eq(end),
             self.beat.early.eq(line.turn == 0), self.beat.segment.eq(line.segment),
-            self.beat.mask.eq(Cat(~end | (line.count[:shift] >= i) for i in range(self.width))),
+            self.beat.mask.eq(Cat((whole > place) | ((whole == place) & (rest > i)) for i in range(self.width))),
         ]
         if beats > 1:
             with m.If(self.issued):

@@ -23,6 +23,8 @@ PLAN = data.StructLayout({
     "to_act": 1,
     "cells": 1,             # keys and values of a cache in turns
     "vectors": 12, "lines": LINES, "tail": 4, "segment_lines": LINES,
+    "own": 18,              # elements that the first vector sees
+    "causal": 1,            # each vector sees one more than the one before
     "vector_step": LINES, "line_step": 12,
     "a_line": GLOBAL_LINE, "b_line": GLOBAL_LINE, "out_line": ACT_LINE, "out_line_step": 12,
     "scale_half": 5,        # embed: place of the first scale in its line
@@ -65,6 +67,9 @@ ROUTES = {
 }  # fmt: skip
 """How an operation's elements run through the lanes."""
 
+CAUSAL = ("rope", "softmax", "probability_quantise")
+"""Operations to which it matters that vectors are successive tokens."""
+
 POST_ROUTES = {
     "norm": {"first": First.SCALAR, "adds": Adds.FIRST, "added": Added.SCALAR, "rsqrt": 1},
     "softmax": {"adds": Adds.X, "added": Added.SCALAR},
@@ -79,16 +84,17 @@ def route_of(members: dict) -> dict:
     return {name: members.get(name, least.get(name, 0)) for name in ROUTE.members}
 
 
-def refused(given) -> Value:
-    """Whether the unit does not carry out the operands ``given``: operations that it lacks, causal ones, known scales,
-    other targets, several rows of an embedding, groups of fewer than 16."""
+def refused(given, rotations: int) -> Value:
+    """Whether the unit does not carry out the operands ``given``: operations that it lacks, ``causal`` where it means
+    nothing, ROPE of more tokens than ``rotations``, known scales, other targets, groups of fewer than 16."""
     targets = codes("MISC", "target")
     known = [given.operation == code for code in OPERATIONS.values()]
+    placed = Cat(given.operation == OPERATIONS[name] for name in CAUSAL).any()
     to_act = Cat(given.operation == OPERATIONS[name] for name, flags in FLAGS.items() if "to_act" in flags).any()
     return Cat(
-        ~Cat(known).any(), given.causal, given.static,
+        ~Cat(known).any(), given.causal & ~placed, given.static,
         given.target != Mux(to_act, targets["act"], targets["global"]),
-        (given.operation == OPERATIONS["embed"]) & (given.vectors != 1),
+        given.causal & (given.operation == OPERATIONS["rope"]) & (given.vectors > rotations),
         (given.group != 0) & (given.group < 4),
     ).any()
 
@@ -99,11 +105,13 @@ def plan_of(m: Module, given, route) -> Signal:
     lines, scales_at = Signal(LINES), Signal(LINES + 5)
     heads, scale_lines = Signal(12), Signal(LINES)
     whole = given.group == 0
+    causal = given.causal & (given.operation != OPERATIONS["rope"])
     m.d.comb += [
         lines.eq((given.elements + 15) >> 4), heads.eq(Mux(plan.cells, given.vectors >> 1, given.vectors)),
         scales_at.eq(given.elements >> 1), scale_lines.eq(scales_at >> 5),
         plan.vectors.eq(given.vectors), plan.lines.eq(lines), plan.tail.eq(given.elements[:4]),
-        plan.segment_lines.eq(lines),
+        plan.segment_lines.eq(lines), plan.causal.eq(causal),
+        plan.own.eq(Mux(causal, given.elements - given.vectors + 1, given.elements)),
         plan.vector_step.eq(Mux(given.parts, lines, 1)), plan.line_step.eq(Mux(given.parts, 1, heads)),
         plan.out_line_step.eq(Mux(plan.to_act, given.vectors, plan.line_step)),
         plan.a_line.eq(given.a_line), plan.b_line.eq(given.b_line), plan.out_line.eq(given.out_line),

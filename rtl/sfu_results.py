@@ -8,7 +8,7 @@ from amaranth.utils import exact_log2
 from mixflight.rtl.core_ports import ACT_LINE, LINE_BITS, LINE_WORDS, act_write, global_write
 from mixflight.rtl.small_fifo import SmallFifo
 
-RESULT_LINE = data.StructLayout({"out": ACT_LINE, "count": 4, "block": 2, "end": 1, "cells": 1})
+RESULT_LINE = data.StructLayout({"out": ACT_LINE, "seen": 5, "block": 2, "end": 1, "cells": 1})
 """Where a line of 16 results goes; ``sfu_walk.LINE`` says what the members are."""
 
 LINES_UNDER_WAY = 64
@@ -23,8 +23,9 @@ class SfuResults(wiring.Component):
 
     ``queue`` takes where the next line goes (``queued``: some line is still to come). A step with ``valid`` brings V
     more elements of the oldest line, with ``flush`` its last; ``scale`` then is the FP16 scale of its block. Codes of a
-    scale of zero are 0, as are all behind a vector's end in its line of the act buffer. With ``cells`` blocks are raw
-    bytes, and a line of ``cells`` holds the scales of the two vectors before.
+    scale of zero are 0, as are those of elements that do not count and all behind a vector's end in its line of the
+    act buffer; other results that do not count are not written. With ``cells`` blocks are raw bytes, and a line of
+    ``cells`` holds the scales of the two vectors before.
 
     Nothing may come while ``full``. ``empty`` when everything has been written.
     """
@@ -61,7 +62,7 @@ class SfuResults(wiring.Component):
         scales = Signal(32)
         with m.If(done & place.end & ~place.cells):
             m.d.sync += scales.eq(Cat(scales[16:], self.scale))
-        kept = Cat(Mux((place.count >= i) & (self.scale != 0), codes[8 * i:8 * i + 8], 0) for i in range(16))
+        kept = Cat(Mux((place.seen > i) & (self.scale != 0), codes[8 * i:8 * i + 8], 0) for i in range(16))
         block = Mux(place.cells, scales, kept)
         word = writes.word
         m.d.comb += [
@@ -72,7 +73,7 @@ class SfuResults(wiring.Component):
             m.d.comb += word.mask.eq(Cat(
                 place.cells | (place.block == i) | (place.end & (place.block < i)) for i in range(_BLOCKS)))
         with m.Else():
-            m.d.comb += word.mask.eq(Cat(place.count >= i for i in range(LINE_WORDS)))
+            m.d.comb += word.mask.eq(Cat(place.seen > i for i in range(LINE_WORDS)))
 
         head, act, line = writes.head, self.act, self.global_
         m.d.comb += [

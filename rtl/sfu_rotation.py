@@ -1,4 +1,4 @@
-"""Cosines and sines of one position for all pairs of a head, made once and read by every ROPE of the run."""
+"""Cosines and sines of successive positions for all pairs of a head, made once and read by every ROPE of the run."""
 
 from amaranth import *
 from amaranth.lib import data, memory, wiring
@@ -62,22 +62,26 @@ class Sine(wiring.Component):
 
 
 class Rotation(wiring.Component):
-    """The rotations of a position, ``width`` elements at a time.
+    """The rotations of ``rows`` successive positions, ``width`` elements at a time.
 
     ``table`` writes steps. When the position is another one, or a step was written, all pairs of a head of
-    ``head_elements`` are made anew, two values a pair and one a cycle; ``ready``, low from the next cycle on, is back
-    after ``arch.sfu_pipeline.rotation_cycles`` cycles. ``cosines`` and ``sines`` are, 2 cycles with ``en`` after
-    ``turn``, what turns elements ``turn`` ``width`` and on: the cosine of each one's pair, and its sine, negative for
-    the first of a pair.
+    ``head_elements`` are made anew for ``position``, then for the next one and so on, two values a pair and one a
+    cycle. ``ready``, low from the next cycle on, says that the first ``needed`` of them are there: from an idle unit on
+    after ``arch.sfu_pipeline.rotation_cycles`` cycles. It follows ``needed`` a cycle later. ``cosines`` and ``sines``
+    are, 2 cycles with ``en`` after ``turn`` and ``row``, what turns elements ``turn`` ``width`` and on at
+    ``position`` + ``row``: the cosine of each one's pair, and its sine, negative for the first of a pair. Positions are
+    below 2^18.
     """
 
-    def __init__(self, *, width: int, head_max: int):
+    def __init__(self, *, width: int, head_max: int, rows: int):
         self.width = width
         self.head_max = head_max
-        self.words = head_max // max(width, 2)
+        self.rows = rows
+        self.words = rows * head_max // max(width, 2)
         super().__init__({
-            "table": In(RopeTable), "position": In(18), "head_elements": In(10), "ready": Out(1),
-            "en": In(1), "turn": In(range(head_max // width)),
+            "table": In(RopeTable), "position": In(18), "head_elements": In(10),
+            "needed": In(range(rows + 1)), "ready": Out(1),
+            "en": In(1), "turn": In(range(head_max // width)), "row": In(range(rows)),
             "cosines": Out(32).array(width), "sines": Out(32).array(width),
         })  # fmt: skip
 
@@ -88,34 +92,48 @@ class Rotation(wiring.Component):
         m.submodules.steps = steps = memory.Memory(shape=ROPE_STEP_BITS, depth=pairs, init=[])
         write, read = steps.write_port(), steps.read_port()
         value, made = (Signal(exact_log2(self.head_max) + 1, name=name) for name in ("value", "made"))
+        row, made_rows = Signal(range(self.rows)), Signal(range(self.rows + 1))
+        position = Signal(18)
         dirty, making, busy = Signal(init=1), Signal(), Signal()
         on, any_on = Signal(ROTATION_STAGES), Signal()
         wanted = Cat(self.position, self.head_elements)
-        has, same = Signal(len(wanted)), Signal()
+        has, same, enough, none = Signal(len(wanted)), Signal(), Signal(), Signal()
+        written, begin, of_row = Signal(), Signal(), Signal()
         m.d.comb += [
             write.addr.eq(self.table.index), write.data.eq(self.table.value), write.en.eq(self.table.valid),
-            read.addr.eq(value[1:]), busy.eq(making | any_on), self.ready.eq(~dirty & ~busy & same),
+            read.addr.eq(value[1:]), busy.eq(making | any_on), self.ready.eq(~dirty & same & enough),
+            written.eq(on[-1]), begin.eq(dirty & ~busy), of_row.eq(value + 1 == has[18:]),
         ]
         m.d.sync += [same.eq(has == wanted), any_on.eq(making | on[:-1].any())]
         with m.If(self.table.valid):
             m.d.sync += dirty.eq(1)
-        with m.Elif(dirty & ~busy):
+        with m.Elif(begin):
             m.d.sync += dirty.eq(0)
         with m.Elif(has != wanted):
             m.d.sync += dirty.eq(1)
-        with m.If(dirty & ~busy):
-            m.d.sync += [has.eq(wanted), making.eq(self.head_elements != 0), value.eq(0), made.eq(0)]
+        with m.If(begin):
+            m.d.sync += [has.eq(wanted), making.eq(self.head_elements != 0), none.eq(self.head_elements == 0),
+                         value.eq(0), row.eq(0), position.eq(self.position)]
         with m.Elif(making):
-            m.d.sync += [value.eq(value + 1), making.eq(value + 1 != has[18:])]
+            m.d.sync += [value.eq(Mux(of_row, 0, value + 1)), making.eq(~dirty & ~(of_row & (row == self.rows - 1)))]
+            with m.If(of_row):
+                m.d.sync += [row.eq(row + 1), position.eq(position + 1)]
         with m.If(busy):
             m.d.sync += on.eq(Cat(making, on))
-        with m.If(on[-1]):
-            m.d.sync += made.eq(made + 1)
+        last = Signal()
+        m.d.comb += last.eq(written & (made + 1 == has[18:]))
+        with m.If(begin):
+            m.d.sync += [made.eq(0), made_rows.eq(0), enough.eq(0)]
+        with m.Else():
+            with m.If(written):
+                m.d.sync += [made.eq(Mux(last, 0, made + 1)), made_rows.eq(made_rows + last)]
+            m.d.sync += enough.eq((made_rows + last >= self.needed) | none)
 
-        phase = self._phase(m, busy, read.data, has[:18], delayed(m, busy, value[0], 4, "sine_of"))
+        phase = self._phase(m, busy, read.data, delayed(m, busy, position, 1, "position_of"),
+                            delayed(m, busy, value[0], 4, "sine_of"))
         m.submodules.sine = sine = Sine()
         m.d.comb += [sine.en.eq(busy), sine.phase.eq(phase)]
-        self._table(m, on[-1], made, sine.value)
+        self._table(m, written, Cat(made[:-1], made_rows[:exact_log2(self.rows)]), sine.value)
         return m
 
     def _phase(self, m: Module, en, step, position, sine):
@@ -141,7 +159,7 @@ class Rotation(wiring.Component):
         place, half = exact_log2(parts), exact_log2(parts // self.width)
         m.d.comb += [
             write.addr.eq(made[place:]), write.en.eq(write_en << made[:place]),
-            read.addr.eq(self.turn[half:]), read.en.eq(self.en),
+            read.addr.eq(Cat(self.turn[half:], self.row)), read.en.eq(self.en),
         ]
         m.d.comb += [write.data[i].eq(word) for i in range(parts)]
         second = delayed(m, self.en, self.turn[0], 1, "second") if self.width == 1 else None

@@ -13,6 +13,7 @@ LINE = data.StructLayout({
     "turn": 2,              # the pass
     "segment": 4, "first": 1, "last": 1,
     "count": 4,             # elements of the line, less one
+    "seen": 5,              # of them, those that count
     "block": 2,             # which block of its line in the act buffer, or of its line of codes
     "half": 5,              # embed: place of the scale; a cache's scales: which 16 tokens of their block of lines
     "use_a": 1, "use_b": 1, "pop_a": 1, "pop_b": 1,
@@ -31,6 +32,9 @@ _CURSOR = data.StructLayout({
     "a_vector": GLOBAL_LINE, "a": GLOBAL_LINE, "b_vector": GLOBAL_LINE, "b": GLOBAL_LINE, "out_vector": ACT_LINE,
     "out": ACT_LINE, "left": LINES, "vectors": 12, "block": 2, "value": 1, "half": 5,
     "end": 1,       # the vector's last line: left is 1
+    "own": 18,      # elements that the next vector sees
+    "seen": 18,     # elements from here on that this one sees
+    "whole": 1,     # 16 or more
 })  # fmt: skip
 
 
@@ -40,7 +44,8 @@ class SfuWalk(wiring.Component):
     The scales of a cache are dealt over ``channels``: max(1, channels / 2) lines have those of as many lines of tokens,
     a *block*, and are read together.
 
-    After ``start``, with ``plan`` as it then stays, every line of every pass is read through ``a`` and ``b`` and shown
+    After ``start``, with ``plan`` as it then stays, and from the next cycle on ``stored_step``, the lines from a vector
+    of an operand to the next, every line of every pass is read through ``a`` and ``b`` and shown
     as ``line`` (``some``), until ``pop``. ``busy`` ends when the last line is in the queue. The ports' data go to
     ``READ_AHEAD`` deep FIFOs outside, which tell of each line that is used up (``a_used``, ``b_used``).
     """
@@ -48,7 +53,7 @@ class SfuWalk(wiring.Component):
     def __init__(self, channels: int):
         self.block = max(1, channels // 2)
         super().__init__({
-            "start": In(1), "plan": In(PLAN), "busy": Out(1),
+            "start": In(1), "plan": In(PLAN), "stored_step": In(LINES), "busy": Out(1),
             "a": Out(global_read()), "b": Out(global_read()), "a_used": In(1), "b_used": In(1),
             "line": Out(LINE), "some": Out(1), "pop": In(1),
         })  # fmt: skip
@@ -72,7 +77,7 @@ class SfuWalk(wiring.Component):
             end.eq(cursor.end), last.eq(end | single), everything.eq(end & (cursor.vectors == 1)),
             full.eq(everything | (last & (segment == BATCH - 1))), final.eq(turn == plan.last_pass),
             line.turn.eq(turn), line.segment.eq(segment), line.block.eq(cursor.block), line.half.eq(cursor.half),
-            line.end.eq(end), line.out.eq(cursor.out),
+            line.end.eq(end), line.out.eq(cursor.out), line.seen.eq(Mux(cursor.whole, 16, cursor.seen[:4])),
         ]
         with m.If(cells):
             m.d.comb += [line.cells.eq(1), line.turn.eq(plan.last_pass), line.out.eq(cells_line), line.end.eq(1)]
@@ -89,7 +94,8 @@ class SfuWalk(wiring.Component):
         with m.If(self.start):
             begin = {"a_vector": plan.a_line, "a": plan.a_line, "b_vector": plan.b_line, "b": plan.b_line,
                      "out_vector": plan.out_line, "out": plan.out_line, "left": plan.lines, "vectors": plan.vectors,
-                     "block": 0, "value": 0, "half": plan.scale_half, "end": plan.lines == 1}
+                     "block": 0, "value": 0, "half": plan.scale_half, "end": plan.lines == 1,
+                     "own": plan.own + plan.causal, "seen": plan.own, "whole": plan.own[4:] != 0}
             for to in (cursor, batch):
                 m.d.sync += [getattr(to, name).eq(value) for name, value in begin.items()]
             m.d.sync += [self.busy.eq(1), turn.eq(0), segment.eq(0), left.eq(plan.segment_lines), first.eq(1),
@@ -163,19 +169,22 @@ class SfuWalk(wiring.Component):
             m.d.comb += [
                 after.left.eq(plan.lines), after.end.eq(plan.lines == 1), after.vectors.eq(cursor.vectors - 1),
                 after.block.eq(0), after.value.eq(plan.cells & ~cursor.value),
+                after.own.eq(cursor.own + plan.causal), after.seen.eq(cursor.own), after.whole.eq(cursor.own[4:] != 0),
             ]
         with m.Else():
             m.d.comb += [
                 after.left.eq(cursor.left - 1), after.end.eq(cursor.left == 2), after.block.eq(cursor.block + 1),
+                after.seen.eq(Mux(cursor.whole, cursor.seen - 16, 0)),
+                after.whole.eq(cursor.whole & (cursor.seen[4:] != 1)),
             ]
         with m.If(plan.codes):
-            m.d.comb += after.half.eq(cursor.half + last)
+            m.d.comb += after.half.eq(Mux(end, plan.scale_half, cursor.half + last))
         with m.Else():
             m.d.comb += after.half.eq(Mux(end | (cursor.half == self.block - 1), 0, cursor.half + 1))
 
         next_a, next_b, next_out = Signal(GLOBAL_LINE), Signal(GLOBAL_LINE), Signal(ACT_LINE)
         m.d.comb += [
-            next_a.eq(cursor.a_vector + plan.vector_step), next_b.eq(cursor.b_vector + plan.vector_step),
+            next_a.eq(cursor.a_vector + self.stored_step), next_b.eq(cursor.b_vector + self.stored_step),
             next_out.eq(cursor.out_vector + Mux(plan.to_act, 1, plan.vector_step)),
         ]
         with m.If(end & ~value):
@@ -183,7 +192,7 @@ class SfuWalk(wiring.Component):
         with m.Elif(~value):
             m.d.comb += after.a.eq(cursor.a + Mux(plan.codes, block_end, plan.line_step))
         with m.If(end & plan.shared_b):
-            m.d.comb += after.b.eq(cursor.b_vector)
+            m.d.comb += [after.b.eq(Mux(plan.codes, next_b, cursor.b_vector)), after.b_vector.eq(after.b)]
         with m.Elif(plan.shared_b):
             further = Signal(GLOBAL_LINE)
             m.d.comb += [

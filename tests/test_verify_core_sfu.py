@@ -24,7 +24,7 @@ def test_every_operation_in_random_order_with_stalls():
 @pytest.mark.parametrize("fields", [
     {"operation": "softcap"}, {"operation": "activation:gelu:plain"}, {"operation": "residual", "causal": 1},
     {"operation": "quantise", "target": "act", "static": 1}, {"operation": "quantise", "target": "global"},
-    {"operation": "norm", "target": "act"}, {"operation": "embed", "vectors": 2},
+    {"operation": "norm", "target": "act"}, {"operation": "rope", "vectors": 33, "causal": 1},
     {"operation": "quantise", "target": "act", "group": 3},
 ], ids=str)  # fmt: skip
 def test_what_it_does_not_carry_out_is_told_and_the_next_instruction_is(fields):

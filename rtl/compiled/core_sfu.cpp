@@ -1,7 +1,8 @@
 // The special-function unit with its buffers: runs a list of instructions, and says when each was taken and done.
 //
 // Input file, in 32-bit words: seed; percent of cycles in which instruction, read a, read b, global write and act write
-// do not go on (5 words); lines of the global buffer, lines of the act buffer, steps, instructions; constants (5 words);
+// do not go on (5 words); lines of the global buffer, lines of the act buffer, steps, instructions, cycles from the last
+// step to the first instruction; constants (5 words);
 // the global buffer (16 words a line); the act buffer (18 words a line); steps (2 words each); instructions (3 words).
 // Output file: the two buffers; for every instruction the cycle in which it was taken and that of its done pulse;
 // whether an instruction was not supported.
@@ -37,8 +38,8 @@ int main(int argc, char** argv) {
     if (argc != 3) return 2;
     std::FILE* file = std::fopen(argv[1], "rb");
     if (!file) return 3;
-    uint32_t head[10];
-    if (std::fread(head, 4, 10, file) != 10) return 4;
+    uint32_t head[11];
+    if (std::fread(head, 4, 11, file) != 11) return 4;
     state = head[0];
     const uint32_t lines = head[6], act_lines = head[7], steps = head[8], count = head[9];
     uint32_t constants[5];
@@ -65,7 +66,7 @@ int main(int argc, char** argv) {
         edge();
     }
     top->rope_table___05Fvalid = 0;
-    for (int i = 0; i < 400; ++i) edge();
+    for (uint32_t i = 0; i < head[10]; ++i) edge();
 
     Reader a, b;
     uint32_t given = 0, ended = 0, idle = 0;

@@ -56,9 +56,8 @@ def product_times(machine: CoreMachine, table: Mapping[str, Ints], together: int
 
 def has_rtl(table: Mapping[str, Ints]) -> NDArray[np.bool_]:
     """Which MISC the unit in RTL carries out."""
-    known = np.array([name in PATHS for name in OPERATIONS])
-    there: NDArray[np.bool_] = known[table["operation"]] & (table["causal"] == 0)
-    return there
+    known: NDArray[np.bool_] = np.array([name in PATHS for name in OPERATIONS])
+    return known[table["operation"]]
 
 
 def misc_busy(machine: CoreMachine, table: Mapping[str, Ints]) -> Ints:

@@ -115,7 +115,7 @@ class CoreModel:
         table = self.model.vocab * stride
         for number, token in enumerate(tokens):
             row = self.ddr[0][token * stride : token * stride + size]
-            self.ddr[0][table + number * size : table + (number + 1) * size] = row
+            self.ddr[0][table + number * stride : table + number * stride + size] = row
         return table
 
     def instructions(self, step: Step) -> list[Primitive]:
@@ -251,7 +251,7 @@ def machine_model(
     network = network_of(next(iter(decode_traces(model, recipe, 0, 1))))
     _check_parts(network)
     rows = embedding_rows(network, embedding)
-    ddr = memory("ddr", rows.size + max(chunk, block) * network.embedding_bytes)
+    ddr = memory("ddr", rows.size + max(chunk, block) * network.embedding_stride)
     ddr[: rows.size] = rows
     cores = []
     texts = CoreCompiler(machine).texts(network, max_context)

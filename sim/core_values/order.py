@@ -178,7 +178,7 @@ def _vector_accesses(fields: dict[str, int], shape: Shape) -> list[Access]:
     second = 0
     if name == "embed":
         group = 1 << fields["group"] if fields["group"] else n
-        second = -(-vectors * (n + 2 * (n // group)) // LINE_BYTES)
+        second = vectors * -(-(n + 2 * (n // group)) // LINE_BYTES)
     elif name == "probability_quantise":
         pieces = -(-4 * -(-n // shape.channels) // PIECE)
         second = -(-pieces * shape.channels * PIECE // LINE_BYTES)

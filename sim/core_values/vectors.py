@@ -86,15 +86,16 @@ def _operator(state: CoreState, operation: str, fields: dict[str, int], x: F32) 
 
 
 def _embed(state: CoreState, fields: dict[str, int]) -> F32:
-    """Rows of INT8 codes, each with an FP16 scale for every group behind them."""
+    """Rows of INT8 codes, each with an FP16 scale for every group behind them; every row from a line on."""
     rows, n = fields["vectors"], fields["elements"]
     group = 1 << fields["group"] if fields["group"] else n
     if n % group:
         raise InputError(f"a row of the embedding must be whole groups, not {n} codes in groups of {group}")
     size = n + 2 * (n // group)
+    stride = -(-size // LINE_BYTES) * LINE_BYTES
     flat, found = state.vector.reshape(-1), np.empty((rows, n), np.float32)
     for row in range(rows):
-        at = fields["b_line"] * LINE_BYTES + row * size
+        at = fields["b_line"] * LINE_BYTES + row * stride
         stored = flat[at : at + n].view(np.int8).astype(np.float32)
         scales = flat[at + n : at + size].copy().view(np.float16).astype(np.float32)
         found[row] = np.repeat(scales, group) * stored

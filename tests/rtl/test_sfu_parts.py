@@ -162,10 +162,20 @@ def test_maxima_with_and_without_sign(width):
     simulate(dut, [(bench,)], limit=40_000)
 
 
-@pytest.mark.parametrize("width", [1, 2, 16])
-def test_rotations_of_a_new_position(width):
+@pytest.mark.parametrize(("width", "rows"), [(1, 1), (2, 4), (16, 2)])
+def test_rotations_of_a_new_position_and_those_behind_it(width, rows):
+    """A position that comes while those behind the one before are made waits for what is on its way."""
     head, base = 32, 10000.0
-    dut = Rotation(width=width, head_max=64)
+    dut = Rotation(width=width, head_max=64, rows=rows)
+
+    async def ready(ctx, needed):
+        ctx.set(dut.needed, needed)
+        await ctx.tick()
+        waited = 1
+        while not ctx.get(dut.ready):
+            await ctx.tick()
+            waited += 1
+        return waited
 
     async def bench(ctx):
         ctx.set(dut.head_elements, head)
@@ -176,23 +186,22 @@ def test_rotations_of_a_new_position(width):
             ctx.set(dut.table.value, step)
             await ctx.tick()
         ctx.set(dut.table.valid, 0)
-        await ctx.tick().repeat(3 * rotation_cycles(head))
-        for position in (1, 131_071, 0, 262_143):
+        await ready(ctx, rows)
+        for position, last in ((1, rows), (131_071, rows), (0, 1), (262_143 - rows, rows)):
+            idle = ctx.get(dut.ready) and ctx.get(dut.needed) == rows
             ctx.set(dut.position, position)
-            await ctx.tick()
-            waited = 1
-            while not ctx.get(dut.ready):
-                await ctx.tick()
-                waited += 1
-            assert waited == rotation_cycles(head)
-            cosines, sines = (values[0].repeat(2) for values in rotation(base, head, np.array([position])))
+            waited = await ready(ctx, 1)
+            assert waited == rotation_cycles(head) if idle else waited > rotation_cycles(head)
+            assert (await ready(ctx, last)) == (head * (rows - 1) if last > 1 else 1)
+            cosines, sines = (values.repeat(2, axis=1) for values in rotation(base, head, position + np.arange(last)))
             sines = sines * np.tile(np.array([-1, 1], np.float32), head // 2)
-            for turn in range(head // width):
+            for row, turn in np.ndindex(last, head // width):
+                ctx.set(dut.row, row)
                 ctx.set(dut.turn, turn)
                 await ctx.tick().repeat(2)
                 for lane in range(width):
                     at = turn * width + lane
-                    assert ctx.get(dut.cosines[lane]) == cosines[at].view(np.uint32)
-                    assert ctx.get(dut.sines[lane]) == sines[at].view(np.uint32)
+                    assert ctx.get(dut.cosines[lane]) == cosines[row, at].view(np.uint32)
+                    assert ctx.get(dut.sines[lane]) == sines[row, at].view(np.uint32)
 
     simulate(dut, [(bench,)], limit=40_000)
