@@ -27,6 +27,8 @@ LOOP_DEPTH = 8
 SLOTS = 4
 LINE_BYTES = 64
 K_BLOCK = 16
+KEPT = (2, 4, 8)
+"""Weights of a block of 16 that N:M weights may keep: a word has the codes of whole blocks."""
 CONSTANTS = 8192
 """Words of the memory of constants: what differs from layer to layer, and lists of attention blocks."""
 INSTRUCTION_BYTES = 16

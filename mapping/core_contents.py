@@ -1,4 +1,5 @@
-"""What the host writes before a run: weights, scales, parameters and the embedding to memories; control registers.
+"""What the host writes before a run: weights, scales, places of N:M weights, parameters and the embedding to memories;
+control registers.
 
 Channels hold the regions of ``MemoryMap`` one after the other; cache and results are zeros. Vectors (norms) lie in the
 order in which a program fetches them, as FP32, in pieces of 32 bytes dealt over the channels. DDR holds the rows of the
@@ -36,18 +37,18 @@ def fill_channels(
     into: Sequence[Octets], text: CoreText, network: Network, machine: CoreMachine, linears: Mapping[str, Tensor],
     vectors: Sequence[Octets],
 ) -> None:  # fmt: skip
-    """Write weights, scales and ``vectors`` (from :func:`vectors_of`) to the channels of a core.
+    """Write weights, scales, places and ``vectors`` (from :func:`vectors_of`) to the channels of a core.
 
     ``into`` are the channels' bytes, zeros at least up to the cache (arrays or files mapped to memory); cache and
     results are left as they are.
     """
     memory, channels = text.memory, machine.hbm.channels_per_core
-    codes, scales = memory.weights[0], memory.scales[0]
-    for _, code_bytes, scale_bytes in core_image(linears, network, machine, text.share):
-        for channel in range(channels):
-            into[channel][codes : codes + code_bytes.shape[1]] = code_bytes[channel]
-            into[channel][scales : scales + scale_bytes.shape[1]] = scale_bytes[channel]
-        codes, scales = codes + code_bytes.shape[1], scales + scale_bytes.shape[1]
+    starts = [memory.weights[0], memory.scales[0], memory.indices[0]]
+    for _, *parts in core_image(linears, network, machine, text.share):
+        for region, part in enumerate(parts):
+            for channel in range(channels):
+                into[channel][starts[region] : starts[region] + part.shape[1]] = part[channel]
+            starts[region] += part.shape[1]
     at = memory.parameters[0]
     for vector in vectors:
         dealt = deal(vector, channels)

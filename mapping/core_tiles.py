@@ -145,6 +145,8 @@ def tiling_of(linear: Linear, first: int, columns: int, machine: CoreMachine, un
     tile = min(columns, widest)
     padded, weight = round_up(tile, step), linear.weight
     grain = math.lcm(LINE_BYTES, weight.block or 1)
+    if 0 < linear.keep_n < K_BLOCK and not linear.k % (stretch := K_BLOCK * K_BLOCK // linear.keep_n):
+        grain = math.lcm(grain, stretch)  # whole words
     found = Tiling(
         linear=linear, first=first, columns=columns, tile=tile, slab=linear.k, step=step,
         channels=machine.hbm.channels_per_core, coding=machine.memory_unit.index_coding,

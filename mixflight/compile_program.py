@@ -193,7 +193,7 @@ def _tensors(model: str, compiled: Compiled) -> tuple[dict[str, Tensor], dict[st
         for index, layer in enumerate(compiled.networks["decode"].layers) for item in layer.values()
     }  # fmt: skip
     for name, item in formats.items():
-        if linears[name].format != item:
+        if linears[name].format != msgspec.structs.replace(item, name=linears[name].format.name):
             raise InputError(
                 f"the recipe must keep the file's formats for a memory image: {name} is {linears[name].format.name}, "
                 f"not {item.name}; --count-only leaves the image out"

@@ -155,6 +155,8 @@ def accesses(item: Primitive, shape: Shape) -> list[Access]:
                  Access("weight", slot, slot + 1, False), Access("sums", 0, 1, True)]  # fmt: skip
         if not fields["transpose"]:
             found.append(Access("scale", slot, slot + 1, False))
+        if fields["keep"] != K_BLOCK:
+            found.append(Access("index", slot, slot + 1, False))
         if fields["last"]:
             lines = rows * -(-fields["columns"] // LINE_WORDS)
             found.append(Access("global", fields["out_line"], fields["out_line"] + lines, True))

@@ -1,4 +1,7 @@
-"""MV and MM: a tile of a matrix times rows of activations, in the steps of ``arch/numerics.md``, Linear."""
+"""MV and MM: a tile of a matrix times rows of activations, in the steps of ``arch/numerics.md``, Linear.
+
+N:M weights are put back to their places first: their sums are those of the matrix with zeros.
+"""
 
 from typing import Any
 
@@ -6,7 +9,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from mixflight.arch.compact import K_BLOCK, LINE_BYTES, codes
+from mixflight.arch.compact import K_BLOCK, KEPT, LINE_BYTES, codes
 from mixflight.arch.errors import InputError
 from mixflight.sim.core_values.state import LINE_BLOCKS, LINE_WORDS, CoreState
 from mixflight.sim.golden.attention import LOWER
@@ -18,10 +21,11 @@ _ZERO = codes("MV", "zero")
 
 def multiply(state: CoreState, fields: dict[str, int]) -> None:
     """Carry out an MV or MM."""
-    if fields["keep"] != K_BLOCK or fields["zero"] == _ZERO["integer"]:
-        raise InputError("a product must be of dense weights without integer zero points")
+    if fields["zero"] == _ZERO["integer"]:
+        raise InputError("a product must be of weights without integer zero points")
     rows, columns, k = fields["rows"], fields["columns"], fields["k_blocks"] * K_BLOCK
     layout = state.layouts[fields["slot"]]
+    _check_kept(fields, layout, k)
     if (layout == "values") != bool(fields["transpose"]):
         raise InputError(f"a product must take a slot of values with transpose, and only that, not one of {layout}")
     a, s_a = _activations(state, fields["in_line"], rows, k)
@@ -37,6 +41,39 @@ def multiply(state: CoreState, fields: dict[str, int]) -> None:
         results = _one_group(state, fields, layout, exact, s_a)
     if fields["last"]:
         write_rows(state, fields["out_line"], results, apart=bool(fields["transpose"]))
+
+
+def _check_kept(fields: dict[str, int], layout: str, k: int) -> None:
+    """Refuse N:M weights that no words hold."""
+    keep = fields["keep"]
+    if keep == K_BLOCK:
+        return
+    if keep not in KEPT or layout != "linear" or fields["zero"] != _ZERO["none"]:
+        raise InputError("a product of N:M weights must keep 2, 4 or 8 of 16 of a slot of linear, without zero points "
+                         f"or minima, not {keep} of one of {layout}")  # fmt: skip
+    stretch = K_BLOCK * K_BLOCK // keep
+    group = 1 << fields["group"] if fields["group"] else k
+    if k % stretch or group % stretch:
+        raise InputError(f"K and groups of weights that keep {keep} of 16 must be whole {stretch}, not {k} and {group}")
+
+
+def _words(state: CoreState, fields: dict[str, int], steps: int, blocks: int) -> NDArray[Any]:
+    """A slot's words [channels, at least steps blocks, lanes, 16]; those of N:M weights with zeros between them."""
+    shape, slot, keep = state.shape, fields["slot"], fields["keep"]
+    words = steps * blocks * keep // K_BLOCK
+    if words > shape.words:
+        raise InputError(f"a tile must fit a bank of {shape.words:,} words of a slot, not {words:,}")
+    weight: NDArray[Any] = state.weight[slot]
+    if keep == K_BLOCK:
+        return weight
+    size = words * shape.lanes * K_BLOCK // 2
+    if size > shape.index_bytes:
+        raise InputError(f"places must fit a bank of {shape.index_bytes:,} bytes, not {size:,}")
+    nibbles = state.index[slot, :, :size, None] >> np.array([0, 4], np.uint8) & 15
+    places = nibbles.reshape(shape.channels, words, shape.lanes, K_BLOCK // keep, keep)
+    wide = np.zeros((*places.shape[:-1], K_BLOCK), np.int16)
+    _scatter(weight[:, :words].reshape(-1, keep), places.reshape(-1, keep), wide.reshape(-1, K_BLOCK))
+    return np.ascontiguousarray(wide.swapaxes(2, 3)).reshape(shape.channels, steps * blocks, shape.lanes, K_BLOCK)
 
 
 def _activations(
@@ -85,14 +122,8 @@ def _grouped(
     steps = -(-columns // state.shape.step)
     minimum = fields["zero"] == _ZERO["minimum"]
     scales = _scales(state, fields["slot"], steps, k // group, 2 if minimum else 1)
-    _fits_words(state, steps * (k // K_BLOCK))
-    _linear(state.weight[fields["slot"]], scales, minimum, a, s_a, group, columns, sums)
+    _linear(_words(state, fields, steps, k // K_BLOCK), scales, minimum, a, s_a, group, columns, sums)
     return sums
-
-
-def _fits_words(state: CoreState, words: int) -> None:
-    if words > state.shape.words:
-        raise InputError(f"a tile must fit a bank of {state.shape.words:,} words of a slot, not {words:,}")
 
 
 def _integers(
@@ -100,9 +131,8 @@ def _integers(
 ) -> NDArray[np.int64]:  # fmt: skip
     """The exact sums of a slab on top of those before; columns of keys at their token's place."""
     shape, steps = state.shape, -(-columns // state.shape.step)
-    weight, blocks = state.weight[fields["slot"]], k // K_BLOCK
-    _fits_words(state, steps * blocks)
-    used = weight[:, : steps * blocks]
+    blocks = k // K_BLOCK
+    used = _words(state, fields, steps, blocks)[:, : steps * blocks]
     if layout == "values":  # [C, blocks, steps, L, 16] to [steps, C, L, blocks, 16]
         w = used.reshape(shape.channels, blocks, steps, shape.lanes, K_BLOCK).transpose(2, 0, 3, 1, 4)
     else:
@@ -156,6 +186,14 @@ def read_rows(state: CoreState, line: int, rows: int, n: int, *, apart: bool) ->
     held = state.words()[line:end]
     shaped = held.reshape(rows, lines, LINE_WORDS) if apart else held.reshape(lines, rows, LINE_WORDS).swapaxes(0, 1)
     return np.ascontiguousarray(shaped).reshape(rows, -1)[:, :n]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _scatter(codes: Any, places: Any, wide: Any) -> None:
+    """Codes to their places of each block; those of one place are added."""
+    for block in range(codes.shape[0]):
+        for i in range(codes.shape[1]):
+            wide[block, places[block, i]] += codes[block, i]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

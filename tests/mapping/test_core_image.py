@@ -1,6 +1,7 @@
 import hashlib
 import json
 
+import msgspec
 import numpy as np
 import pytest
 from command_line import document, refusal
@@ -16,6 +17,7 @@ from mixflight.mapping.core_network import Linear
 from mixflight.mapping.core_tiles import index_bits, tiling_of
 from mixflight.workload import model_file
 from mixflight.workloads.model_file import open_model
+from mixflight.workloads.pruning import pruned
 from mixflight.workloads.tensor import pack_tensor
 
 
@@ -30,12 +32,49 @@ def test_a_tile_comes_back_exactly(name):
     linear = Linear(name="w", n=n, k=k, weight=fmt, act=format_named("int8-g32", "test"))
     tiling = tiling_of(linear, 0, n, accelerator_named("flightllm-u280"))
     found = tile_image(tensor, tiling, 0, n)
-    for slab, (k_slab, codes_bytes, scale_bytes) in enumerate(zip(tiling.slabs(), *found, strict=True)):
-        sizes = tiling.slab_of(n, k_slab, slab == len(tiling.slabs()) - 1)
-        assert (codes_bytes.shape[1], scale_bytes.shape[1]) == (sizes.weight_bytes, sizes.scale_bytes)
-    back, scales = read_tile(*(np.concatenate(part, axis=1) for part in found), tiling, n)
-    assert np.array_equal(back, codes.view(np.uint8))
+    check_tile(tensor, tiling, found)
+
+
+def check_tile(tensor, tiling, found):
+    """A tile's bytes are as many as stated and have all that the tensor has."""
+    for slab, (k_slab, *parts) in enumerate(zip(tiling.slabs(), *found, strict=True)):
+        sizes = tiling.slab_of(tensor.n, k_slab, slab == len(tiling.slabs()) - 1)
+        assert [part.shape[1] for part in parts] == [sizes.weight_bytes, sizes.scale_bytes, sizes.index_bytes]
+    codes, scales, places = (np.concatenate(part, axis=1) for part in found)
+    back, scales = read_tile(codes, scales, tiling, tensor.n, places if tiling.linear.keep_n < 16 else None)
+    assert np.array_equal(back, tensor.codes().view(np.uint8))
     assert np.array_equal(scales[..., 0], tensor.scales())
+
+
+def sparse_tile(n, m, columns=100, k=2048, **linear):
+    """A random tensor with N:M weights, and its tiling on a small core."""
+    fmt, rng = format_named("q8_0", "test"), np.random.default_rng(n)
+    dense = pack_tensor("w", "q8_0", codes=rng.integers(-127, 128, (columns, k)).astype(np.int8),
+                        scales=rng.standard_normal((columns, k // 32)).astype(np.float16))
+    given = {"name": "w", "n": columns, "k": k, "weight": fmt, "act": format_named("int8-g32", "test"), "keep_n": n * 16 // m}
+    machine = accelerator_named("flightllm-mini-sparse")
+    return pruned(dense, n, m), tiling_of(Linear(**given | linear), 0, columns, machine)
+
+
+@pytest.mark.parametrize(("n", "m"), [(8, 16), (4, 8), (2, 4)])
+def test_a_tile_of_sparse_weights_comes_back_exactly(n, m):
+    tensor, tiling = sparse_tile(n, m)
+    assert len(tiling.slabs()) == 2 and (tensor.codes().reshape(100, -1, m) != 0).sum(-1).max() == n
+    found = tile_image(tensor, tiling, 0, 100)
+    check_tile(tensor, tiling, found)
+    dense = tiling_of(msgspec.structs.replace(tiling.linear, keep_n=16), 0, 100, accelerator_named("flightllm-mini-sparse"))
+    assert sum(part.size for part in found[0]) * 2 == sum(part.size for part in tile_image(tensor, dense, 0, 100)[0])
+
+
+def test_sparse_weights_that_have_no_image():
+    with pytest.raises(InputError, match="every 16 weights along K must keep at most 8, not 12, in 'w'"):
+        tile_image(sparse_tile(12, 16)[0], sparse_tile(8, 16)[1], 0, 100)
+    with pytest.raises(InputError, match="must keep 2, 4 or 8 of 16, with places of four bits, not 12 of 16"):
+        tile_image(*sparse_tile(12, 16), 0, 100)
+    with pytest.raises(InputError, match="4 of 16 weights must have groups and slabs of whole 64 along K, not groups of 32"):
+        tile_image(*sparse_tile(4, 16), 0, 100)
+    with pytest.raises(InputError, match="must have codes in which 0 is zero, not q4_1"):
+        tile_image(*sparse_tile(8, 16, weight=format_named("q4_1", "test")), 0, 100)
 
 
 @pytest.fixture(scope="module")
