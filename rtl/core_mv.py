@@ -168,11 +168,13 @@ class MatrixVector(wiring.Component):
         m.submodules.places = places = fifo.SyncFIFO(width=issue.place_layout.size, depth=self.queue)
         m.submodules.results = results = fifo.SyncFIFO(width=32 * self.columns * together, depth=self.queue)
         waiting = Signal(range(self.queue + 1))
-        enters, leaves = issue.issued & issue.end & issue.event.emit, Signal()
-        m.d.sync += waiting.eq(waiting + enters - leaves)
+        enters, leaves, place_in = Signal(), Signal(), Signal(issue.place_layout, reset_less=True)
+        # A place enters a cycle late, long before its results: the queue is no end of the way that issues blocks.
+        m.d.sync += [enters.eq(issue.issued & issue.end & issue.event.emit), place_in.eq(issue.place),
+                     waiting.eq(waiting + enters - leaves)]
         m.d.comb += [
-            issue.may_emit.eq(waiting != self.queue - 2),
-            places.w_en.eq(enters), places.w_data.eq(issue.place),
+            issue.may_emit.eq(Mux(enters, waiting != self.queue - 3, waiting != self.queue - 2)),
+            places.w_en.eq(enters), places.w_data.eq(place_in),
             results.w_en.eq(self.dequantise.emitted), results.w_data.eq(self.dequantise.result),
         ]
         place = data.View(issue.place_layout, places.r_data)
@@ -187,14 +189,15 @@ class MatrixVector(wiring.Component):
         words = Cat(Mux(place.keys, natural[token], natural[i])
                     for i, token in enumerate(token_order(self.columns, self.banks)))
         masks = [words_mask(m, place.left, i, OUT_WORDS, f"mask_{i}") for i in range(lines)]
-        mask = Signal(OUT_WORDS)
-        m.d.comb += mask.eq(Cat(masks).word_select(number, OUT_WORDS))
+        mask, some = Signal(OUT_WORDS), Signal()
+        # There is no event without a result: only lines behind the first may have none.
+        m.d.comb += [mask.eq(Cat(masks).word_select(number, OUT_WORDS)), some.eq(mask[0] if lines > 1 else 1)]
         passed = Signal()
         m.d.comb += [
-            self.out.valid.eq(both & mask.any()), self.out.mask.eq(mask),
+            self.out.valid.eq(both & some), self.out.mask.eq(mask),
             begins.eq((number == 0) & (row == 0)), self.out.address.eq(Mux(begins, place.line, line)),
             self.out.data.eq(words.word_select(number, 32 * OUT_WORDS)),
-            passed.eq(both & (self.out.ready | ~mask.any())),
+            passed.eq(both & (self.out.ready | ~some)),
             row_ends.eq(number == lines - 1), leaves.eq(passed & row_ends & (row + 1 == place.rows)),
             places.r_en.eq(leaves), results.r_en.eq(leaves),
         ]

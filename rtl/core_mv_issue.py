@@ -101,16 +101,21 @@ class MvIssue(wiring.Component):
         self.mv = mv = Signal(primitive("MV"), reset_less=True)
         self.keys, self.values = Signal(reset_less=True), Signal(reset_less=True)
         self.steps, self.group_blocks = Signal(10, reset_less=True), Signal(12, reset_less=True)
-        self.groups, self.lines = Signal(12, reset_less=True), Signal(7, reset_less=True)
+        self.lines = Signal(7, reset_less=True)
+        # What counters are compared with: one less, computed once and not in every cycle.
+        self.b_end, self.s_end, self.g_end, self.r_end = (
+            Signal(bits, name=name, reset_less=True)
+            for name, bits in (("b_end", 12), ("s_end", 10), ("g_end", 12), ("r_end", 8)))
         self.wide, self.pair = Signal(reset_less=True), Signal(reset_less=True)
         self.stride = Signal(13, reset_less=True)
         layout = Signal(2)
-        keys, pair, groups = Signal(), Signal(), Signal(12)
+        keys, pair, groups, blocks_end, log2 = Signal(), Signal(), Signal(12), Signal(12), Signal(4)
         m.d.comb += [
             layout.eq(layouts_of_slot(self.layouts, given.slot)),
             keys.eq(layout == layouts["keys"]),
             pair.eq(keys | (given.zero == codes("MV", "zero")["minimum"])),
-            groups.eq(Mux(given.group == 0, 1, given.k_blocks >> (given.group - LOG2_BLOCK)[:4])),
+            blocks_end.eq(given.k_blocks - 1), log2.eq(given.group - LOG2_BLOCK),
+            groups.eq(Mux(given.group == 0, 1, given.k_blocks >> log2)),
             self.instruction.ready.eq(~self.run & self.may_take),
         ]
         units = Signal(13)
@@ -121,8 +126,11 @@ class MvIssue(wiring.Component):
                 self.run.eq(1), mv.eq(given), self.keys.eq(keys), self.values.eq(layout == layouts["values"]),
                 self.steps.eq((given.columns + self.columns - 1) >> ceil_log2(self.columns)),
                 self.lines.eq((given.columns + OUT_WORDS - 1) >> ceil_log2(OUT_WORDS)),
-                self.group_blocks.eq(Mux(given.group == 0, given.k_blocks, 1 << (given.group - LOG2_BLOCK)[:4])),
-                self.groups.eq(groups), self.pair.eq(pair), self.wide.eq(given.weight_bits > 4),
+                self.group_blocks.eq(Mux(given.group == 0, given.k_blocks, 1 << log2)),
+                self.b_end.eq(Mux(given.group == 0, blocks_end, Cat(log2 > bit for bit in range(12)))),
+                self.g_end.eq(Mux(given.group == 0, 0, blocks_end >> log2)),
+                self.s_end.eq((given.columns - 1) >> ceil_log2(self.columns)), self.r_end.eq(given.rows - 1),
+                self.pair.eq(pair), self.wide.eq(given.weight_bits > 4),
                 self.stride.eq(Mux(keys, 2, padded)),
             ]
             self._begin(m, given)
@@ -155,14 +163,12 @@ class MvIssue(wiring.Component):
         """What is read now, and what goes with it."""
         mv, event, place = self.mv, self.event, self.place
         self.last_pass = ~self.wide | self.second if self.passes == 2 else Const(1)
-        last_row = Signal(8)
-        self.last_b, self.last_r = self.b == self.group_blocks - 1, self.r == last_row >> self.row_bits
-        self.last_s, self.last_g = self.s == self.steps - 1, self.g == self.groups - 1
+        self.last_b, self.last_r = self.b == self.b_end, self.r == self.r_end >> self.row_bits
+        self.last_s, self.last_g = self.s == self.s_end, self.g == self.g_end
         whole = mv.group == 0
         final = self.last_r & self.last_s & self.last_g
         m.d.comb += [
-            last_row.eq(mv.rows - 1),
-            self.rows.eq(Mux(self.last_r, (last_row & (self.together - 1)) + 1, self.together)),
+            self.rows.eq(Mux(self.last_r, (self.r_end & (self.together - 1)) + 1, self.together)),
             self.weight_word.eq(self.word), self.act_line.eq(self.line + (self.r << self.row_bits)),
             self.block.eq(self.k),
             self.scale_word.eq(self.unit >> 1),
