@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mixflight.cli.completion import archs
 from mixflight.cli.options import BatchOption, DecodeOption, JsonOption, ModelOption, PrefillOption, RecipeOption
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ def register(app: typer.Typer) -> None:
         ] = None,
         recipe: RecipeOption = None,
         arch: Annotated[
-            str | None, typer.Option("--arch", metavar="A", help="Start here: a machine of cores of the device.")
+            str | None, typer.Option("--arch", metavar="A", help="Start here: a machine of cores of the device.",
+                                autocompletion=archs)
         ] = None,
         prefill: PrefillOption = 128,
         decode: DecodeOption = 128,

@@ -9,6 +9,7 @@ import typer
 
 from mixflight import __version__
 from mixflight.arch.errors import InputError
+from mixflight.cli.completion import whole_words
 from mixflight.cli.manners import dress
 
 COMMANDS = (
@@ -57,7 +58,8 @@ def main() -> None:
     """Entry point of the ``mixflight`` script."""
     app = command_line()
     try:
-        status = app(standalone_mode=False)
+        with whole_words(os.environ):
+            status = app(standalone_mode=False)
         sys.stdout.flush()
     except InputError as error:
         _refuse(str(error))

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from mixflight.arch.errors import InputError
-from mixflight.cli.completion import archs
+from mixflight.cli.completion import archs, gpus
 from mixflight.cli.options import (
     BatchOption,
     DecodeOption,
@@ -32,7 +32,8 @@ def register(app: typer.Typer) -> None:
         ] = None,
         gpu: Annotated[
             list[str] | None,
-            typer.Option("--gpu", help="Preset, at fp16 or w4a16g128; may be repeated.", metavar="GPU[:RECIPE]"),
+            typer.Option("--gpu", help="Preset, at fp16 or w4a16g128; may be repeated.", metavar="GPU[:RECIPE]",
+                         autocompletion=gpus),
         ] = None,
         prefill: PrefillOption = 128,
         decode: DecodeOption = 128,

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from mixflight.arch.errors import InputError
+from mixflight.cli.completion import fetched
 
 
 def register(app: typer.Typer) -> None:
@@ -12,7 +13,8 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def fetch(
-        name: Annotated[str | None, typer.Argument(metavar="NAME", help="What to fetch, see --list.")] = None,
+        name: Annotated[str | None, typer.Argument(
+            metavar="NAME", help="What to fetch, see --list.", autocompletion=fetched)] = None,
         list_: Annotated[bool, typer.Option("--list", help="List what can be fetched.")] = False,
         json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
     ) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from mixflight.arch.errors import InputError
+from mixflight.cli.completion import prices as known
 from mixflight.cli.options import JsonOption
 from mixflight.cli.output import print_json, print_table
 
@@ -16,7 +17,8 @@ def register(app: typer.Typer) -> None:
     @app.command()
     def prices(
         name: Annotated[
-            str | None, typer.Argument(help="Technology or its TOML file, DRAM standard, or sram.", metavar="[NAME]")
+            str | None, typer.Argument(help="Technology or its TOML file, DRAM standard, or sram.", metavar="[NAME]",
+                                       autocompletion=known)
         ] = None,
         operands: Annotated[str | None, typer.Option("--operands", metavar="MODEL", help=(
             "Price our PEs on this model's own operands: smollm2 or a .gguf file of Q4_1."))] = None,

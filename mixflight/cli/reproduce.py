@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from mixflight.cli.completion import publications
 from mixflight.cli.options import JsonOption
 from mixflight.cli.output import print_json, print_table
 from mixflight.sim.reproduction import Row
@@ -16,7 +17,8 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def reproduce(
-        what: Annotated[str, typer.Argument(help="The study; an unknown name lists them.", metavar="WHAT")],
+        what: Annotated[str, typer.Argument(help="The study; an unknown name lists them.", metavar="WHAT",
+                                              autocompletion=publications)],
         mode: Annotated[
             str,
             typer.Option("--mode", help="published: the study's assumptions; corrected: equal ones.", metavar="MODE"),

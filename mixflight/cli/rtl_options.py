@@ -4,13 +4,13 @@ from typing import Annotated
 
 import typer
 
-from mixflight.cli.completion import tops
+from mixflight.cli.completion import archs, tops
 
 Top = Annotated[str, typer.Argument(metavar="TOP", autocompletion=tops, help=(
     "mixpe-array; PEs: mixpe-w4a8-pe, mixpe-w4a8-centred-pe, mul4x8-pe, int8-pe, dequantise-pe, fusible-pe, "
     "mixpe-w4a16-pe, mixpe-w4a16-aligned-pe, fp16-align, fp16-pe; csd-chain, csd-chain-generic, csd-chain-dsp58; "
     "sfu-exp, sfu-reciprocal, sfu-rsqrt; widen; core-sfu, core-mv; flightllm-core"))]
-Arch = Annotated[str | None, typer.Option("--arch", metavar="A", help=(
+Arch = Annotated[str | None, typer.Option("--arch", metavar="A", autocompletion=archs, help=(
     "The accelerator whose dataflow, shape and PE, or chain, or core it is."))]
 Rows = Annotated[int | None, typer.Option("--rows", help="Rows of the array.")]
 Cols = Annotated[int | None, typer.Option("--cols", help="Columns of the array.")]

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from mixflight.cli.completion import documents
 from mixflight.cli.options import JsonOption
 
 
@@ -13,7 +14,8 @@ def register(app: typer.Typer) -> None:
     @app.command()
     def schema(
         name: Annotated[
-            str | None, typer.Argument(help="simulate, or simulate/1 for one version.", metavar="[NAME]")
+            str | None, typer.Argument(help="simulate, or simulate/1 for one version.", metavar="[NAME]",
+                                       autocompletion=documents)
         ] = None,
         json: JsonOption = False,
     ) -> None:

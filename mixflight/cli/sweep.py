@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mixflight.cli.completion import studies
 from mixflight.cli.options import JsonOption
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def sweep(
-        space: Annotated[str, typer.Argument(metavar="SPACE", help="A shipped study, or the TOML file of a space.")],
+        space: Annotated[str, typer.Argument(metavar="SPACE", help="A shipped study, or the TOML file of a space.",
+                                               autocompletion=studies)],
         output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for the results.")],
         jobs: Annotated[
             int | None, typer.Option("--jobs", metavar="N", help="Local processes; default: one a core.")

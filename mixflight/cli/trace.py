@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from mixflight.arch.errors import InputError
+from mixflight.cli.completion import models
 from mixflight.cli.options import BatchOption, JsonOption, RecipeOption
 from mixflight.cli.output import encoded, print_json, print_table
 
@@ -17,7 +18,8 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def trace(
-        model: Annotated[str, typer.Argument(help="Preset, smollm2, .gguf file or folder.", metavar="MODEL")],
+        model: Annotated[str, typer.Argument(help="Preset, smollm2, .gguf file or folder.", metavar="MODEL",
+                                              autocompletion=models)],
         recipe: RecipeOption = None,
         prefill: Annotated[int | None, typer.Option("--prefill", help="Tokens of the prompt.", metavar="P")] = None,
         decode: Annotated[int | None, typer.Option("--decode", help="Tokens generated after it.", metavar="D")] = None,

@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 
@@ -66,10 +67,62 @@ def test_no_color_is_kept_to(set_to, coloured):
 def test_the_shell_can_complete(words, proposed):
     if " rtl " in words:
         pytest.importorskip("amaranth")
-    asked = {"_MIXFLIGHT_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1)}
+    asked = {"_MIXFLIGHT_COMPLETE": "complete_bash", "COMP_WORDS": words.replace(" ", "\n"), "COMP_CWORD": str(len(words.split()) - 1)}
     code = "import sys; sys.argv[0] = 'mixflight'; from mixflight.cli.app import main; main()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **asked})
     assert sorted(done.stdout.split()) == proposed
+
+
+@pytest.mark.parametrize(("name", "option", "begun", "proposed"), [
+    ("compare", "gpu", "h100:w4a16g128-", ["h100:w4a16g128-ideal"]),
+    ("trace", "model", "smollm2-1", ["smollm2-135m"]),
+    ("reproduce", "what", "sh", ["shuhai"]),
+    ("sweep", "space", "hy", ["hybrid"]),
+    ("prices", "name", "45nm-l", ["45nm-literature"]),
+    ("schema", "name", "sweep", ["sweep/1"]),
+    ("fetch", "name", "o", ["osu018"]),
+    ("advise", "arch", "mixpe-core", ["mixpe-core"]),
+])  # fmt: skip
+def test_names_are_proposed(name, option, begun, proposed):
+    [parameter] = [item for item in COMMANDS[name].params if item.name == option]
+    found = parameter.shell_complete(COMMANDS[name].make_context(name, [], resilient_parsing=True), begun)
+    assert [item.value for item in found] == proposed
+
+
+ASK = {
+    # words as bash cuts them; zsh's own functions as the script calls them; fish has a command for it
+    "bash": r"""source {script}
+COMP_WORDS=({cut}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); _mixflight_completion mixflight; printf '%s\n' "${{COMPREPLY[@]}}" """,
+    "zsh": r"""compdef() {{}}; _files() {{}}; _arguments() {{ print -r -- "$@" }}
+source {script}; words=({words}); CURRENT=${{#words}}; _mixflight_completion""",
+    "fish": "source {script}; complete -C '{words}'",
+}
+ANSWERS = {
+    "mixflight simu": {"bash": "simulate", "zsh": "simulate", "fish": "simulate"},
+    "mixflight compare --arch mixpe-w4a8-w": dict.fromkeys(ASK, "mixpe-w4a8-ws"),
+    "mixflight compare --arch int8:w8a": {"bash": "w8a8", "zsh": r"int8\\:w8a8", "fish": "int8:w8a8"},
+    "mixflight compare --arch=int8:w8a": {"bash": "w8a8"},
+}
+
+
+@pytest.mark.parametrize("shell", ASK)
+def test_the_shells_own_completion(shell, tmp_path):
+    """The script that ``--show-completion`` prints, run by the shell that it is for."""
+    program = shutil.which(shell) or pytest.skip(f"{shell} is not installed")
+    script, command = tmp_path / "script", tmp_path / "mixflight"
+    command.write_text(f"#!{sys.executable}\nfrom mixflight.cli.app import main\nmain()\n")
+    command.chmod(0o755)
+    clean = {**os.environ, "HOME": str(tmp_path), "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    made = subprocess.run([command], capture_output=True, text=True, env={**clean, "_MIXFLIGHT_COMPLETE": f"source_{shell}"})
+    script.write_text(made.stdout)
+    for words, answers in ANSWERS.items():
+        if shell in answers:
+            cut = words.replace(":", " : ").replace("=", " = ")
+            asked = ASK[shell].format(script=script, words=words, cut=cut)
+            done = subprocess.run([program, "-c", asked], capture_output=True, text=True, env=clean)
+            assert done.stderr == ""
+            assert answers[shell] in done.stdout
+            assert shell != "bash" or done.stdout == answers[shell] + "\n"
 
 
 def test_verbose_says_what_is_done_and_quiet_nothing():
