@@ -21,8 +21,10 @@ class AccumulatingLane(wiring.Component):
     even. If ``last``, it is offered on ``out`` ``lane_latency`` steps after the element was presented. An output's
     elements must be ``loop_latency`` or more steps apart. ``out.valid`` falls when the value is taken, also
     without ``en``, and ``en`` must be 0 while a value is offered and not taken; nothing else changes without
-    ``en``. Subclasses say what the products are of.
+    ``en``. Subclasses say what the products are of, and may say which ``adder`` adds them.
     """
+
+    adder = Fp32Add
 
     def __init__(self, *, elements: int, zero: str, operands: Mapping[str, Any]):
         if elements < 1:
@@ -51,7 +53,7 @@ class AccumulatingLane(wiring.Component):
 
         products = self.products(m)
         read = delayed(m, self.en, offered, SELECT_TO_PRODUCT, "tag", reset=True)
-        added = delayed(m, self.en, read, Fp32Add.LATENCY * len(products), "tag_added", reset=True)
+        added = delayed(m, self.en, read, self.adder.LATENCY * len(products), "tag_added", reset=True)
         accumulators = memory.Memory(shape=32, depth=max(2, self.elements), init=[])
         m.submodules.accumulators = accumulators
         read_port = accumulators.read_port(domain="comb")
@@ -63,11 +65,11 @@ class AccumulatingLane(wiring.Component):
             total.eq(Mux(read.first, 0, read_port.data)),
         ]
         for number, product in enumerate(products):
-            m.submodules[f"add_{number}"] = add = Fp32Add()
+            m.submodules[f"add_{number}"] = add = self.adder()
             m.d.comb += [
                 add.en.eq(self.en),
                 add.a.eq(total),
-                add.b.eq(delayed(m, self.en, product, Fp32Add.LATENCY * number, f"product_{number}")),
+                add.b.eq(delayed(m, self.en, product, self.adder.LATENCY * number, f"product_{number}")),
             ]
             total = add.sum
 

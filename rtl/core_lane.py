@@ -6,6 +6,7 @@ from mixflight.arch.array_pipeline import EXACT_FP32_INTEGER_BITS
 from mixflight.rtl.accumulating_lane import AccumulatingLane
 from mixflight.rtl.delay import delayed
 from mixflight.rtl.fp32 import SIGNIFICAND
+from mixflight.rtl.fp32_balanced import BalancedAdd, BalancedRound
 from mixflight.rtl.scaled_product import scaled_product
 
 
@@ -16,6 +17,8 @@ class CoreLane(AccumulatingLane):
     I rounded to 24 significant ones, which :func:`rounded_integer` does in a step before. Without a minimum m is +0,
     which changes no bit: an accumulator is never -0. ``row_sum`` R has at most 24 bits.
     """
+
+    adder = BalancedAdd
 
     def __init__(self, *, elements: int, sum_bits: int, row_bits: int):
         if row_bits > EXACT_FP32_INTEGER_BITS + 1:
@@ -31,9 +34,9 @@ class CoreLane(AccumulatingLane):
         rows = delayed(m, self.en, element.row_sum, 1, "row_sum")
         return [
             scaled_product(m, self.en, element.scale, element.scale_a, integer, magnitude_bits=self.sum_bits - 1,
-                           name="main"),
+                           name="main", rounding_unit=BalancedRound),
             scaled_product(m, self.en, element.minimum, element.scale_a, rows, magnitude_bits=self.row_bits - 1,
-                           name="minimum"),
+                           name="minimum", rounding_unit=BalancedRound),
         ]
 
 
@@ -42,16 +45,18 @@ def rounded_integer(m: Module, value, name: str):
 
     A magnitude that rounds up to the width's own power of two would not fit: callers have a bit to spare.
     """
-    magnitude = Signal(len(value), name=f"{name}_magnitude")
-    m.d.comb += magnitude.eq(Mux(value[-1], -value, value))
-    result = Signal(len(value), name=f"{name}_rounded")
-    m.d.comb += result.eq(magnitude)
-    for shift in range(1, len(value) - SIGNIFICAND):
-        kept = Signal(len(value) - shift, name=f"{name}_kept_{shift}")
-        up = magnitude[shift - 1] & (magnitude[shift] | (magnitude[:shift - 1].any() if shift > 1 else 0))
-        m.d.comb += kept.eq(magnitude[shift:] + up)
-        with m.If(magnitude[SIGNIFICAND + shift - 1:].any()):
-            m.d.comb += result.eq(kept << shift)
-    signed_result = Signal(signed(len(value)), name=f"{name}_signed")
-    m.d.comb += signed_result.eq(Mux(value[-1], -result, result))
-    return signed_result
+    # In two's complement: what is below a place is rounded alike on both sides. The leading bit is looked for in the
+    # ones' complement of what is negative: one less is shorter only where nothing is to be rounded.
+    places = range(1, len(value) - SIGNIFICAND)
+    ones = value[:-1] ^ value[-1].replicate(len(value) - 1)
+    here = [Signal(name=f"{name}_by_{place}") for place in places]
+    up = [Signal(name=f"{name}_up_{place}") for place in places]
+    for place, found, add in zip(places, here, up, strict=True):
+        m.d.comb += [
+            found.eq(ones[SIGNIFICAND + place - 1] & ~ones[SIGNIFICAND + place:].any()),
+            add.eq(found & value[place - 1] & (value[place] | value[:place - 1].any())),
+        ]
+    kept = Cat(value[bit] & ~Cat(here[bit:]).any() for bit in range(len(places)))
+    result = Signal(signed(len(value)), name=f"{name}_rounded")
+    m.d.comb += result.eq(Cat(kept, value[len(places):]) + Cat(Const(0, 1), *up))
+    return result

@@ -6,14 +6,15 @@ from mixflight.arch.array_pipeline import SELECT_TO_PRODUCT
 from mixflight.rtl.fp32 import Fp32Round, fp16_integer
 
 
-def scaled_product(m: Module, en, scale, scale_a, integer, *, magnitude_bits: int, name: str, aligned_bits: int = 0):
+def scaled_product(m: Module, en, scale, scale_a, integer, *, magnitude_bits: int, name: str, aligned_bits: int = 0,
+                   rounding_unit=Fp32Round):
     """f32(f32(scale * scale_a) * integer), given the FP16 scales and, a step (cycle with ``en``) later, the integer.
 
     The scales are finite, so each is an 11-bit integer times a power of two; their product has 22 bits and is exact.
     ``integer`` has at most ``magnitude_bits`` of magnitude, of which 24 are significant, so one rounding is all there
-    is. ``scale_a`` counts 2**-aligned_bits times. ``SELECT_TO_PRODUCT`` - 1 steps.
+    is. ``scale_a`` counts 2**-aligned_bits times. ``rounding_unit``: what rounds. ``SELECT_TO_PRODUCT`` - 1 steps.
     """
-    registers = 1 + 3 + Fp32Round.LATENCY
+    registers = 1 + 3 + rounding_unit.LATENCY
     if registers != SELECT_TO_PRODUCT:
         raise AssertionError(f"a product has {registers} registers, timing counts {SELECT_TO_PRODUCT}")
     sign, significand, exponent = fp16_integer(m, scale, f"{name}_scale")
@@ -37,7 +38,7 @@ def scaled_product(m: Module, en, scale, scale_a, integer, *, magnitude_bits: in
     sign_2 = register(scales_sign ^ wide[-1], 1, "sign_2")
     exponents_2 = register(exponents, 8, "exponents_2")
 
-    m.submodules[f"round_{name}"] = rounding = Fp32Round(magnitude_bits=22 + magnitude_bits)
+    m.submodules[f"round_{name}"] = rounding = rounding_unit(magnitude_bits=22 + magnitude_bits)
     m.d.comb += [
         rounding.en.eq(en),
         rounding.magnitude.eq(register(scales_2 * magnitude, 22 + magnitude_bits, "product")),

@@ -3,9 +3,15 @@
 
 import numpy as np
 import pytest
+from amaranth import Module, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.sim import Simulator
 from stream_bench import simulate
 
+from mixflight.rtl.core_lane import rounded_integer
 from mixflight.rtl.fp32 import Fp32Add, Fp32Round
+from mixflight.rtl.fp32_balanced import BalancedAdd, BalancedRound
 
 
 def pipe(dut, inputs, output, latency):
@@ -47,15 +53,18 @@ def add_operands():
             np.concatenate([float_bits(rng, 3000), b_near, b_close, second]))
 
 
-def test_addition_equals_numpy():
+@pytest.mark.parametrize("adder", [Fp32Add, BalancedAdd])
+def test_addition_equals_numpy(adder):
     a, b = add_operands()
-    dut = Fp32Add()
+    dut = adder()
     got = pipe(dut, [{"a": int(x), "b": int(y)} for x, y in zip(a, b, strict=True)], dut.sum, Fp32Add.LATENCY)
     np.testing.assert_array_equal(got, (a.view(np.float32) + b.view(np.float32)).view(np.uint32))
 
 
-@pytest.mark.parametrize("bits", [12, 24, 25, 26, 41])
-def test_rounding_an_integer_equals_numpy(bits):
+@pytest.mark.parametrize(("rounding", "bits"), [
+    *((Fp32Round, bits) for bits in (12, 24, 25, 26, 41)), *((BalancedRound, bits) for bits in (12, 28, 43, 51)),
+])  # fmt: skip
+def test_rounding_an_integer_equals_numpy(rounding, bits):
     rng = np.random.default_rng(bits)
     lengths = rng.integers(0, bits + 1, 1500)
     magnitudes = [int(rng.integers(0, 1 << int(n))) for n in lengths]
@@ -65,9 +74,41 @@ def test_rounding_an_integer_equals_numpy(bits):
             magnitudes += [(significand << 2) + tail for tail in range(4)]
     signs = rng.integers(0, 2, len(magnitudes))
     origin = bits // 2
-    dut = Fp32Round(magnitude_bits=bits, origin=origin)
+    dut = rounding(magnitude_bits=bits, origin=origin)
     got = pipe(dut, [{"magnitude": value, "sign": int(sign), "exponent": 127 + origin}
                      for value, sign in zip(magnitudes, signs, strict=True)], dut.value, Fp32Round.LATENCY)
     expected = np.array(magnitudes, np.int64).astype(np.float32)
     expected = np.where(signs, -expected, expected)
     np.testing.assert_array_equal(got, expected.view(np.uint32))
+
+
+class Rounded(wiring.Component):
+    """A sum of 30 bits as FP32 has it."""
+
+    value: In(signed(30))
+    rounded: Out(signed(30))
+
+    def elaborate(self, platform):
+        m = Module()
+        m.d.comb += self.rounded.eq(rounded_integer(m, self.value, "sum"))
+        return m
+
+
+def test_long_integers_are_rounded_as_numpy_does():
+    rng = np.random.default_rng(30)
+    values = [int(rng.integers(0, 1 << int(bits))) for bits in rng.integers(20, 30, 1500)]
+    values += [(significand << shift) + tail for shift in range(1, 6) for tail in range(1 << shift)
+               for significand in (1 << 23, (1 << 23) + 1, (1 << 24) - 1) if (significand << shift) + tail < (1 << 29) - 32]
+    values = [sign * value for value in values for sign in (1, -1)]
+    dut = Rounded()
+    got = []
+
+    async def bench(ctx):
+        for value in values:
+            ctx.set(dut.value, value)
+            got.append(ctx.get(dut.rounded))
+
+    simulator = Simulator(dut)
+    simulator.add_testbench(bench)
+    simulator.run()
+    np.testing.assert_array_equal(got, np.array(values, np.int64).astype(np.float32).astype(np.int64))
