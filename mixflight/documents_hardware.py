@@ -173,6 +173,8 @@ class RecordedActivity(msgspec.Struct, kw_only=True):
 class GenerateRtl(msgspec.Struct, kw_only=True):
     """``generate --backend rtl``: lists have an entry a step, the prompt's tokens first; energies by prices.
 
+    ``tokens_per_step`` is 1 but for blocks of the prompt, whose entries are of the whole block; those in front of its
+    last one have no logits.
     ``energy_j_per_token`` is of the engine's actions, ``energy_recorded_j_per_token`` of what the RTL was seen to do;
     null: a step of a checkpoint that was written without.
     """
@@ -189,6 +191,7 @@ class GenerateRtl(msgspec.Struct, kw_only=True):
     text: str
     stopped: str
     logits_sha256: str
+    tokens_per_step: list[int]
     cycles_per_token: list[int]
     engine_cycles_per_token: list[int]
     axi_read_bytes_per_token: list[int]
@@ -200,7 +203,7 @@ class GenerateRtl(msgspec.Struct, kw_only=True):
     energy_components_per_token: list[dict[str, RecordedComponent] | None]
     activity_per_token: list[RecordedActivity | None]
     seconds_per_token: list[float]
-    logits_sha256_per_token: list[str]
+    logits_sha256_per_token: list[str | None]
     tokens_per_s_at_clock: float
 
 

@@ -1,4 +1,4 @@
-"""A compressed model speaks on the Verilog of a core: every layer and the head on RTL, a token a step.
+"""A compressed model speaks on the Verilog of a core: every layer and the head on RTL, a token or a block a step.
 
     generate_rtl      prompt to RtlGeneration; the host only tokenises, says which row of the embedding a step takes and
                       which logit is the largest
@@ -28,11 +28,11 @@ Logits = NDArray[np.float32]
 
 
 class RtlGeneration(msgspec.Struct, frozen=True, kw_only=True):
-    """What a model said on a core, and what each of its ``steps`` took: the prompt's tokens first, one a step.
+    """What a model said on a core, and what each of its ``steps`` took: those of the prompt first, a token or a block.
 
     ``tokens``   the generated ones, an end of text left out; ``text`` is theirs
     ``stopped``  ``end`` where the model ended the text, ``length`` where the wanted number came
-    ``logits_sha256``  of each step's logits, as little-endian FP32
+    ``logits_sha256``  of each step's logits, as little-endian FP32; None: a block in front of the last has none
     """
 
     arch: str
@@ -44,23 +44,28 @@ class RtlGeneration(msgspec.Struct, frozen=True, kw_only=True):
     text: str
     stopped: str
     steps: tuple[TokenRun, ...]
-    logits_sha256: tuple[str, ...]
+    logits_sha256: tuple[str | None, ...]
+
+    @property
+    def positions(self) -> int:
+        """Tokens that went through the core."""
+        return sum(step.tokens for step in self.steps)
 
     @property
     def tokens_per_s(self) -> float:
-        """Steps a second at the target clock."""
-        return len(self.steps) * self.clock_mhz * 1e6 / sum(step.cycles for step in self.steps)
+        """Tokens a second at the target clock."""
+        return self.positions * self.clock_mhz * 1e6 / sum(step.cycles for step in self.steps)
 
     @property
     def energy_j_per_token(self) -> float:
-        """Mean of the steps, by the price table."""
-        return sum(step.energy_j for step in self.steps) / len(self.steps)
+        """Mean of the tokens, by the price table."""
+        return sum(step.energy_j for step in self.steps) / self.positions
 
     @property
     def recorded_j_per_token(self) -> float | None:
-        """Mean of the steps that were recorded; None where none was."""
-        found = [step.recorded.energy_j for step in self.steps if step.recorded is not None]
-        return sum(found) / len(found) if found else None
+        """Mean of the tokens of steps that were recorded; None where none was."""
+        found = [(step.recorded.energy_j, step.tokens) for step in self.steps if step.recorded is not None]
+        return sum(energy for energy, _ in found) / sum(tokens for _, tokens in found) if found else None
 
 
 class Listener:
@@ -72,8 +77,8 @@ class Listener:
     def progress(self, moment: Moment) -> None:
         """Within a step."""
 
-    def stepped(self, run: TokenRun, logits: Logits) -> None:
-        """A step has ended."""
+    def stepped(self, run: TokenRun, logits: Logits | None) -> None:
+        """A step has ended; a block of a prompt in front of the last has no logits."""
 
     def text(self, piece: str) -> None:
         """A piece of the generated text."""
@@ -90,19 +95,20 @@ class Outputs(msgspec.Struct, frozen=True, kw_only=True):
 
 def generate_rtl(
     model: str | Path, prompt: str, tokens: int, *, arch: str = DEFAULT_ARCH, layers: int | None = None,
-    chat: bool = False, outputs: Outputs | None = None, listener: Listener | None = None,
+    chat: bool = False, blocks: bool = False, outputs: Outputs | None = None, listener: Listener | None = None,
 ) -> RtlGeneration:  # fmt: skip
     """Up to ``tokens`` tokens after ``prompt`` from the compiled Verilog of ``arch``; always the largest logit.
 
-    ``layers``: only so many first layers of the model. A checkpoint that is in its folder is gone on from, and written
-    anew after each step.
+    ``layers``: only so many first layers of the model. ``blocks``: the prompt in blocks on matrices, on a core that
+    carries out MM. A checkpoint that is in its folder is gone on from, and written anew after each step.
     """
     outputs, listener = outputs or Outputs(), listener or Listener()
     check_request(prompt, tokens)
     machine = accelerator_named(arch)
     if not isinstance(machine, CoreMachine):
         raise InputError(f"--arch must be a machine of a core with RTL, such as {DEFAULT_ARCH}, not {arch}")
-    core_shape(machine)
+    if "MM" not in core_shape(machine).classes and blocks:
+        raise InputError(f"--blocks must come with a core that carries out MM, such as {DEFAULT_ARCH}, not {arch}")
     path = model_path(model)
     tokenizer = tokenizer_of(open_gguf(path))
     asked = tokenizer.encode_chat(prompt) if chat else tokenizer.encode(prompt)
@@ -110,13 +116,16 @@ def generate_rtl(
     kept = read_checkpoint(folder) if folder is not None and folder.is_dir() and any(folder.iterdir()) else None
     if kept is not None and kept["prompt_tokens"] != asked:
         raise InputError(f"a checkpoint must be of this prompt, not that in {folder}")
-    context = int(kept["context"]) if kept is not None else context_for(len(asked) + tokens)
+    # the last block is filled up
+    room = max(tokens, machine.mm_rows if blocks else 0)
+    context = int(kept["context"]) if kept is not None else context_for(len(asked) + room)
     if len(asked) + tokens > context:
         raise InputError(f"prompt and tokens must fit the context of the checkpoint, {context}, not "
                          f"{len(asked)} + {tokens}, in {folder}")  # fmt: skip
     compiled = open_core(machine, waves=outputs.waves is not None)
     with RtlSession(
-        compiled, machine, path, max_context=context, layers=layers, waves=outputs.waves
+        compiled, machine, path, max_context=context, layers=layers, waves=outputs.waves,
+        prompt=len(asked) if blocks else 0,
     ) as session:  # fmt: skip
         listener.begins(machine, session.made.model.layers, asked, tokens)
         loop = _Loop(session, asked, tokens, tokenizer.eos_ids, folder, context, listener)
@@ -146,7 +155,7 @@ class _Loop:
         self.folder, self.context, self.listener = folder, context, listener
         self.tokens: list[int] = []
         self.steps: list[TokenRun] = []
-        self.hashes: list[str] = []
+        self.hashes: list[str | None] = []
         self.stopped = ""
 
     def resume(self, facts: dict[str, Any]) -> None:
@@ -159,11 +168,12 @@ class _Loop:
         yield from self.tokens[: self.wanted]
         while self.stopped != "end" and len(self.tokens) < self.wanted:
             known = [*self.prompt, *self.tokens]
-            run, logits = self.session.step(known[self.session.position], self.listener.progress)
+            run, logits = self._step(known)
             self.steps.append(run)
-            self.hashes.append(hashlib.sha256(logits.astype("<f4").tobytes()).hexdigest())
+            self.hashes.append(None if logits is None else hashlib.sha256(logits.astype("<f4").tobytes()).hexdigest())
             self.listener.stepped(run, logits)
-            token = int(np.argmax(logits)) if self.session.position == len(known) else None
+            whole = self.session.position == len(known)
+            token = int(np.argmax(logits)) if whole and logits is not None else None
             if token in self.ends:
                 self.stopped = "end"
             elif token is not None:
@@ -173,6 +183,14 @@ class _Loop:
                 yield token
         self.tokens = self.tokens[: self.wanted]
         self.stopped = self.stopped or "length"
+
+    def _step(self, known: Sequence[int]) -> tuple[TokenRun, Logits | None]:
+        """The next token, or the next block where several of the prompt are left."""
+        session = self.session
+        left = self.prompt[session.position :]
+        if len(left) > 1 and session.takes_blocks:
+            return session.prompt(left[: session.block], self.listener.progress, logits=len(left) <= session.block)
+        return session.step(known[session.position], self.listener.progress)
 
     def _save(self) -> None:
         if self.folder is not None:

@@ -105,6 +105,6 @@ def _priced(made: CoreModel, cycles: int, counts: dict[tuple[str, str], float]) 
 def _estimate(made: CoreModel, step: Step, cycles: int) -> dict[str, Energy]:
     """By the price table: what the engine counts in ``step``, and what goes by time in ``cycles``."""
     pieces = step.text.sequencer.expand(step.numbered, repeat=False)
-    counts = program_counts(made.machine, [pieces], [0], len(step.text.text.names))
+    counts = program_counts(made.machine, [pieces], [0], len(step.text.text.names), shared=True)
     whole = {key: float(values.sum()) for key, values in counts.items()} | counts_over_time(made.machine, cycles)
     return _priced(made, cycles, whole)

@@ -8,7 +8,7 @@ import dataclasses
 import json
 import tempfile
 from bisect import bisect_right
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -49,9 +49,10 @@ class Moment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TokenRun(msgspec.Struct, frozen=True, kw_only=True):
-    """One token through the core.
+    """One token through the core, or a block of a prompt.
 
-    ``cycles``         what the core counted, START to DONE; the first step of a process fetches the text in them
+    ``tokens``         how many from ``position`` on; ``token`` is the last of them
+    ``cycles``         what the core counted, START to DONE; the first step of a text fetches it in them
     ``engine_cycles``  the engine's, for the same step
     ``energy_j``       the price table's, of the engine's actions in the time that the core took
     ``read_bytes``     of all memory ports, ``written_bytes`` likewise; ``seconds`` of simulation
@@ -67,6 +68,7 @@ class TokenRun(msgspec.Struct, frozen=True, kw_only=True):
     energy_j: float
     seconds: float
     recorded: RecordedStep | None = None
+    tokens: int = 1
 
 
 def open_core(machine: CoreMachine, *, waves: bool = False) -> CompiledModel:
@@ -86,22 +88,27 @@ class RtlSession:
     """One sequence on a core of its own. Use it in a ``with``.
 
     ``model`` has ``layers`` first layers of the file, all without; contexts up to ``max_context``. ``waves``: a file,
-    the first cycle, counted from the first step's START on, and how many. ``loads``: the last step fetched the text.
+    the first cycle, counted from the first step's START on, and how many. ``prompt``: so many tokens come in blocks,
+    of ``block`` tokens, on a core that carries out MM; 0: none. ``loads``: the last step fetched its text.
     """
 
     def __init__(
         self, compiled: CompiledModel, machine: CoreMachine, path: Path, *, max_context: int, layers: int | None = None,
-        waves: tuple[Path, int, int] | None = None,
+        waves: tuple[Path, int, int] | None = None, prompt: int = 0,
     ) -> None:  # fmt: skip
         self.machine, self.position, self.loads = machine, 0, True
         made = from_file(machine, path, max_context, layers=layers)
+        self.block = made.block_size(prompt) if prompt else 0
+        if self.block:
+            made = made.with_blocks(self.block)
         self._last: Step | None = None
         self._folder = tempfile.TemporaryDirectory(prefix="mixflight-events-")
         self._events = Path(self._folder.name) / "events"
-        first = made.step(0, 0).text.text
-        self._process = CoreProcess(compiled, hbm=made.hbm, ddr=made.ddr[0], text=encode(first.stream, compact()),
-                                    constants=first.constants.tolist())  # fmt: skip
-        self.made: CoreModel = dataclasses.replace(made, hbm=list(self._process.hbm))
+        self._texts = [made.text] if made.blocks is None else [made.text, made.blocks]
+        coded = [(encode(item.text.stream, compact()), item.text.constants.tolist()) for item in self._texts]
+        self._process = CoreProcess(compiled, hbm=made.hbm, ddr=made.ddr[0], text=coded[0][0], constants=coded[0][1],
+                                    more=coded[1:])  # fmt: skip
+        self.made: CoreModel = dataclasses.replace(made, hbm=list(self._process.hbm), ddr=[self._process.ddr])
         if waves is not None:
             self._process.waves(*waves)
 
@@ -116,11 +123,28 @@ class RtlSession:
 
     def step(self, token: int, on_progress: Progress | None = None) -> tuple[TokenRun, NDArray[np.float32]]:
         """Run ``token`` at the next position; what was counted, and its logits."""
-        made, step, position = self.made, self.made.step(token, self.position), self.position
-        self.loads = self._last is None
+        return self._run(self.made.step(token, self.position), [token], on_progress), self.made.logits()
+
+    @property
+    def takes_blocks(self) -> bool:
+        """Whether a block may begin at the next position: with a row of the cache."""
+        return bool(self.block) and self.position % self.machine.hbm.channels_per_core == 0
+
+    def prompt(
+        self, tokens: Sequence[int], on_progress: Progress | None = None, *, logits: bool = True
+    ) -> tuple[TokenRun, NDArray[np.float32] | None]:  # fmt: skip
+        """Run a block of at most ``block`` tokens; what was counted, and the last one's ``logits``."""
+        run = self._run(self.made.block_step(tokens, self.position, logits=logits), tokens, on_progress)
+        return run, self.made.logits() if logits else None
+
+    def _run(self, step: Step, tokens: Sequence[int], on_progress: Progress | None) -> TokenRun:
+        made, position = self.made, self.position
+        self.loads = self._last is None or self._last.text is not step.text
+        if self.loads:
+            self._process.select(next(at for at, text in enumerate(self._texts) if text is step.text))
         engine = made.engine(step, loads=self.loads).total
         instructions = made.instructions(step)
-        ends = _layer_ends(instructions)
+        ends = _layer_ends(instructions, made.model.layers)
 
         def told(cycles: int, taken: Mapping[str, int]) -> None:
             layer = bisect_right(ends, taken["MISC"])
@@ -132,14 +156,14 @@ class RtlSession:
         self._process.events(self._events)
         counted = self._process.run(step.numbered, every=EVERY_CYCLES if on_progress else 0, on_progress=told)
         self._process.events(None)
-        self.position, self._last = position + 1, step
+        self.position, self._last = position + len(tokens), step
         ended = {kind: len(times) for kind, times in self.units().items()}
         recorded = recorded_step(made, step, instructions, counted, ended)
         return TokenRun(
-            position=position, token=token, cycles=counted["cycles"], engine_cycles=engine,
+            position=position, token=tokens[-1], tokens=len(tokens), cycles=counted["cycles"], engine_cycles=engine,
             read_bytes=sum(counted["read_bytes"]), written_bytes=sum(counted["written_bytes"]),
             energy_j=recorded.estimated_j, seconds=counted["seconds"], recorded=recorded,
-        ), made.logits()  # fmt: skip
+        )  # fmt: skip
 
     @property
     def last(self) -> Step:
@@ -189,8 +213,10 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
         raise InputError(f"a checkpoint must be readable, but {folder / SAVED}: {error}") from None
 
 
-def _layer_ends(instructions: list[Primitive]) -> list[int]:
+def _layer_ends(instructions: list[Primitive], layers: int) -> list[int]:
     """After how many instructions of the SFU each layer has written its keys and values."""
     append = codes("MISC", "operation")["kv_append"]
     vector = [item for item in instructions if item.kind == "MISC" and not item.empty]
-    return [number for number, item in enumerate(vector, 1) if item.fields["operation"] == append]
+    found = [number for number, item in enumerate(vector, 1) if item.fields["operation"] == append]
+    each = len(found) // layers
+    return found[each - 1 :: each]

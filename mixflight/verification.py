@@ -39,8 +39,9 @@ from mixflight.verify_core import SEEDS, check_core, parts_of
 from mixflight.verify_core_mv import check_core_mv
 from mixflight.verify_core_sfu import build_text, check_sfu
 from mixflight.verify_csd import check_chain
-from mixflight.verify_outcome import StreamOutcome
+from mixflight.verify_outcome import NOTHING, StreamOutcome
 from mixflight.verify_pe import build_element, check_element
+from mixflight.verify_prefill import PREFILL, check_prefill
 from mixflight.verify_sfu import build_function, check_function
 from mixflight.verify_stationary import check_stationary
 from mixflight.verify_tiles import GROUP, PROMPT, REAL_TENSORS, Tile, digits_tile, random_tile, real_tiles
@@ -134,14 +135,14 @@ def plan(top: str, **given: Any) -> list[ChosenTop]:
 
 
 def _core_plan(chosen: ChosenTop) -> list[ChosenTop]:
-    """A core's components in its sizes, then the core: programs for each unit, and for all of them."""
+    """A core's components in its sizes, then the core: programs for each unit, for all of them, with MM of a prompt."""
     machine, shape = chosen.component.machine, chosen.component.shape
     found = [choose_top("csd-chain", arch=machine.name)] if machine.products == "dsp48e2" else []
     if shape.columns == choose_top("core-mv").component.columns:
         found.append(choose_top("core-mv", banks=shape.channels, lanes=shape.lanes, dots=shape.dots))
     found.append(choose_top("core-sfu", width=shape.sfu_width, channels=shape.channels))
     parts = [dataclasses.replace(chosen, parameters={"arch": machine.name, "programs": part})
-             for part in parts_of(shape.classes)]
+             for part in (*parts_of(shape.classes), *([PREFILL] if "MM" in shape.classes else []))]
     return [*found, *parts]
 
 
@@ -167,7 +168,7 @@ def verify_top(chosen: ChosenTop, *, model: Path | None = None, seed: int = 0, m
     if isinstance(chosen.component, MatrixVector):
         return verify_core_mv(chosen, seed=seed, mutate=mutate)
     if isinstance(chosen.component, Core):
-        return verify_core(chosen, seed=seed)
+        return verify_core(chosen, model=model, seed=seed)
     if isinstance(chosen.component, CoreSfu):
         return verify_core_sfu(chosen, seed=seed, mutate=mutate)
     if not hasattr(chosen.component, "lanes"):
@@ -346,15 +347,18 @@ def verify_core_sfu(chosen: ChosenTop, *, seed: int = 0, mutate: Mutate | None =
     return _row(chosen, outcome, model.seconds)
 
 
-def verify_core(chosen: ChosenTop, *, seed: int = 0) -> Row:
+def verify_core(chosen: ChosenTop, *, model: Path | None = None, seed: int = 0) -> Row:
     """Run programs of the ``programs`` among its parameters on a core, DSP blocks as operators (the same values in the
-    same cycles)."""
-    machine = chosen.component.machine
+    same cycles); ``prefill`` those of a prompt through the first layer of ``model``, without which there are none."""
+    machine, part = chosen.component.machine, chosen.parameters["programs"]
+    if part == PREFILL and model is None:
+        return _row(chosen, NOTHING, 0.0)
     core = Core(machine, generic=True)
     core._MustUse__used = True      # its Verilog may be known, then Amaranth would warn
-    model = build_core(core)
-    outcome = check_core(model, machine, chosen.parameters["programs"], seeds=range(seed, seed + SEEDS))
-    return _row(chosen, outcome, model.seconds)
+    built = build_core(core)
+    outcome = (check_prefill(built, machine, model, seed=seed) if model is not None and part == PREFILL else
+               check_core(built, machine, part, seeds=range(seed, seed + SEEDS)))
+    return _row(chosen, outcome, built.seconds)
 
 
 def _row(chosen: ChosenTop, outcome: StreamOutcome, build_s: float) -> Row:

@@ -14,3 +14,7 @@ class StreamOutcome:
     cycles_sim: int
     values: int
     run_s: float
+
+
+NOTHING = StreamOutcome(tests=0, failures=0, messages=(), cycles_rtl=0, cycles_sim=0, values=0, run_s=0.0)
+"""What is found where there is nothing to run."""

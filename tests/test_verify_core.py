@@ -9,11 +9,12 @@ from mixflight.rtl.core_harness import build_core
 from mixflight.sim.core_values.random_program import random_program
 from mixflight.verification import plan, verify_top
 from mixflight.verify_core import PARTS, run_program
+from mixflight.verify_prefill import PREFILL
 
 
 def test_a_core_is_verified_by_its_components_and_by_programs():
     names = [(item.top, item.parameters.get("programs", "")) for item in plan("flightllm-core", arch="mixpe-mini")]
-    assert names == [("core-mv", ""), ("core-sfu", ""), *(("flightllm-core", part) for part in PARTS)]
+    assert names == [("core-mv", ""), ("core-sfu", ""), *(("flightllm-core", part) for part in (*PARTS, PREFILL))]
     chain, engine, unit, *programs = plan("flightllm-core")
     assert [item.parameters["programs"] for item in programs] == [part for part in PARTS if part != "matrix"]
     assert (chain.top, chain.component.length) == ("csd-chain", 16)
@@ -22,7 +23,8 @@ def test_a_core_is_verified_by_its_components_and_by_programs():
 
 @pytest.mark.slow
 def test_rows_of_a_core():
-    rows = [verify_top(item) for item in plan("flightllm-core", arch="mixpe-mini")]
+    rows = [verify_top(item) for item in plan("flightllm-core", arch="mixpe-mini")
+            if item.parameters.get("programs") != PREFILL]  # tests/rtl/test_core_prefill.py
     assert [row.messages for row in rows] == [()] * len(rows)
     assert all(row.cycles_sim == pytest.approx(row.cycles_rtl, rel=0.005) for row in rows)
 

@@ -25,7 +25,7 @@ class Kv(StrEnum):
     fp16 = "fp16"
 
 
-RTL_ONLY = ("--arch", "--checkpoint", "--timeline", "--waves", "--waves-from", "--waves-cycles")
+RTL_ONLY = ("--arch", "--blocks", "--checkpoint", "--timeline", "--waves", "--waves-from", "--waves-cycles")
 
 
 def register(app: typer.Typer) -> None:
@@ -43,6 +43,7 @@ def register(app: typer.Typer) -> None:
         arch: Annotated[
             str | None, typer.Option(help="With --backend rtl: the machine whose core it is (mixpe-mini).")
         ] = None,
+        blocks: Annotated[bool, typer.Option("--blocks", help="With rtl: the prompt in blocks, on matrices.")] = False,
         checkpoint: Annotated[
             Path | None, typer.Option(help="With rtl: written after each token, gone on from.", metavar="FOLDER")
         ] = None,
@@ -65,7 +66,7 @@ def register(app: typer.Typer) -> None:
             raise InputError(f"--tokens must be at least 1, not {tokens}")
         if not prompt:
             raise InputError("--prompt must not be empty")
-        given = (arch, checkpoint, timeline, waves, waves_from, waves_cycles)
+        given = (arch, blocks or None, checkpoint, timeline, waves, waves_from, waves_cycles)
         for name, value in zip(RTL_ONLY, given, strict=True):
             if value is not None and backend is not Backend.rtl:
                 raise InputError(f"{name} must come with --backend rtl")
@@ -76,7 +77,7 @@ def register(app: typer.Typer) -> None:
 
             outputs = Outputs(checkpoint=checkpoint, timeline=timeline, waves=_window(waves, waves_from, waves_cycles))
             _fetch(model)
-            _rtl(model, prompt, tokens, arch, layers, chat, outputs, json)
+            _rtl(model, prompt, tokens, arch, layers, outputs, chat=chat, blocks=blocks, json=json)
             return
         from mixflight.generate import generate as run
 
@@ -128,8 +129,8 @@ def _window(waves: Path | None, first: int | None, cycles: int | None) -> tuple[
 
 
 def _rtl(
-    model: str, prompt: str, tokens: int, arch: str | None, layers: int | None, chat: bool, outputs: "Outputs",
-    json: bool,
+    model: str, prompt: str, tokens: int, arch: str | None, layers: int | None, outputs: "Outputs", *, chat: bool,
+    blocks: bool, json: bool,
 ) -> None:  # fmt: skip
     """Generate on RTL; a document, or the text with what is known of it."""
     from mixflight.cli.generate_demo import watch
@@ -140,14 +141,14 @@ def _rtl(
     try:
         with watch(prompt, quiet=json) as listener:
             said = generate_rtl(model, prompt, tokens, arch=arch or DEFAULT_ARCH, layers=layers, chat=chat,
-                                outputs=outputs, listener=listener)  # fmt: skip
+                                blocks=blocks, outputs=outputs, listener=listener)  # fmt: skip
     except HarnessError as error:
         sys.exit(print(f"mixflight: {error}", file=sys.stderr) or 1)
     if json:
         print_json(document(model, said), "generate-rtl/1")
         return
     print()
-    cycles = sum(step.cycles for step in said.steps) / len(said.steps)
+    cycles = sum(step.cycles for step in said.steps) / said.positions
     seen = said.recorded_j_per_token
     also = "" if seen is None else f", {1e3 * seen:.1f} mJ at what the RTL was seen to do"
     print(f"{len(said.tokens)} tokens after a prompt of {len(said.prompt_tokens)}, {cycles:,.0f} cycles each on "
@@ -167,6 +168,7 @@ def document(model: str, said: "RtlGeneration") -> dict[str, object]:
         "model": model, "backend": "rtl", "arch": said.arch, "clock_mhz": said.clock_mhz, "layers": said.layers,
         "prompt": said.prompt, "prompt_tokens": said.prompt_tokens, "tokens": said.tokens, "text": said.text,
         "stopped": said.stopped, "logits_sha256": said.logits_sha256[-1],
+        "tokens_per_step": [step.tokens for step in said.steps],
         "cycles_per_token": [step.cycles for step in said.steps],
         "engine_cycles_per_token": [step.engine_cycles for step in said.steps],
         "axi_read_bytes_per_token": [step.read_bytes for step in said.steps],

@@ -46,7 +46,7 @@ class Demo(Listener):
         """The layer it is at."""
         self.moment = moment
 
-    def stepped(self, run: TokenRun, logits: Logits) -> None:
+    def stepped(self, run: TokenRun, logits: Logits | None) -> None:
         """One row more."""
         self.steps.append(run)
         self.moment = None
@@ -87,9 +87,10 @@ class Demo(Listener):
         for name in columns:
             table.add_column(name, justify="right")
         for run in shown:
-            rate = clock * 1e6 / run.cycles
-            row = [str(run.position + 1), f"{run.cycles:,}", f"{run.engine_cycles:,.0f}", f"{rate:.0f}",
-                   f"{1e3 * run.energy_j:.1f}", f"{run.read_bytes / 1e6:.1f}", f"{run.seconds:.1f}"]  # fmt: skip
+            rate, first = run.tokens * clock * 1e6 / run.cycles, run.position + 1
+            row = [str(first) if run.tokens == 1 else f"{first}–{first + run.tokens - 1}", f"{run.cycles:,}",
+                   f"{run.engine_cycles:,.0f}", f"{rate:.0f}", f"{1e3 * run.energy_j:.1f}",
+                   f"{run.read_bytes / 1e6:.1f}", f"{run.seconds:.1f}"]  # fmt: skip
             if recorded:
                 row.insert(5, "" if run.recorded is None else f"{1e3 * run.recorded.energy_j:.1f}")
             table.add_row(*row)

@@ -5,7 +5,7 @@ and values are widened to a byte on the way in, into the weight buffer for MV an
 operand MISC writes as codes. The matrix engine reads a weight once an instruction, an activation once for each step
 of columns (MV) or rows (MM), scales and indices as stored; it reads and writes an FP32 accumulator a group sum and
 writes FP32 results. Vectors are read ``inputs`` times plus once for each further pass, and written ``outputs`` times
-(``mapping.vector.WORK``).
+(``mapping.vector.WORK``). ``shared``: MM takes its operands from where MV does, as in blocks of a prompt.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,9 @@ _BLOCK = 16
 _FP32 = 32
 
 
-def program_counts(machine: CoreMachine, streams: Sequence[Pieces], core_of: Sequence[int], operators: int) -> Counts:
+def program_counts(
+    machine: CoreMachine, streams: Sequence[Pieces], core_of: Sequence[int], operators: int, *, shared: bool = False
+) -> Counts:  # fmt: skip
     """Counts of all cores together."""
     found: Counts = {}
     for index, stream in enumerate(streams):
@@ -41,7 +43,7 @@ def program_counts(machine: CoreMachine, streams: Sequence[Pieces], core_of: Seq
                 first, which = distinct(tuple(columns))
                 times_run = np.bincount(which, weight, len(first))
                 table = dict(zip(("operator", *_COLUMNS[kind]), (item[first] for item in columns), strict=True))
-                for key, values in counts_of_class(machine, kind, table).items():
+                for key, values in counts_of_class(machine, kind, table, shared=shared).items():
                     counted = np.bincount(table["operator"], values * times_run, operators)
                     found[key] = found.get(key, np.zeros(operators)) + counted
     return found
@@ -58,12 +60,12 @@ _COLUMNS = {
 }
 
 
-def counts_of_class(machine: CoreMachine, kind: str, table: Mapping[str, Ints]) -> Counts:
+def counts_of_class(machine: CoreMachine, kind: str, table: Mapping[str, Ints], *, shared: bool = False) -> Counts:
     """Counts of single instructions, a row each."""
     if kind in ("LD", "ST"):
         found = _moved(kind, table)
     elif kind in ("MM", "MV"):
-        found = _matrix(machine, kind, table)
+        found = _matrix(machine, "MV" if shared else kind, table)
     elif kind == "MISC":
         found = _misc(table)
     else:

@@ -49,7 +49,10 @@ class Recorded(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def recorded_counts(machine: CoreMachine, instructions: Sequence[Primitive], seen: Seen) -> Recorded:
-    """Actions of a run of ``instructions``, those of a core in program order, of which ``seen`` ended."""
+    """Actions of a run of ``instructions``, those of a core in program order, of which ``seen`` ended.
+
+    In RTL an MM takes its operands from where an MV does (``arch/core_execution.md``).
+    """
     counts = {("controller", "instruction"): float(seen.executed)} | counts_over_time(machine, seen.cycles)
     products = elements = 0
     for kind in CLASSES:
@@ -59,9 +62,9 @@ def recorded_counts(machine: CoreMachine, instructions: Sequence[Primitive], see
         if not mine:
             continue
         table = _columns(machine, kind, {name: np.array([item[name] for item in mine], np.int64) for name in mine[0]})
-        found = {key: float(values.sum()) for key, values in counts_of_class(machine, kind, table).items()}
+        found = {key: float(values.sum()) for key, values in counts_of_class(machine, kind, table, shared=True).items()}
         if kind in ("MM", "MV"):
-            found.pop(("sram.weight" if kind == "MV" else "sram.act", "write_bit"))
+            found.pop(("sram.weight", "write_bit"))
             products += int(_products(machine, table).sum())
         elif kind == "LD":
             found |= _widened(table)

@@ -8,7 +8,7 @@
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -32,8 +32,9 @@ from mixflight.mapping.core_contents import (
 )  # fmt: skip
 from mixflight.mapping.core_image import Octets
 from mixflight.mapping.core_network import Network, network_of
-from mixflight.mapping.core_prefill_block import block_registers, block_texts
+from mixflight.mapping.core_prefill_block import block_registers, block_texts, block_tokens
 from mixflight.mapping.core_primitives import Primitive, primitives
+from mixflight.mapping.core_tiles import ceil_div, round_up
 from mixflight.sim.core.execution import Execution, compile_streams
 from mixflight.sim.core.execution import execute as run_engine
 from mixflight.sim.core.units import Units
@@ -117,6 +118,21 @@ class CoreModel:
             row = self.ddr[0][token * stride : token * stride + size]
             self.ddr[0][table + number * stride : table + number * stride + size] = row
         return table
+
+    def with_blocks(self, tokens: int) -> "CoreModel":
+        """The only core of a machine with a program for blocks of ``tokens`` of a prompt, in the same memories but for
+        a longer DDR."""
+        _one_core(self.machine)
+        [blocks] = block_texts([self.text], self.network, self.machine, tokens)
+        table = self.ddr[0][: self.model.vocab * self.network.embedding_stride]
+        room = np.zeros(self.network.embedded_bytes(tokens), np.uint8)
+        return replace(self, ddr=[np.concatenate([table, room])], blocks=blocks, block_tokens=tokens)
+
+    def block_size(self, prompt: int) -> int:
+        """Tokens of a block where a prompt comes in as few of one size as buffers hold; an InputError if none."""
+        channels = self.machine.hbm.channels_per_core
+        most = block_tokens([self.text], self.network, self.machine)
+        return round_up(ceil_div(prompt, ceil_div(prompt, most)), channels)
 
     def instructions(self, step: Step) -> list[Primitive]:
         """What the queues get in ``step``, in program order."""

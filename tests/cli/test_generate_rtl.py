@@ -169,6 +169,41 @@ def test_a_checkpoint_goes_on(smollm2_path, first):
             generate_rtl(smollm2_path, prompt, 2, arch=ARCH, layers=layers, outputs=Outputs(checkpoint=folder / "kept"))
 
 
+def test_a_prompt_in_a_block(smollm2_path):
+    """One step with the last token's logits; rows that no token fills change nothing."""
+    prompt, watcher = "The capital of France is", Watcher()
+    said = generate_rtl(smollm2_path, prompt, 1, arch=ARCH, layers=1, blocks=True, listener=watcher)
+    golden = generate(smollm2_path, prompt, 1, layers=1)
+    [run], [digest] = said.steps, said.logits_sha256
+    assert (said.tokens, digest) == (golden.tokens, golden.logits_sha256)
+    assert (run.position, run.tokens, run.token) == (0, 5, said.prompt_tokens[-1]) and said.positions == 5
+    assert run.engine_cycles == pytest.approx(run.cycles, rel=0.005)
+    made = from_file(accelerator_named(ARCH), smollm2_path, 512, layers=1).with_blocks(8)
+    program = made.instructions(made.block_step(said.prompt_tokens, 0))
+    assert run.recorded.ended["MM"] == sum(item.kind == "MM" and not item.empty for item in program) > 0
+    assert run.recorded.energy_j == pytest.approx(run.energy_j, rel=0.01)
+    linears = 8 * 576 * (2 * 576 + 2 * 192 + 3 * 1536) + 49152 * 576
+    assert run.recorded.products == linears + 9 * 8 * 64 * (16 + 16)      # scores and values of whole blocks of 16
+    assert watcher.layers <= {0, 1} and 1 in watcher.layers
+
+
+@pytest.mark.slow
+def test_a_prompt_of_several_blocks_on_the_whole_model(smollm2_path, tmp_path):
+    """As few blocks of one size as there can be, the last one filled up; logits behind it, then steps."""
+    prompt, kept = "Once upon a time there was a small core that could speak, and it said:", tmp_path / "kept"
+    outputs = Outputs(checkpoint=kept, timeline=tmp_path / "units.json")
+    said = generate_rtl(smollm2_path, prompt, 2, arch=ARCH, blocks=True, outputs=outputs)
+    golden = generate(smollm2_path, prompt, 2)
+    *blocks, step = said.steps
+    assert len(blocks) == 2 and sum(run.tokens for run in blocks) == len(said.prompt_tokens) and step.tokens == 1
+    assert said.logits_sha256[0] is None and said.logits_sha256[-1] == golden.logits_sha256
+    assert said.tokens == golden.tokens
+    assert all(run.engine_cycles == pytest.approx(run.cycles, rel=0.005) for run in said.steps)
+    # a checkpoint of blocks goes on without them
+    again = generate_rtl(smollm2_path, prompt, 2, arch=ARCH, outputs=Outputs(checkpoint=kept))
+    assert (again.tokens, len(again.steps)) == (said.tokens, 3)
+
+
 def test_a_nibble_in_the_memory_changes_both_logits_alike(smollm2_path):
     machine = accelerator_named(ARCH)
     executed = from_file(machine, smollm2_path, 512, layers=1)
@@ -206,6 +241,7 @@ def test_waves_are_of_the_cycles_asked_for(smollm2_path, tmp_path):
 @pytest.mark.parametrize(("arguments", "message"), [
     (("--arch", "mixpe-mini"), "--arch must come with --backend rtl"),
     (("--waves-from", "3"), "--waves-from must come with --backend rtl"),
+    (("--blocks",), "--blocks must come with --backend rtl"),
     (("--backend", "rtl", "--waves-from", "3"), "--waves-from and --waves-cycles must come with --waves"),
     (("--backend", "rtl", "--waves", "f.fst"), "--waves must come with --waves-from, at least 0, and --waves-cycles"),
     (("--backend", "rtl", "--kv", "fp16"), "--kv must be int8 with --backend rtl, not fp16"),

@@ -120,7 +120,8 @@ def test_a_generation_on_rtl_says_what_is_promised():
     from mixflight.rtl_energy import ComponentEnergy, RecordedStep
     from mixflight.rtl_session import TokenRun
 
-    fields = {"cycles": 7, "engine_cycles": 7, "read_bytes": 96, "written_bytes": 3, "energy_j": 0.1, "seconds": 2.0}
+    fields = {"cycles": 7, "engine_cycles": 7, "read_bytes": 96, "written_bytes": 3, "energy_j": 0.1, "seconds": 2.0,
+              "tokens": 1}
     assert set(fields) <= set(TokenRun.__struct_fields__)
     classes, memories = dict.fromkeys(("LD", "MV"), 3), {"hbm": 96, "ddr": 0, "text": 0}
     priced = ComponentEnergy(recorded_j=0.1, low_j=0.05, high_j=0.3, estimated_j=0.09)
