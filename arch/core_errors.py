@@ -21,6 +21,7 @@ class CoreError(enum.IntEnum):
     MEMORY = 12
     TEXT_LENGTH = 13
     UNSUPPORTED = 14
+    OTHER_CORE = 15
 
 
 MEANINGS = {
@@ -38,4 +39,5 @@ MEANINGS = {
     CoreError.MEMORY: "an error response of a memory",
     CoreError.TEXT_LENGTH: "a text, or constants, longer than their memory",
     CoreError.UNSUPPORTED: "an instruction, or an operand, that its unit in this core does not carry out",
+    CoreError.OTHER_CORE: "another core that ended with an error, or has no run on where this one waits for it",
 }

@@ -83,15 +83,23 @@ def load_registers(path: Path) -> RegisterMap:
     return found
 
 
-def c_header(machine: str, *, values: Mapping[str, tuple[int, ...]], sequencer: Mapping[str, int]) -> str:
+def c_header(
+    machine: str, *, values: Mapping[str, tuple[int, ...]], sequencer: Mapping[str, int], cores: int = 1
+) -> str:  # fmt: skip
     """The map as a C header: offsets, shifts and masks of fields, error codes.
 
     ``values`` that registers of this machine are fixed to; ``sequencer``: what the compiler calls each register of the
-    sequencer, with its number.
+    sequencer, with its number. Several ``cores`` on one bus: where each one's window is, and that of all.
     """
     name = "".join(letter if letter.isalnum() else "_" for letter in machine).upper()
     lines = [f"/* Registers of a core of {machine}: offsets in its window of the control bus. */",
              f"#ifndef {name}_REGISTERS_H", f"#define {name}_REGISTERS_H", ""]  # fmt: skip
+    if cores > 1:
+        size = 1 << core_registers().address_bits
+        lines += [f"#define CORE_CORES {cores}u /* on one bus, each with a window */",
+                  f"#define CORE_WINDOW(core) (0x{size:x}u * (core)) /* of a core */",
+                  f"#define CORE_WINDOW_ALL CORE_WINDOW({cores}u) /* writes to all cores at once; START only here */",
+                  ""]  # fmt: skip
     for row in core_registers().rows:
         given = values.get(row.name)
         note = f"{row.access}: {row.meaning}" + (f" ({', '.join(map(str, given))})" if given else "")
@@ -106,9 +114,15 @@ def c_header(machine: str, *, values: Mapping[str, tuple[int, ...]], sequencer: 
     return "\n".join(lines) + "\n"
 
 
-def as_markdown() -> str:
-    """The map as a table."""
-    lines = ["| offset | name | access | meaning |", "|---|---|---|---|"]
+def as_markdown(*, cores: int = 1) -> str:
+    """The map as a table, and where the windows of several ``cores`` are."""
+    size = 1 << core_registers().address_bits
+    lines = [
+        f"Core n of {cores} has its window at n x `0x{size:x}`.",
+        f"What is written from `0x{cores * size:x}` on is written to all of them in the same cycle, and START must be;",
+        "that window cannot be read.", "",
+    ] if cores > 1 else []  # fmt: skip
+    lines += ["| offset | name | access | meaning |", "|---|---|---|---|"]
     for row in core_registers().rows:
         last = row.address + WORD_BYTES * (row.count - 1)
         place = f"`0x{row.address:03x}`" + (f" … `0x{last:03x}`" if row.count > 1 else "")

@@ -1,9 +1,10 @@
-"""Cycles of a barrier and of an exchange between cores, in closed form; what ``mixflight.rtl.core_exchange`` does to the
-cycle.
+"""Cycles of a barrier and of an exchange between cores, in closed form; what the RTL of ``mixflight.rtl.core_exchange``
+does to the cycle.
 
-All cores begin together, ``barrier_cycles`` behind the begin of the last one. Lines go round a ring, each core's at most
-one in ``cores`` - 1 cycles, so those of all others just fill its links. A core is done when the lines of all others are
-written and its own are read. From the acceptance of the last core's instruction; nothing else uses the buffers' ports.
+All cores begin together, ``barrier_cycles`` behind the begin of the last one. Lines go round a ring, each core's at
+most one in ``cores`` - 1 cycles, so those of all others just fill its links. A core is done when the lines of all
+others are written and its own are read. From the acceptance of the last core's instruction; nothing else uses the
+buffers' ports.
 """
 
 from collections.abc import Sequence

@@ -12,9 +12,9 @@ MM, MV  ``rows``, ``columns``, ``k``; ``keep_n`` kept weights of a block of 16 (
 MISC    ``operation``: index into ``OPERATIONS``; ``vectors``, ``elements``, ``passes``; ``group``: elements that
         share a scale, 0 for the vector; ``causal``: rows see only their past; ``target``: index into ``BUFFERS``;
         ``a_address``, ``b_address``, ``out_address``
-SYS     ``operation``: index into ``SYS_OPERATIONS``; ``bytes`` that the core receives in an exchange; ``controls``:
-        loops and register updates that the sequencer carries out here (operation ``control``; it waits for and
-        releases nothing)
+SYS     ``operation``: index into ``SYS_OPERATIONS``; ``bytes`` that the core receives in an exchange, ``lines`` that
+        it sends; ``controls``: loops and register updates that the sequencer carries out here (operation ``control``;
+        it waits for and releases nothing)
 
 An instruction of no bytes, columns or vectors only passes tokens on. ``wait`` and ``release`` are masks as in
 ``mixflight.arch.isa``; ``operator`` is an index into ``CompiledProgram.names``.
@@ -133,7 +133,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "MV": (*_COMMON, *_MATRIX),
     "MISC": (*_COMMON, "operation", "vectors", "elements", "passes", "group", "causal", "target", "a_address",
              "b_address", "out_address"),
-    "SYS": (*_COMMON, "operation", "bytes", "controls"),
+    "SYS": (*_COMMON, "operation", "bytes", "lines", "controls"),
 }  # fmt: skip
 CONTROL = SYS_OPERATIONS.index("control")
 SYS = CLASS_INDEX["SYS"]

@@ -183,6 +183,7 @@ class Sequencer:
             known = [SYS_OPERATIONS.index(name) if name in SYS_OPERATIONS else CONTROL for name in names]
             found["operation"] = np.array(known, np.int64)[table["operation"]]
             found["controls"] = np.zeros(len(operators), np.int64)
+            found["lines"] = np.where(table["operation"] == codes("SYS", "operation")["exchange"], table["limit"], 0)
         return found
 
     def _sections(self) -> list[tuple[int, int, int]]:

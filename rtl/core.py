@@ -4,6 +4,8 @@ What each instruction does: ``arch/core_execution.md``.
 """
 
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 
 from amaranth import *
 from amaranth.lib import wiring
@@ -13,11 +15,13 @@ from mixflight.arch.compact import INSTRUCTION_BYTES, K_BLOCK, LINE_BYTES
 from mixflight.arch.core import CoreMachine
 from mixflight.arch.core_registers import as_markdown, c_header, core_registers
 from mixflight.arch.errors import InputError
+from mixflight.arch.exchange_pipeline import LINK_BYTES
 from mixflight.arch.isa import CLASSES
 from mixflight.arch.mm_pipeline import rows_together
 from mixflight.arch.mv_pipeline import DOTS
 from mixflight.rtl.axi_read import AxiRead
 from mixflight.rtl.core_controller import Controller
+from mixflight.rtl.core_exchange import CoreExchange, ExchangePort
 from mixflight.rtl.core_memory import CoreMemory
 from mixflight.rtl.core_mm_queue import ProductQueues
 from mixflight.rtl.core_mv import MatrixVector
@@ -58,9 +62,12 @@ def core_shape(machine: CoreMachine, *, matrices: bool = True) -> CoreShape:
     Rows that share a word of weights are verified in the engine alone, so a machine that has such carries out no MM.
     """
     buffers, channels, columns = machine.buffers, machine.hbm.channels_per_core, machine.column_step
-    if machine.cores != 1 or not machine.products or machine.hbm.port_bytes_per_cycle != LINE_BYTES:
-        raise InputError(f"a core with RTL must be the only one, of {', '.join(DOTS)}, with memory ports of "
-                         f"{LINE_BYTES} bytes, which {machine.name} is not")  # fmt: skip
+    if not machine.products or machine.hbm.port_bytes_per_cycle != LINE_BYTES:
+        raise InputError(f"a core with RTL must be of {', '.join(DOTS)}, with memory ports of {LINE_BYTES} bytes, "
+                         f"which {machine.name} is not")  # fmt: skip
+    if machine.cores > 1 and (machine.units != "rtl" or machine.exchange.bytes_per_cycle != LINK_BYTES):
+        raise InputError(f"several cores with RTL must have units in RTL and exchange {LINK_BYTES} bytes a cycle, "
+                         f"which those of {machine.name} do not")  # fmt: skip
     matrices = matrices and rows_together(machine) == 1
     steps = machine.mv_columns // columns
     return CoreShape(
@@ -84,6 +91,8 @@ class Core(wiring.Component):
     m_axi_0, m_axi_1, …     the channels of HBM, addresses from 0 on
     m_axi_ddr               DDR for LD
     m_axi_text              DDR for text and constants
+    exchange                where ``machine`` has several cores: to the others
+                            (:func:`~mixflight.rtl.core_exchange.ExchangePort`)
     begins, ends            pulses, a bit a class: its unit takes an instruction, ends one; for whoever watches
     ======================  ========================================================================================
 
@@ -100,6 +109,7 @@ class Core(wiring.Component):
             **{f"m_axi_{channel}": Out(Axi4(LINE_BITS)) for channel in range(shape.channels)},
             "m_axi_ddr": Out(Axi4Read(LINE_BITS)), "m_axi_text": Out(Axi4Read(LINE_BITS)),
             "begins": Out(len(CLASSES)), "ends": Out(len(CLASSES)),
+            **({"exchange": Out(ExchangePort(machine.cores))} if machine.cores > 1 else {}),
         })  # fmt: skip
 
     @property
@@ -118,12 +128,14 @@ class Core(wiring.Component):
         m = Module()
         shape, lanes = self.shape, self.shape.columns // self.shape.channels
         m.submodules.controller = controller = Controller(
-            depth=shape.instructions, queue_depth=shape.queue_depth, slot_bytes=shape.slot_bytes, classes=shape.classes
+            depth=shape.instructions, queue_depth=shape.queue_depth, slot_bytes=shape.slot_bytes, classes=shape.classes,
+            cores=self.machine.cores,
         )
         m.submodules.memory = memory = CoreMemory(
             channels=shape.channels, lanes=lanes, weight_depth=shape.weight_depth, scale_depth=shape.scale_depth,
             index_depth=shape.index_depth, vector_depth=shape.global_lines, act_depth=shape.act_lines,
             burst_bytes=shape.burst_bytes, outstanding=shape.outstanding,
+            exchanges=self.machine.cores > 1,
         )  # fmt: skip
         m.submodules.mv = mv = MatrixVector(
             columns=shape.columns, banks=shape.channels, dots=self.dots, lanes=shape.lanes, outputs=shape.outputs,
@@ -152,13 +164,30 @@ class Core(wiring.Component):
         connect(m, memory.ddr, flipped(self.m_axi_ddr))
         for channel, bus in enumerate(memory.hbm):
             connect(m, bus, flipped(getattr(self, f"m_axi_{channel}")))
+        unsupported = [mv.unsupported, sfu.unsupported, memory.refused.any()]
+        if self.machine.cores > 1:
+            unsupported.append(self._exchange(m, controller, memory))
         faults = [text.error, *memory.read_error, *memory.write_error]
         m.d.comb += [
             memory.head.eq(controller.constants.head_elements), sfu.constants.eq(controller.constants),
             Value.cast(mv.layouts).eq(memory.slot_layouts), sfu.rope_table.valid.eq(controller.rope.valid),
             sfu.rope_table.index.eq(controller.rope.index), sfu.rope_table.value.eq(controller.rope.value),
             controller.memory_fault.eq(Cat(error.found for error in faults).any()),
-            controller.unsupported.eq(mv.unsupported | sfu.unsupported | memory.refused.any()),
+            controller.unsupported.eq(reduce(or_, unsupported)),
             self.begins.eq(controller.begins), self.ends.eq(controller.ends),
         ]  # fmt: skip
         return m
+
+    def _exchange(self, m, controller, memory):
+        """SYS of one of several cores; whether it was given what it does not carry out."""
+        m.submodules.exchanges = unit = CoreExchange(cores=self.machine.cores)
+        connect(m, controller.unit_sys.instruction, unit.instruction)
+        connect(m, unit.port, flipped(self.exchange))
+        for name in ("vector_read", "act_read", "vector_write", "act_write"):
+            connect(m, getattr(unit, name), getattr(memory, f"exchange_{name}"))
+        m.d.comb += [
+            controller.unit_sys.done.eq(unit.done), unit.failed.eq(controller.failed),
+            unit.stopped.eq(controller.stopped), controller.other_failed.eq(unit.other_failed),
+            controller.missing.eq(unit.missing),
+        ]  # fmt: skip
+        return unit.unsupported

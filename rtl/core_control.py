@@ -14,6 +14,8 @@ from mixflight.rtl.core_ports import ADDRESS_BITS, Axi4Lite, CoreConstants, Rope
 from mixflight.rtl.core_sequencer import memory_write
 
 _OKAY, _SLVERR = 0, 2
+SETTLE_CYCLES = 64
+"""Cycles of a run, a power of two, until what other cores said before it has passed."""
 _CONSTANTS = ("EPS", "INVERSE_HIDDEN", "INVERSE_HEAD", "INVERSE_ROOT", "POSITION", "HEAD_ELEMENTS")
 
 
@@ -28,16 +30,21 @@ class Control(wiring.Component):
     finished, fault         a run's end: a pulse, or the code of an error; ``fault_at`` its instruction
     memory_fault            a memory answered with an error
     unsupported             a unit was given what it does not carry out
+    other_failed, missing   of one of several ``cores``: another one's run ended with an error; one has no run on that
+                            this one waits for
+    failed, stopped         likewise: this one's run ended with an error; none is on
     halt                    the run is over: nothing more is handed out
     text_at …               what the registers hold
     ======================  ========================================================================================
 
     A run begins with START. Its end, or an error, makes it not busy. After an error instructions may still be in queues
-    and units; another START is safe when STATUS says idle, otherwise the core must be reset first.
+    and units; another START is safe when STATUS says idle, otherwise the core must be reset first. Several cores must
+    be started together: what the others say counts from cycle ``SETTLE_CYCLES`` of a run on.
     """
 
-    def __init__(self, *, depth: int, constants: int, slot_bytes: Mapping[str, int]):
-        self.depth, self.words, self.slot_bytes = depth, constants, tuple(slot_bytes.values())
+    def __init__(self, *, depth: int, constants: int, slot_bytes: Mapping[str, int], cores: int = 1):
+        self.depth, self.words, self.slot_bytes, self.cores = depth, constants, tuple(slot_bytes.values()), cores
+        others = {"other_failed": In(1), "missing": In(1), "failed": Out(1), "stopped": Out(1, init=1)}
         super().__init__({
             "bus": In(Axi4Lite(core_registers().address_bits)),
             "constants": Out(CoreConstants), "rope": Out(RopeTable),
@@ -46,7 +53,7 @@ class Control(wiring.Component):
             "constants_at": Out(ADDRESS_BITS), "constant_words": Out(range(constants + 1)),
             "load": Out(1), "loaded": In(1), "go": Out(1), "halt": Out(1), "executed": In(1), "finished": In(1),
             "memory_fault": In(1), "unsupported": In(1), "fault": In(4), "fault_at": In(range(depth + 1)),
-            "busy_units": In(len(CLASSES)), "idle": In(1),
+            "busy_units": In(len(CLASSES)), "idle": In(1), **(others if cores > 1 else {}),
         })  # fmt: skip
 
     def elaborate(self, platform):
@@ -84,12 +91,16 @@ class Control(wiring.Component):
             m.d.sync += running.eq(1)
         with m.If(waiting & self.loaded):
             m.d.sync += [waiting.eq(0), self.go.eq(1)]
+        others = self._others(m, busy, start, cycles, error) if self.cores > 1 else None
         with m.If(running & (self.fault != 0)):
             m.d.sync += [busy.eq(0), running.eq(0), error.eq(self.fault), error_at.eq(self.fault_at)]
         with m.Elif((running | waiting) & self.memory_fault):
             m.d.sync += [busy.eq(0), waiting.eq(0), running.eq(0), error.eq(CoreError.MEMORY)]
         with m.Elif(running & self.unsupported):
             m.d.sync += [busy.eq(0), running.eq(0), error.eq(CoreError.UNSUPPORTED)]
+        if self.cores > 1:
+            with m.Elif(running & others):
+                m.d.sync += [busy.eq(0), running.eq(0), error.eq(CoreError.OTHER_CORE)]
         with m.Elif(running & self.finished):
             m.d.sync += [busy.eq(0), running.eq(0), done.eq(1)]
 
@@ -102,6 +113,16 @@ class Control(wiring.Component):
         self._acts(m, self._writes(m, busy, kept, start, with_text))
         self._reads(m, shown)
         return m
+
+    def _others(self, m, busy, start, cycles, error):
+        """Tells other cores of this one; whether one of them ends a run."""
+        m.d.comb += [self.failed.eq(error != CoreError.NONE), self.stopped.eq(~busy)]
+        settled = Signal()
+        with m.If(start):
+            m.d.sync += settled.eq(0)
+        with m.Elif(cycles[SETTLE_CYCLES.bit_length() - 1]):
+            m.d.sync += settled.eq(1)
+        return settled & (self.other_failed | self.missing)
 
     def _writes(self, m, busy, kept, start, with_text):
         """Address and data are taken together and answered in the next cycle; what is written is there by then.

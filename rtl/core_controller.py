@@ -16,13 +16,17 @@ from mixflight.rtl.core_ports import Axi4Lite, CoreConstants, MemoryReader, Rope
 from mixflight.rtl.core_queues import Queues
 from mixflight.rtl.core_sequencer import Sequencer
 
+OTHERS = ("other_failed", "missing", "failed", "stopped")
+"""What a core of several hears of the others and says of itself."""
+
 
 class Controller(wiring.Component):
     """Everything that makes units work: the host talks to ``s_axi``, instructions go to ``unit_ld`` … ``unit_sys``.
 
     ``depth`` instructions of text and ``constants`` words fit; ``queue_depth`` instructions wait in each queue.
     ``memory_fault``: a memory answered with an error; ``unsupported``: a unit was given what it does not carry out;
-    both end the run. ``begins`` and ``ends``: a bit a class, for whoever watches. Cycles: :class:`Sequencer`,
+    both end the run. Of several ``cores`` each has the ports ``OTHERS``, which are those of :class:`Control`.
+    ``begins`` and ``ends``: a bit a class, for whoever watches. Cycles: :class:`Sequencer`,
     :class:`Queues`; the sequencer starts the cycle after START is taken, or 9 cycles and one for every instruction and
     constant later, of a memory that answers at once.
     """
@@ -30,15 +34,18 @@ class Controller(wiring.Component):
     def __init__(self, *, depth: int, queue_depth: int, slot_bytes: Mapping[str, int], port_bits: int = 512,
                  constants: int = CONSTANTS, in_flight: int = 16, cores: int = 1,
                  classes: tuple[str, ...] = CLASSES, text: tuple[int, ...] = ()):  # fmt: skip
-        self.control = Control(depth=depth, constants=constants, slot_bytes=slot_bytes)
+        self.cores = cores
+        self.control = Control(depth=depth, constants=constants, slot_bytes=slot_bytes, cores=cores)
         self.fetch = TextFetch(port_bits=port_bits, depth=depth, constants=constants)
-        self.sequencer = Sequencer(depth=depth, constants=constants, classes=classes, text=text)
+        self.sequencer = Sequencer(depth=depth, constants=constants, classes=classes, text=text,
+                                   several=cores > 1)  # fmt: skip
         self.queues = Queues(depth=queue_depth, in_flight=in_flight, cores=cores, classes=classes)
+        others = {name: self.control.signature.members[name] for name in OTHERS} if cores > 1 else {}
         super().__init__({
             "s_axi": In(Axi4Lite(core_registers().address_bits)), "reader": Out(MemoryReader(port_bits)),
             "constants": Out(CoreConstants), "rope": Out(RopeTable), "memory_fault": In(1), "unsupported": In(1),
             "begins": Out(len(CLASSES)), "ends": Out(len(CLASSES)),
-            **{f"unit_{kind.lower()}": Out(UnitPort(kind)) for kind in CLASSES},
+            **{f"unit_{kind.lower()}": Out(UnitPort(kind)) for kind in CLASSES}, **others,
         })  # fmt: skip
 
     def elaborate(self, platform):
@@ -74,4 +81,7 @@ class Controller(wiring.Component):
             control.busy_units.eq(queues.busy), control.idle.eq(queues.idle),
             self.begins.eq(queues.begins), self.ends.eq(queues.ends),
         ]  # fmt: skip
+        for name in OTHERS if self.cores > 1 else ():
+            inside, outside = getattr(control, name), getattr(self, name)
+            m.d.comb += inside.eq(outside) if self.signature.members[name].flow == In else outside.eq(inside)
         return m

@@ -37,8 +37,8 @@ _ON_THEIR_WAY = 4
 
 
 def ring_line(cores: int) -> data.StructLayout:
-    """A line on its way: ``hops`` links to go, this one counted; ``last`` of its core's in this exchange; ``write``: not
-    the word of a core without lines."""
+    """A line on its way: ``hops`` links to go, this one counted; ``last`` of its core's in this exchange; ``write``:
+    not the word of a core without lines."""
     return data.StructLayout({
         "hops": range(cores), "last": 1, "write": 1, "act": 1, "line": GLOBAL_LINE, "data": _ACT_BITS,
     })  # fmt: skip

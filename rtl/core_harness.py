@@ -91,11 +91,13 @@ def _job(core: Core, *, quick: bool = False, waves: bool = False) -> dict[str, A
         pins.append(f"AxiPins{{{reads}, {writes}}}")
     names = ", ".join(f'"{name}"' for name in members)
     ports_h = (f"#define PORTS {', '.join(pins)}\nstatic const char* const PORT_NAMES[] = {{{names}}};\n"
-               f"static const int CLASSES = {len(CLASSES)};\n")  # fmt: skip
+               f"static const int CLASSES = {len(core.begins)};\n")  # fmt: skip
     return {
         "text": without_zeros(core_text(core)) + registered_inputs(core, top), "top": f"{top}_bench",
         "main": source("core_main.cpp"), "headers": {
-            "ports.h": ports_h, "core_registers.h": c_header(core.machine.name, values={}, sequencer={}),
+            "ports.h": ports_h, "core_registers.h": c_header(
+                core.machine.name, values={}, sequencer={}, cores=core.machine.cores
+            ),
             "registered_bus.h": source("registered_bus.h"), "axi_memory.h": source("axi_memory.h"),
         },
         "make": _QUICK if quick else _FAST, "verilate": (*_VERILATE, *(("--trace-fst",) if waves else ())),
@@ -121,7 +123,7 @@ class CoreProcess:
     def __init__(
         self, model: CompiledModel, *, hbm: Sequence[NDArray[np.uint8]], ddr: NDArray[np.uint8],
         text: NDArray[np.uint32], constants: Sequence[int] = (), latency: int = LATENCY_CYCLES,
-        more: Sequence[tuple[NDArray[np.uint32], Sequence[int]]] = (),
+        more: Sequence[tuple[NDArray[np.uint32], Sequence[int]]] = (), cores: int = 1,
     ) -> None:  # fmt: skip
         self._folder = tempfile.TemporaryDirectory(prefix="mixflight-core-")
         folder = Path(self._folder.name)
@@ -131,7 +133,8 @@ class CoreProcess:
         paths.append(_file(folder / "ddr", whole))
         self.hbm = [np.memmap(path, np.uint8, "r+") for path in paths[:-1]]
         self.ddr = np.memmap(paths[-1], np.uint8, "r+")
-        command = [str(model.executable), str(latency), *map(str, paths), str(paths[-1])]
+        command = [str(model.executable), str(latency), *map(str, paths[:-1]), *[str(paths[-1])] * (2 * cores)]
+        self.window = 0
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self._say_where()
 
@@ -171,13 +174,16 @@ class CoreProcess:
 
     def write(self, name: str, value: int, number: int = 0) -> None:
         """Write a control register, the ``number``-th of its name."""
-        answer = self._ask(f"write {core_registers()[name].address + 4 * number} {value & 0xFFFFFFFF}")
+        answer = self._ask(f"write {self._address(name, number)} {value & 0xFFFFFFFF}")
         if answer != "0":
             raise HarnessError(f"control register {name} must take a write, but it answers {answer}")
 
+    def _address(self, name: str, number: int) -> int:
+        return self.window + core_registers()[name].address + 4 * number
+
     def read(self, name: str, number: int = 0) -> int:
         """Read a control register."""
-        return int(self._ask(f"read {core_registers()[name].address + 4 * number}").split()[0])
+        return int(self._ask(f"read {self._address(name, number)}").split()[0])
 
     def set_constants(self, constants: ControlConstants) -> None:
         """Write what MISC reads."""
@@ -201,8 +207,18 @@ class CoreProcess:
         HarnessError
             The core stopped with an error, or was busy after ``limit`` cycles.
         """
+        self.write_registers(registers)
+        return self._ran(self._until_end(limit, every, on_progress), limit)
+
+    def write_registers(self, registers: Mapping[int, int]) -> None:
+        """Write the sequencer's registers by number, others 0."""
         for number in range(1, core_registers()["REGISTER"].count):
             self.write("REGISTER", registers.get(number, 0), number)
+
+    def _until_end(
+        self, limit: int, every: int, on_progress: Callable[[int, dict[str, int]], None] | None
+    ) -> list[str]:  # fmt: skip
+        """Run; the seconds that it took and the cycles that were simulated, as they were answered."""
         self._ask("counts")
         self._ask("seconds")
         answer = self._ask(f"{'run' if self._loaded else 'load'} {limit} {every}")
@@ -212,7 +228,19 @@ class CoreProcess:
                 on_progress(cycles, dict(zip(CLASSES, taken, strict=True)))
             answer = self._answer("run")
         self._loaded = True
-        seconds, simulated = self._ask("seconds").split()
+        return self._ask("seconds").split()
+
+    def _ran(self, taken: Sequence[str], limit: int) -> dict[str, Any]:
+        """What was counted in a run that took so long; an error if it did not end."""
+        self._ended(limit)
+        beats = np.array(self._ask("counts").split(), np.int64).reshape(-1, 3)
+        return self._counted() | {
+            "read_bytes": (LINE_BYTES * beats[:, 0]).tolist(), "written_bytes": (LINE_BYTES * beats[:, 1]).tolist(),
+            "seconds": float(taken[0]), "simulated_cycles": int(taken[1]),
+        }  # fmt: skip
+
+    def _ended(self, limit: int) -> None:
+        """A run that did not reach its end is a HarnessError."""
         status = self.read("STATUS")
         error = status >> 8 & 15
         if error:
@@ -221,12 +249,12 @@ class CoreProcess:
                                f"instruction {at}")  # fmt: skip
         if not status >> 1 & 1:
             raise HarnessError(f"a program must end within {limit:,} cycles")
-        beats = np.array(self._ask("counts").split(), np.int64).reshape(-1, 3)
+
+    def _counted(self) -> dict[str, Any]:
+        """What the core has counted in its last run."""
         return {
             "cycles": self.read("CYCLES_LOW") | self.read("CYCLES_HIGH") << 32, "executed": self.read("EXECUTED"),
             "busy": {kind: self.read("BUSY", index) for index, kind in enumerate(CLASSES)},
-            "read_bytes": (LINE_BYTES * beats[:, 0]).tolist(), "written_bytes": (LINE_BYTES * beats[:, 1]).tolist(),
-            "seconds": float(seconds), "simulated_cycles": int(simulated),
         }  # fmt: skip
 
     def waves(self, path: Path, first: int, cycles: int) -> None:

@@ -43,16 +43,23 @@ class CoreMemory(wiring.Component):
     ``read_error``, ``write_error``, ``refused``  sticky (:class:`~mixflight.rtl.core_load.CoreLoad`,
                           :class:`~mixflight.rtl.core_store.CoreStore`); ``refused``: an LD, an ST
 
+    With ``exchanges``, on one of several cores, ``exchange_vector_read`` … ``exchange_act_write``
+    (:class:`~mixflight.rtl.core_exchange.CoreExchange`): they read last and write first.
+
     ``weight_depth``, ``scale_depth``, ``index_depth`` count words of a bank, the others lines.
     """
 
     def __init__(self, *, channels: int, lanes: int, weight_depth: int, scale_depth: int, index_depth: int,
                  vector_depth: int, act_depth: int, burst_bytes: int = 512, outstanding: int = 16,
-                 in_flight: int = 16):
-        self.channels, self.lanes = channels, lanes
+                 in_flight: int = 16, exchanges: bool = False):
+        self.channels, self.lanes, self.exchanges = channels, lanes, exchanges
         self.depths = {"weight": weight_depth, "scale": scale_depth, "index": index_depth, "vector": vector_depth,
                        "act": act_depth}
         self.masters = {"burst_bytes": burst_bytes, "outstanding": outstanding, "in_flight": in_flight}
+        joined = {
+            "exchange_vector_read": In(global_read()), "exchange_vector_write": In(global_write()),
+            "exchange_act_read": In(act_read()), "exchange_act_write": In(act_write()),
+        } if exchanges else {}
         super().__init__({
             "load": Out(wiring.Signature(unit("LD"))), "store": Out(wiring.Signature(unit("ST"))), "head": In(10),
             "hbm": Out(Axi4(LINE_BITS)).array(channels), "ddr": Out(Axi4Read(LINE_BITS)),
@@ -63,7 +70,7 @@ class CoreMemory(wiring.Component):
             "act_read": In(act_read()), "act_write": In(act_write()),
             "slot_layouts": Out(SLOT_LAYOUTS),
             "read_error": Out(MEMORY_ERROR).array(channels + 1), "write_error": Out(MEMORY_ERROR).array(channels),
-            "refused": Out(2),
+            "refused": Out(2), **joined,
         })
 
     def elaborate(self, platform):
@@ -73,11 +80,12 @@ class CoreMemory(wiring.Component):
         weight = m.submodules.weights = WeightBuffer(**banks, lanes=self.lanes, depth=depths["weight"])
         scale = m.submodules.scales = BankBuffer(**banks, word_bits=32 * self.lanes, depth=depths["scale"])
         index = m.submodules.indices = BankBuffer(**banks, word_bits=16 * self.lanes, depth=depths["index"])
+        more = int(self.exchanges)      # ports: one more reader behind the others, one more writer in front of them
         vector = m.submodules.vectors = LineBuffer(
-            depth=depths["vector"], address_bits=GLOBAL_LINE, shape=LINE_BITS, parts=LINE_WORDS, readers=(1, 2),
-            writers=3)
+            depth=depths["vector"], address_bits=GLOBAL_LINE, shape=LINE_BITS, parts=LINE_WORDS, readers=(1, 2 + more),
+            writers=3 + more)
         act = m.submodules.acts = LineBuffer(
-            depth=depths["act"], address_bits=ACT_LINE, shape=ACT_WORD, parts=4, readers=(2,), writers=1)
+            depth=depths["act"], address_bits=ACT_LINE, shape=ACT_WORD, parts=4, readers=(2 + more,), writers=1 + more)
         load = m.submodules.loads = CoreLoad(
             **banks, lanes=self.lanes, weight_depth=depths["weight"], scale_lines=scale.lines, index_lines=index.lines,
             **self.masters)
@@ -92,12 +100,17 @@ class CoreMemory(wiring.Component):
         connect(m, flipped(self.vector_read[0]), vector.read[0])
         connect(m, flipped(self.vector_read[1]), vector.read[1])
         connect(m, store.vector, vector.read[2])
-        connect(m, flipped(self.vector_write[0]), vector.write[0])
-        connect(m, flipped(self.vector_write[1]), vector.write[1])
-        connect(m, load.vector, vector.write[2])
+        connect(m, flipped(self.vector_write[0]), vector.write[more])
+        connect(m, flipped(self.vector_write[1]), vector.write[more + 1])
+        connect(m, load.vector, vector.write[more + 2])
         connect(m, flipped(self.act_read), act.read[0])
         connect(m, store.act, act.read[1])
-        connect(m, flipped(self.act_write), act.write[0])
+        connect(m, flipped(self.act_write), act.write[more])
+        if self.exchanges:
+            connect(m, flipped(self.exchange_vector_read), vector.read[3])
+            connect(m, flipped(self.exchange_vector_write), vector.write[0])
+            connect(m, flipped(self.exchange_act_read), act.read[2])
+            connect(m, flipped(self.exchange_act_write), act.write[0])
         for unit_, mine in ((load, self.load), (store, self.store)):
             connect(m, unit_.instruction, flipped(mine.instruction))
             m.d.comb += mine.done.eq(unit_.done)

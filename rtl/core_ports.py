@@ -55,7 +55,8 @@ def primitive(kind: str) -> data.StructLayout:
     """Evaluated operands of an instruction of class ``kind``: no registers, no tokens.
 
     Names are those of ``arch/isa_compact.toml`` with their registers added, modulo 2^width. LD, ST: ``ddr`` is the code
-    of ``memory``; with ``slotted`` the buffer register is ``slot`` and not in ``line``.
+    of ``memory``; with ``slotted`` the buffer register is ``slot`` and not in ``line``. SYS on one of several cores: no
+    one needs the bytes that an exchange receives, and ``value`` is ``limit``, the lines of the core's own part.
     """
     return data.StructLayout(_FIELDS[kind])
 

@@ -49,7 +49,7 @@ class Sequencer(wiring.Component):
 
     ``classes`` are those that have a unit; an instruction of another one is an error, and so is whatever is not well
     formed; an instruction in error is not carried out, nor is any behind it. R0 is always 0; other registers, and
-    constants, hold what was written last, and nothing certain before.
+    constants, hold what was written last, and nothing certain before. ``several``: of a core that exchanges lines.
 
     **Cycles.** An instruction a cycle: LD, ST, MM, MV, MISC and queued SYS one each while their queues have room (LD
     and ST with ``times`` two), SET, ROTATE, END and LOOP one, FETCH two; a LOOP of 0 iterations three; an END directly
@@ -58,13 +58,14 @@ class Sequencer(wiring.Component):
     """
 
     def __init__(self, *, depth: int, constants: int = CONSTANTS, classes: tuple[str, ...] = CLASSES,
-                 text: tuple[int, ...] = ()):  # fmt: skip
+                 text: tuple[int, ...] = (), several: bool = False):  # fmt: skip
         if depth < 2 or constants < 2:
             raise InputError(f"a sequencer must have memory for 2 instructions and 2 constants, not {depth} and "
                              f"{constants}")  # fmt: skip
         if len(text) > depth:
             raise InputError(f"a text must have at most {depth} instructions, not {len(text)}, in a sequencer")
         self.depth, self.constants, self.classes, self.initial = depth, constants, classes, text
+        self.several = several
         super().__init__({
             "start": In(1), "length": In(range(depth + 1)), "halt": In(1),
             "running": Out(1), "executed": Out(1), "waits": Out(1), "error": Out(4), "at": Out(range(depth + 1)),
@@ -80,7 +81,7 @@ class Sequencer(wiring.Component):
         m.submodules.decode = decode = _Decode(self.depth, self.classes)
         m.submodules.loops = loops = _Loops(self.depth)
         m.submodules.execute = execute = _Execute(self.depth, self.constants)
-        m.submodules.issue = issue = _Issue()
+        m.submodules.issue = issue = _Issue(several=self.several)
 
         read, write = text.read_port(), text.write_port()
         at = Signal(range(self.depth + 1))          # number of the instruction in decode
@@ -388,7 +389,8 @@ class _Execute(wiring.Component):
 class _Issue(wiring.Component):
     """Holds an evaluated instruction until its queue takes it."""
 
-    def __init__(self):
+    def __init__(self, *, several: bool):
+        self.several = several
         super().__init__({
             "clear": In(1), "take": In(1), "word": In(INSTRUCTION_BITS), "sums": In(_VALUES), "code_bits": In(4),
             "full": Out(1), "leaves": Out(1), **dispatch(),
@@ -416,6 +418,8 @@ class _Issue(wiring.Component):
                          for name, source in unchanged(kind).items() if name != "code_bits"]  # fmt: skip
             if kind == "LD":
                 m.d.comb += operands.code_bits.eq(code_bits)
+            if kind == "SYS" and self.several:
+                m.d.comb += operands.value.eq(field(word, "SYS", "limit"))
         m.d.comb += self.leaves.eq(Cat(getattr(self, kind.lower()).valid & getattr(self, kind.lower()).ready
                                        for kind in CLASSES).any())  # fmt: skip
         return m

@@ -1,10 +1,11 @@
-// A core with its memories, driven by lines on standard input; answers on standard output, one line each.
+// A core, or several on one bus, with its memories, driven by lines on standard input; answers on standard output,
+// one line each.
 //
 //   write ADDRESS VALUE   a control register; answers the response
 //   read ADDRESS          answers value and response
-//   run LIMIT EVERY       writes START (LOAD with `load LIMIT EVERY`), waits until the core is not busy or LIMIT cycles
-//                         are over; answers the cycles. Every EVERY cycles, unless that is 0, a line `at`, the cycles
-//                         and the instructions that each class's unit has taken
+//   run LIMIT EVERY       writes START (LOAD with `load LIMIT EVERY`), waits until no core is busy or LIMIT cycles are
+//                         over; answers the cycles. Every EVERY cycles, unless that is 0, a line `at`, the cycles
+//                         and the instructions that each class's unit has taken, core after core
 //   counts                for every port beats read, beats written and bursts since the last time
 //   seconds               time spent in cycles, and cycles, since the last time
 //   dump FROM CYCLES PATH waves of so many cycles, the first FROM cycles after the first run or load began; answers
@@ -33,6 +34,12 @@
 #include "core_registers.h"
 #include "ports.h"
 #include "registered_bus.h"
+
+#ifndef CORE_CORES  // a core alone, without windows
+#define CORE_CORES 1u
+#define CORE_WINDOW(core) (0u * (core))
+#define CORE_WINDOW_ALL 0u
+#endif
 
 struct Host {
     std::unique_ptr<VerilatedContext> context{new VerilatedContext};
@@ -100,6 +107,11 @@ int main(int argc, char** argv) {
         }
         top.rst = 0;
     };
+    auto busy = [&] {
+        for (unsigned core = 0; core < CORE_CORES; ++core)
+            if (bus.read(CORE_WINDOW(core) + CORE_STATUS) & CORE_STATUS_BUSY_MASK) return true;
+        return false;
+    };
     reset();
     uint64_t counted = host.cycle;
     double spent = 0;
@@ -119,8 +131,8 @@ int main(int argc, char** argv) {
             uint64_t first = host.first = host.cycle, told = 0;
             if (!host.origin) host.origin = first;
             std::memset(host.taken, 0, sizeof host.taken);
-            bus.write(CORE_START, CORE_START_START_MASK | (line[0] == 'l' ? CORE_START_LOAD_MASK : 0));
-            while (host.cycle - first < a && (bus.read(CORE_STATUS) & CORE_STATUS_BUSY_MASK)) {
+            bus.write(CORE_WINDOW_ALL + CORE_START, CORE_START_START_MASK | (line[0] == 'l' ? CORE_START_LOAD_MASK : 0));
+            while (host.cycle - first < a && busy()) {
                 for (int i = 0; i < 64; ++i) step();
                 if (!every || host.cycle - first < told + every) continue;
                 told = host.cycle - first;

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 import numpy as np
 
+from mixflight.arch.compact import LINE_BYTES
 from mixflight.arch.core import CoreMachine
 from mixflight.arch.errors import InputError
 from mixflight.arch.isa import CLASS_INDEX, CLASSES, Ints
@@ -212,6 +213,7 @@ def _table(kind: str, found: list[tuple[float, ...]]) -> dict[str, Ints]:
     table["operator"] = zeros
     if kind == "SYS":
         table["controls"] = zeros
+        table["lines"] = table["bytes"] // LINE_BYTES
     if kind == "MISC":
         table["group"] = zeros
     return table

@@ -14,6 +14,7 @@ from mixflight.arch.errors import InputError
 from mixflight.arch.isa import CLASSES, Ints
 from mixflight.mapping.core_program import Pieces
 from mixflight.sim.core import kernel
+from mixflight.sim.core.exchanges import exchange_in_rtl, with_lines_awaited
 from mixflight.sim.core.row import ROW, TICKS
 from mixflight.sim.core.units import LIMITS, Floats, Units
 
@@ -62,6 +63,8 @@ def compile_streams(units: Units, streams: Sequence[Pieces], core_of: Sequence[i
     """All distinct ``streams``, timed; ``core_of`` names each core's."""
     counts = np.array([len(piece) for stream in streams for piece in stream.pieces], np.int64)
     program = np.empty(int(counts.sum()), ROW)
+    if exchange_in_rtl(units.machine):
+        streams = with_lines_awaited(streams, core_of, units.machine)
     orders, pieces, first = [], 0, 0
     for stream in streams:
         orders.append(stream.order + pieces)

@@ -24,7 +24,8 @@ SYS   exchange: bytes received over the link, and its latency; barrier and done:
 An instruction of no bytes, columns or vectors takes a cycle.
 
 A machine whose ``units`` are those in RTL takes the closed forms that these are verified against, MV, MISC, LD and ST
-(``mixflight.sim.core.rtl_units``). Memories that answer after a fixed time write beside what they read.
+(``mixflight.sim.core.rtl_units``) and exchanges (``mixflight.sim.core.exchanges``). Memories that answer after a fixed
+time write beside what they read.
 """
 
 from collections.abc import Mapping, Sequence
@@ -43,6 +44,7 @@ from mixflight.arch.mm_pipeline import rows_together
 from mixflight.mapping.core_program import BUFFERS, CONTROL, MEMORIES, SYS_OPERATIONS, Piece
 from mixflight.sim.array_timing import drain
 from mixflight.sim.core.distinct import distinct
+from mixflight.sim.core.exchanges import exchange_in_rtl
 from mixflight.sim.core.memory import ChannelTiming
 from mixflight.sim.core.row import NO_CHANNEL, SHARED_DDR, TICKS, channel_use, pairs_of, place_rows, rows_of
 from mixflight.sim.core.rtl_units import has_rtl, load_times, misc_busy, product_times, store_times
@@ -73,7 +75,7 @@ _TIMED = {
     "MM": _MATRIX,
     "MV": _MATRIX,
     "MISC": ("operation", "vectors", "elements", "passes", "group", "causal"),
-    "SYS": ("operation", "bytes", "controls"),
+    "SYS": ("operation", "bytes", "lines", "controls"),
 }
 """Columns of each class on which its times depend; transfers also on the address of the one before."""
 
@@ -298,7 +300,8 @@ class Units:
     def _sys(self, table: Mapping[str, Ints]) -> dict[str, Ints]:
         machine = self.machine
         exchange = table["operation"] == _EXCHANGE
-        busy = np.where(exchange, table["bytes"] / machine.exchange.bytes_per_cycle, 1.0)
+        moved = table["lines"] if exchange_in_rtl(machine) else table["bytes"] / machine.exchange.bytes_per_cycle
+        busy = np.where(exchange, moved, 1.0)
         latency = np.where(exchange, machine.exchange.latency_cycles, machine.controller.barrier_cycles)
         latency = np.where(table["operation"] == _DONE, 0, latency) * (machine.cores > 1)
         found = _columns(busy, latency.astype(np.float64), np.where(exchange, LIMIT["exchange"], LIMIT["barrier"]))

@@ -237,6 +237,16 @@ class MachineModel:
             found = self._run([core.block_step(part, at, logits=last) for core in self.cores])
         return found
 
+    def engine(self, steps: Sequence[Step], *, loads: bool = True) -> Execution:
+        """What the engine says that the ``steps`` of all cores take together, as ``CoreModel.engine``; of the texts the
+        longest is what all wait for."""
+        units = Units(self.cores[0].machine)
+        pieces = [step.text.sequencer.expand(step.numbered, repeat=False) for step in steps]
+        size = max(INSTRUCTION_BYTES * len(step.text.text.stream) for step in steps) if loads else 0
+        constants = max(len(step.text.text.constants) for step in steps) if loads else 0
+        return run_engine(units, compile_streams(units, pieces, range(len(pieces))), text_bytes=size,
+                          constants=constants)  # fmt: skip
+
     def _run(self, steps: Sequence[Step]) -> NDArray[np.float32]:
         execute_together(
             [core.state(step) for core, step in zip(self.cores, steps, strict=True)],

@@ -67,5 +67,5 @@ def test_matrices_only_where_rows_go_alone():
 
 
 def test_a_machine_without_rtl_is_refused():
-    with pytest.raises(InputError, match="a core with RTL must be the only one, of dsp48e2, dsp58, shift-add-4x8"):
+    with pytest.raises(InputError, match="several cores with RTL must have units in RTL and exchange 64 bytes"):
         core_shape(accelerator_named("flightllm-u280"))
