@@ -1,11 +1,12 @@
-"""Matrix products of traces as layer lists that other tools read: SCALE-Sim's topology, ZigZag's workload.
+"""Matrix products of traces as layer lists that other tools read: SCALE-Sim's topology, ZigZag's workload, ONNX.
 
     products        traces to distinct products with how often each stands in them
     write_scalesim  topology and layout as CSV, for ``scalesim -i gemm``
     write_zigzag    loop nests as YAML
+    write_onnx      MatMul nodes with shapes, without weights
 
-Both describe dense products of [m, k] by [k, n]: what a mask, N:M sparsity or a pattern of attention leaves out stands
-in them whole, and vector operators are left out. Neither says how often a layer is repeated: the name ends with it
+All describe dense products of [m, k] by [k, n]: what a mask, N:M sparsity or a pattern of attention leaves out stands
+in them whole, and vector operators are left out. How often a layer is repeated the name says at its end
 (``prefill_q_x32``: 32 times), heads counted one by one.
 """
 
@@ -16,6 +17,7 @@ import msgspec
 
 from mixflight.arch.errors import InputError
 from mixflight.files import whole_file
+from mixflight.onnx_file import MatMul, model
 from mixflight.workloads.trace import Trace
 
 SUM_BITS = 32
@@ -103,14 +105,27 @@ def write_zigzag(found: Sequence[Product], path: Path) -> None:
         part.write_text("".join(lines))
 
 
-WRITERS = {"scalesim": (".csv", write_scalesim), "zigzag": (".yaml", write_zigzag)}
+def write_onnx(found: Sequence[Product], path: Path) -> None:
+    """Write an ONNX model to ``path``: one MatMul a product, each by itself; notes say its bits and uses."""
+    nodes = (
+        MatMul(name=item.label, m=item.m, k=item.k, n=item.n, notes={
+            "uses": str(item.uses), "act_bits": str(item.act_bits), "weight_bits": str(item.weight_bits),
+            "sum_bits": str(SUM_BITS),
+        })
+        for item in found
+    )  # fmt: skip
+    with whole_file(path) as part:
+        part.write_bytes(model("products", nodes))
+
+
+WRITERS = {"scalesim": (".csv", write_scalesim), "zigzag": (".yaml", write_zigzag), "onnx": (".onnx", write_onnx)}
 """``--export`` -> end of the file's name, and what writes it."""
 
 
 def export(traces: Iterable[Trace], form: str, path: Path | None) -> list[Product]:
     """Write the products of ``traces`` as ``form`` has them to ``path``."""
     if form not in WRITERS:
-        raise InputError(f"--export must be {' or '.join(WRITERS)}, not {form!r}")
+        raise InputError(f"--export must be one of {', '.join(WRITERS)}, not {form!r}")
     end, write = WRITERS[form]
     if path is None or path.suffix != end:
         raise InputError(f"--export {form} must have -o with a {end} file, not {path or 'none'}")

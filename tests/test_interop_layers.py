@@ -10,7 +10,7 @@ from peer_tools import SCALESIM, Tool
 
 from mixflight.arch.errors import InputError
 from mixflight.bench_peers import python_with
-from mixflight.interop_layers import layout_path, products, write_scalesim, write_zigzag
+from mixflight.interop_layers import layout_path, products, write_onnx, write_scalesim, write_zigzag
 from mixflight.sim.array_timing import array_cycles, drain
 from mixflight.sim.stationary_timing import stationary_cycles, stationary_ends
 from mixflight.workload import load_workload
@@ -55,12 +55,28 @@ def test_the_command_writes_what_the_lists_say(traces, tmp_path):
     assert [item["id"] for item in loaded] == list(range(len(found)))
 
 
+def test_onnx_has_every_product_and_passes_its_own_checker(traces, tmp_path):
+    onnx = pytest.importorskip("onnx")
+    found, path = products(traces), tmp_path / "layers.onnx"
+    document("trace", "llama2-7b", "--recipe", "w4a8g128", "--prefill", 512, "--decode", 2, "--export", "onnx", "-o", path)
+    model = onnx.load(path)
+    onnx.checker.check_model(model, full_check=True)
+    shapes = {item.name: [size.dim_value for size in item.type.tensor_type.shape.dim] for item in [*model.graph.input, *model.graph.output]}
+    assert [node.name for node in model.graph.node] == [item.label for item in found]
+    for node, item in zip(model.graph.node, found, strict=True):
+        assert node.op_type == "MatMul"
+        assert [shapes[name] for name in (*node.input, *node.output)] == [[item.m, item.k], [item.k, item.n], [item.m, item.n]]
+        assert {entry.key: int(entry.value) for entry in node.metadata_props} == {
+            "uses": item.uses, "act_bits": item.act_bits, "weight_bits": item.weight_bits, "sum_bits": 32}  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (("--export", "timeloop", "-o", "x.csv"), "--export must be scalesim or zigzag, not 'timeloop'"),
+        (("--export", "timeloop", "-o", "x.csv"), "--export must be one of scalesim, zigzag, onnx, not 'timeloop'"),
         (("--export", "scalesim"), "--export scalesim must have -o with a .csv file, not none"),
         (("--export", "zigzag", "-o", "x.parquet"), "--export zigzag must have -o with a .yaml file, not x.parquet"),
+        (("--export", "onnx", "-o", "x.yaml"), "--export onnx must have -o with a .onnx file, not x.yaml"),
         (("--export", "zigzag", "-o", "no/x.yaml"), "the output must be a file in a writable folder"),
         (("-o", "x.csv"), "the output must be a .parquet file"),
     ],
@@ -178,13 +194,36 @@ def test_scalesim_runs_what_is_exported(small, tmp_path):
     assert json.loads(done.stdout.splitlines()[-1]) == expected
 
 
+@pytest.fixture(scope="module")
+def zigzag(tmp_path_factory):
+    return python_with("zigzag") or str(Tool(tmp_path_factory.mktemp("zigzag") / "tool", "zigzag-dse==3.9.1", "six").python)
+
+
+READ_ONNX = """
+import json, pathlib, sys
+import zigzag
+from zigzag.parser.onnx.onnx_model_parser import ONNXModelParser
+mapping = pathlib.Path(zigzag.__file__).parent / "inputs" / "mapping" / "tpu_like.yaml"
+layers = ONNXModelParser(json.loads(sys.argv[1]), str(mapping)).run().node_list
+print()
+print(json.dumps([[item.name, *[int(size) for _, size in sorted(item.layer_dim_sizes.items(), key=str)]] for item in layers]))
+"""
+
+
 @pytest.mark.slow
-def test_zigzag_runs_what_is_exported(small, tmp_path):
-    python = python_with("zigzag")
-    tool = None if python else Tool(tmp_path / "zigzag", "zigzag-dse==3.9.1", "six")
+def test_zigzag_reads_the_onnx_that_is_exported(small, zigzag, tmp_path):
+    path = tmp_path / "layers.onnx"
+    write_onnx(small, path)
+    done = subprocess.run([zigzag, "-c", READ_ONNX, json.dumps(str(path))], cwd=tmp_path, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert json.loads(done.stdout.splitlines()[-1]) == [[item.label, item.k, item.m, item.n] for item in small]  # C, D, K
+
+
+@pytest.mark.slow
+def test_zigzag_runs_what_is_exported(small, zigzag, tmp_path):
     path = tmp_path / "layers.yaml"
     write_zigzag(small, path)
-    done = subprocess.run([python or str(tool.python), "-c", RUN_ZIGZAG, json.dumps(str(path))], cwd=tmp_path,
+    done = subprocess.run([zigzag, "-c", RUN_ZIGZAG, json.dumps(str(path))], cwd=tmp_path,
                           capture_output=True, text=True, timeout=1200)  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     found = {name: (latency, macs) for name, latency, macs in json.loads(done.stdout.splitlines()[-1])}

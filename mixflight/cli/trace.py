@@ -30,7 +30,7 @@ def register(app: typer.Typer) -> None:
         export: Annotated[
             str | None,
             typer.Option("--export", help="scalesim: -o F.csv is a topology of its GEMMs; zigzag: -o F.yaml its "
-                         "workload.", metavar="FORM"),
+                         "workload; onnx: -o F.onnx a graph of MatMul.", metavar="FORM"),
         ] = None,
         record: Annotated[
             str | None,
