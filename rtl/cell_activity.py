@@ -28,7 +28,7 @@ from mixflight.arch.errors import InputError
 from mixflight.rtl.cell_mapping import PROBE_BITS, Instance, Netlist, simulation_text
 from mixflight.rtl.cell_timing import Timing, gate_delay
 from mixflight.rtl.harness import HarnessError, build_model, run_vectors
-from mixflight.rtl.liberty import Arc, Library, as_text
+from mixflight.rtl.liberty import Arc, Expression, Library
 
 STEP_NS = 0.01
 _CHUNK_WORDS = 16
@@ -158,20 +158,29 @@ def _note(wave: np.ndarray, bit: int, rises: dict[int, int], falls: dict[int, in
     falls[bit] += int(np.bitwise_count(changed & wave[:-1]).sum())
 
 
-@functools.cache
-def _compiled(text: str) -> Any:
-    return compile(text, "function of a cell", "eval")
-
-
 def _evaluate(item: Instance, library: Library, pin: str, waves: Mapping[int, np.ndarray],
               shape: tuple[int, int]) -> np.ndarray:
     """The cell's function of its inputs' waves, without delay."""
-    names = {}
+    inputs = {}
     for source in library.cells[item.cell].inputs:
         bit = item.pins.get(source.name, "0")
-        names[source.name] = (waves[bit] if isinstance(bit, int)
-                              else np.full(shape, np.uint64(0xFFFFFFFFFFFFFFFF if bit == "1" else 0)))
-    return eval(_compiled(as_text(library.cells[item.cell].pins[pin].function)), {"__builtins__": {}}, names)
+        inputs[source.name] = waves[bit] if isinstance(bit, int) else np.full(shape, _CONSTANT[bit == "1"])
+    return _value(library.cells[item.cell].pins[pin].function, inputs)
+
+
+_CONSTANT = np.array([0, 0xFFFFFFFFFFFFFFFF], np.uint64)
+_TWO = {"and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor}
+
+
+def _value(function: Expression, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
+    """``function`` of ``inputs``, 64 operands a word."""
+    kind, *parts = function
+    if kind == "pin":
+        return inputs[parts[0]]
+    if kind == "const":
+        return _CONSTANT[parts[0]]
+    values = [_value(part, inputs) for part in parts]
+    return ~values[0] if kind == "not" else _TWO[kind](*values)
 
 
 def _inertial(value: np.ndarray, delay: int) -> np.ndarray:
