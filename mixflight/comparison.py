@@ -20,6 +20,9 @@ from mixflight.sim.gpu.scenario import GpuRun
 from mixflight.sim.simulate import Simulation
 from mixflight.workload import load_workload
 
+CHIP = "chip and DRAM, by counted actions"
+"""What the energy of an array covers."""
+
 
 class Refusal(msgspec.Struct, frozen=True, kw_only=True):
     """A machine that cannot run a batch, in words."""
@@ -97,7 +100,7 @@ def energy_scope(simulation: Simulation) -> str:
     if isinstance(simulation.decode, GpuPhase):
         return "board"
     cores = simulation.accelerator.partition("@")[0] in core_machines()
-    return "card" if cores else "chip and DRAM, by counted actions"
+    return "card" if cores else CHIP
 
 
 def comparison_document(found: Comparison, costs: Costs, *, strict: bool = False) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The main job from end to end: a real model, four machines, one array as Verilog, one page.
 
-    run_demo    does it all and writes ``report.html``, ``results.json`` and ``verilog/`` into a folder
+    run_demo    does it all and writes ``report.html``, ``results.json``, ``timeline.json``, ``sweep/`` and ``verilog/``
 
 Synthesis and the build of the Verilator model run while the machines are simulated. Both are kept by content hash, so
 that the same run again takes seconds. Nothing appears in the folder before everything has been computed.
@@ -21,6 +21,8 @@ import mixflight
 from mixflight.arch.accelerator import array_named
 from mixflight.arch.errors import InputError
 from mixflight.machines import Machine, run
+from mixflight.report_parts import gpus_of, layers_of, sweep_of
+from mixflight.reporting import report
 from mixflight.reports import document as doc
 from mixflight.reports.timeline import layer_of, timeline
 from mixflight.results import simulation_document
@@ -31,6 +33,9 @@ from mixflight.rtl.project import Project, write_project
 from mixflight.rtl.synthesis import TARGETS, Synthesis, synthesise
 from mixflight.rtl.toolchain import find_toolchain, stop_running_tools
 from mixflight.sim.simulate import Simulation
+from mixflight.sweeping.run import sweep
+from mixflight.sweeping.space import space_named
+from mixflight.sweeping.workers import Here
 from mixflight.verification import Check, compare, random_tile, real_tiles
 from mixflight.workload import load_workload
 from mixflight.workloads.fetch import Progress, fetch_model, source_named
@@ -42,8 +47,10 @@ FALLBACK = ("llama2-7b", "w4a8g128")
 
 PREFILL = DECODE = 128
 TOP, TARGET = "mixpe-array", "xcup"
-STEPS = 9
-PAGE, VERILOG, TIMELINE = "report.html", "verilog", "timeline.json"
+GPUS = ("h100:fp16", "a100:fp16")
+SPACE = Path(__file__).with_name("demo_space.toml")
+STEPS = 11
+PAGE, VERILOG, TIMELINE, SWEEP = "report.html", "verilog", "timeline.json", "sweep"
 
 _EXACT = (
     "array of its PEs with dequantisation lanes is exact in values and cycles as Verilog; the shape of this "
@@ -105,6 +112,15 @@ def _run(folder: Path, staging: Path, pool: ThreadPoolExecutor, step: Step, fetc
     for machine in machines:
         step(f"simulating {machine.accelerator.name}")
         simulations.append(run(machine, model, PREFILL, DECODE))
+    scenario = doc.Scenario(
+        model=workload.model.name, recipe=workload.recipe.name, prefill=PREFILL, decode=DECODE, batch=1,
+        note=_note(absent), sha256=source_named(MODEL).sha256 if path is not None else None,
+        source=MODEL if path is not None else FALLBACK[0],
+    )  # fmt: skip
+    step("putting GPUs beside them")
+    gpus = gpus_of(scenario, GPUS)
+    step("sweeping arrays for such a model")
+    swept = _sweep(staging / SWEEP)
     step("running tiles through the Verilog")
     checks = _checks(path, chosen)
     verification = _verify(chosen, checks, build, real=path is not None)
@@ -113,11 +129,7 @@ def _run(folder: Path, staging: Path, pool: ThreadPoolExecutor, step: Step, fetc
     prices, technologies = doc.prices_of(accelerators)
     events = timeline(accelerators[0], [first, steps[-1]])
     document = doc.Document(
-        version=doc.VERSION, mixflight=mixflight.__version__,
-        scenario=doc.Scenario(
-            model=workload.model.name, recipe=workload.recipe.name, prefill=PREFILL, decode=DECODE, batch=1,
-            note=_note(absent), sha256=source_named(MODEL).sha256 if path is not None else None,
-        ),
+        version=doc.VERSION, mixflight=mixflight.__version__, scenario=scenario,
         trace=tuple(_pass(item) for item in (first, steps[0], steps[-1])),
         machines=tuple(
             doc.machine_of(accelerator, simulation_document(simulation), EVIDENCE[accelerator.name])
@@ -125,7 +137,7 @@ def _run(folder: Path, staging: Path, pool: ThreadPoolExecutor, step: Step, fetc
         ),
         prices=prices, technologies=technologies, verilog=_verilog(chosen, project, text),
         synthesis=_synthesis(counts.result()), verification=verification, timeline=layer_of(events, TIMELINE),
-        deviations=_deviations(),
+        layers=layers_of(accelerators[0], steps[-1], scenario.batch), gpus=gpus, sweep=swept, deviations=_deviations(),
     )  # fmt: skip
     from mixflight.reports.page import render
 
@@ -134,6 +146,13 @@ def _run(folder: Path, staging: Path, pool: ThreadPoolExecutor, step: Step, fetc
     (staging / PAGE).write_text(render(document))
     _publish(staging, folder)
     return Demo(page=folder / PAGE, document=document, simulations=simulations)
+
+
+def _sweep(folder: Path) -> doc.Sweep:
+    """The small sweep of the page, run into ``folder`` in this process."""
+    sweep(space_named(str(SPACE)), folder, Here())
+    report(folder).save(folder / PAGE)
+    return sweep_of(folder)
 
 
 def _real_model(fetching: Progress | None) -> tuple[Path | None, str | None]:
@@ -171,9 +190,10 @@ def _publish(staging: Path, folder: Path) -> None:
     """Put what is ready into ``folder``: the Verilog, the document and, last, the page."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if (folder / VERILOG).exists():
-            (folder / VERILOG).rename(staging / "before")
-        for name in (VERILOG, TIMELINE, doc.DOCUMENT, PAGE):
+        for name in (VERILOG, SWEEP):
+            if (folder / name).exists():
+                (folder / name).rename(staging / f"{name}-before")
+        for name in (VERILOG, SWEEP, TIMELINE, doc.DOCUMENT, PAGE):
             (staging / name).rename(folder / name)
     except OSError as error:
         raise InputError(f"the output folder must be writable: {folder}: {error.strerror or error}") from None

@@ -1,6 +1,7 @@
 """The page of a folder of results, for a file, for figures as files, and for a notebook."""
 
 import html
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mixflight.arch.errors import InputError
@@ -11,10 +12,10 @@ from mixflight.reports.document import Document
 class Report:
     """A page that needs no network and no other file; the last expression of a notebook's cell shows it."""
 
-    def __init__(self, text: str, document: Document | None = None) -> None:
+    def __init__(self, text: str, figures: Callable[[], dict[str, bytes]] = dict) -> None:
         self.html = text
-        self.document = document
-        """What the page shows, of a run; None of a sweep."""
+        self.figures = figures
+        """Gives every figure as SVG, PNG and CSV, by the file's name."""
 
     def save(self, path: str | Path) -> Path:
         """Write the page to ``path``."""
@@ -23,14 +24,12 @@ class Report:
         return Path(path)
 
     def save_figures(self, folder: str | Path) -> list[Path]:
-        """Write every figure into ``folder`` as SVG, PNG and CSV; a sweep's page has tables alone, an InputError."""
+        """Write every figure into ``folder`` as SVG, PNG and CSV."""
         into = Path(folder)
         if not into.is_dir():
             raise InputError(f"--figures must be a folder that exists, not {into}")
-        if self.document is None:
-            raise InputError("figures must be of a run: a sweep has those of its study")
         written = []
-        for name, data in figure_files(self.document).items():
+        for name, data in self.figures().items():
             with whole_file(into / name) as part:
                 part.write_bytes(data)
             written.append(into / name)
@@ -41,36 +40,60 @@ class Report:
         return f'<iframe srcdoc="{page}" style="width:100%;height:42em;border:0" title="mixflight report"></iframe>'
 
 
-def report(folder: str | Path) -> Report:
+def report(folder: str | Path, *, gpus: Sequence[str] = (), sweep: str | Path | None = None) -> Report:
     """The page of what ``mixflight demo`` or a sweep left in ``folder``. Raises InputError for any other folder.
 
-    ``html`` is its text, ``save(path)`` writes it, ``save_figures(folder)`` writes every figure as SVG, PNG and CSV.
-    In a notebook it is shown as it is.
+    ``gpus`` (``GPU[:RECIPE]``) and ``sweep`` (the folder of a finished sweep) join the page of a run, in place of those
+    that it has. ``html`` is its text, ``save(path)`` writes it, ``save_figures(folder)`` writes every figure as SVG,
+    PNG and CSV. In a notebook it is shown as it is.
     """
     folder = Path(folder)
     if (folder / "sweep.json").exists():
-        import msgspec
-
-        from mixflight.reports.sweep_page import render_sweep
-        from mixflight.sweeping.store import document_of, read_manifest
-
-        return Report(render_sweep(document_of(folder), msgspec.to_builtins(read_manifest(folder))))
+        if gpus or sweep is not None:
+            raise InputError(f"GPUs and a sweep must join the folder of a run, not that of a sweep: {folder}")
+        return _of_sweep(folder)
     from mixflight.reports.document import read_document
     from mixflight.reports.page import render
 
     document = read_document(folder)
-    return Report(render(document), document)
+    if gpus or sweep is not None:
+        from mixflight.report_parts import joined
+
+        document = joined(document, gpus, None if sweep is None else Path(sweep))
+    return Report(render(document), lambda: figure_files(document))
+
+
+def _of_sweep(folder: Path) -> Report:
+    import msgspec
+
+    from mixflight.report_parts import column_source, sweep_document
+    from mixflight.reports import provenance
+    from mixflight.reports.figure_list import front_of
+    from mixflight.reports.page import drawn
+    from mixflight.reports.sweep_page import render_sweep
+    from mixflight.sweeping.store import document_of, read_manifest
+
+    outcome, manifest = document_of(folder), msgspec.to_builtins(read_manifest(folder))
+    swept = sweep_document(outcome, manifest)
+    columns = outcome["pareto"][0] if outcome["pareto"] else ()
+    sources = {name: column_source(name, manifest) for name in columns}
+
+    def files() -> dict[str, bytes]:
+        kinds = drawn(front_of(swept), swept.summary, swept.finding or swept.summary)[1]
+        return {f"sweep-front.{kind}": data for kind, data in kinds.items()}
+
+    return Report(render_sweep(outcome, manifest, sources, provenance.front(swept)), files)
 
 
 def figure_files(document: Document) -> dict[str, bytes]:
     """Every figure of ``document`` as SVG, PNG and CSV, by the file's name."""
-    from mixflight.reports.figure_tables import tables
-    from mixflight.reports.figures import drawings, png, standalone, svg
+    from mixflight.reports.figure_list import listed_figures
+    from mixflight.reports.figures import describe
+    from mixflight.reports.page import drawn
 
-    rows = tables(document)
-    found: dict[str, bytes] = {}
-    for name, drawing in drawings(document).items():
-        found[f"{name}.svg"] = standalone(svg(drawing), name, document).encode()
-        found[f"{name}.png"] = png(drawing)
-        found[f"{name}.csv"] = rows[name].encode()
-    return found
+    model, words = document.scenario.model, describe(document)
+    return {
+        f"{name}.{kind}": data
+        for name, figure in listed_figures(document).items()
+        for kind, data in drawn(figure, f"{name}: {model}", words)[1].items()
+    }  # fmt: skip

@@ -10,7 +10,8 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mixflight.reports.figures import BLUE, VERMILION, draw_svg
+from mixflight.reports.draw import INK, draw_svg
+from mixflight.reports.palette import BLUE, VERMILION
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,7 +22,7 @@ WORST = 2.5  # perplexity over the unquantised model's that the figure still sho
 WEIGHTS = ("w-", "w2-", "w3-", "w4-", "w8")
 BASE = "kv8"  # what every recipe changes one thing of
 PARAMETERS = 134_479_872  # of SmolLM2's linears and tied head
-_INK = "#010203"  # see ``reports.figures``
+
 
 
 def accuracy_table(rows: Sequence[Row]) -> str:
@@ -93,6 +94,6 @@ def _points(ax: "Axes", rows: Sequence[Row], x: Sequence[float]) -> None:
         name = row["recipe"] + ("" if energy is None else f"  {energy:.2f} mJ")
         ax.annotate(
             name, (at, y), (at + 0.02 * span, height), fontsize=6, va="center",
-            arrowprops={"arrowstyle": "-", "linewidth": 0.3, "color": _INK} if height > y * 1.01 else None,
+            arrowprops={"arrowstyle": "-", "linewidth": 0.3, "color": INK} if height > y * 1.01 else None,
         )  # fmt: skip
     ax.set_xlim(min(x) - 0.05 * span, max(x) + 0.45 * span)

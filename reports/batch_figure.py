@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mixflight.reports.figures import BLUE, GREEN, GREY, ORANGE, PINK, SKY, VERMILION, draw_svg, on_light_and_dark
+from mixflight.reports.draw import draw_svg, on_light_and_dark
 from mixflight.reports.findings import number
+from mixflight.reports.palette import BLUE, GREEN, GREY, ORANGE, PINK, SKY, VERMILION
 from mixflight.sim.simulate import Simulation
 
 if TYPE_CHECKING:

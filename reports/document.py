@@ -40,6 +40,10 @@ class OperatorShare(_Values, frozen=True):
     cycles: float
     bound_by: str
     utilisation: float
+    energy_mj: float | None = None
+    """Of the whole phase, with its band; None in documents of before it was kept."""
+    energy_mj_low: float | None = None
+    energy_mj_high: float | None = None
 
 
 class Phase(_Values, frozen=True):
@@ -58,6 +62,8 @@ class Phase(_Values, frozen=True):
     bound_by: str
     components: tuple[Component, ...]
     operators: tuple[OperatorShare, ...]
+    source: str = ""
+    """Of a GPU: measured or modelled, and how its band was found."""
 
 
 class Simulation(_Values, frozen=True):
@@ -112,6 +118,81 @@ class Machine(_Values, frozen=True):
         return phase.hbm_bytes_per_token * phase.tokens / (self.dram_gb_s * 1e9 * phase.time_ms * 1e-3)
 
 
+class Layer(_Values, frozen=True):
+    """One layer of a decode step, or all that is outside the layers (``layer`` -1: embedding, last norm, LM head).
+
+    ``busy_us`` is by unit (array, dram, sfu): units work at the same time.
+    """
+
+    layer: int
+    time_us: float
+    busy_us: dict[str, float]
+    components: tuple[Component, ...]
+
+
+class Layers(_Values, frozen=True):
+    """A decode step at ``context`` on ``machine``, layer by layer; what is outside the layers comes last."""
+
+    machine: str
+    context: int
+    layers: tuple[Layer, ...]
+
+
+class Gpu(_Values, frozen=True):
+    """A GPU on the same scenario with its own ``recipe``. ``scope`` is what its energy covers, ``evidence`` whether
+    its decode is measured or modelled and how its band was found."""
+
+    name: str
+    recipe: str
+    summary: str
+    scope: str
+    evidence: str
+    simulation: Simulation
+
+    @property
+    def label(self) -> str:
+        """GPU and recipe, as the command line takes them."""
+        return f"{self.name}:{self.recipe}"
+
+
+class GpuComparison(_Values, frozen=True):
+    """GPUs beside the machines; ``machine_scope`` is what the machines' energies cover."""
+
+    machine_scope: str
+    gpus: tuple[Gpu, ...]
+
+
+class Sweep(_Values, frozen=True):
+    """A finished sweep: what was looked at, and the points of its front.
+
+    ``axes``          columns that vary on the front; ``by`` those for each of whose values there is a front of its own
+    ``objectives``    quantity -> min or max
+    ``front``         rows by column: axes, objectives, what bound them and ``disagreement`` of the two tiers
+    ``sources``       column -> where its numbers come from, in the order of tables
+    ``apart``         largest disagreement of the tiers in ``time`` and ``energy``, over all points that both measured
+    """
+
+    summary: str
+    finding: str
+    model: str
+    recipe: str
+    lengths: str
+    fidelity: str
+    objectives: dict[str, str]
+    by: tuple[str, ...]
+    axes: tuple[str, ...]
+    points: int
+    evaluated: int
+    engine_evaluated: int
+    excluded: int
+    failed: int
+    apart: dict[str, float]
+    front: tuple[dict[str, Any], ...]
+    sources: dict[str, str]
+    code_sha256: str
+    space_sha256: str
+
+
 class Pass(_Values, frozen=True):
     """What one traced pass must compute and move."""
 
@@ -133,6 +214,8 @@ class Scenario(_Values, frozen=True):
     batch: int
     note: str | None = None
     sha256: str | None = None
+    source: str | None = None
+    """MODEL as the command line takes it; None in documents of before it was kept."""
 
 
 class Port(_Values, frozen=True):
@@ -245,6 +328,9 @@ class Document(_Values, frozen=True):
     synthesis: Synthesis | None = None
     verification: Verification | None = None
     timeline: Timeline | None = None
+    layers: Layers | None = None
+    gpus: GpuComparison | None = None
+    sweep: Sweep | None = None
     deviations: str = ""
 
     def __post_init__(self) -> None:

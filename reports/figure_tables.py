@@ -1,43 +1,15 @@
-"""What each figure of a document shows, as a table that can be computed with."""
+"""What each figure of a document shows, as rows of a table that can be computed with."""
 
 import csv
 import io
 from collections.abc import Sequence
 
-from mixflight.reports.component_groups import group_of
-from mixflight.reports.document import Document, Machine
+from mixflight.reports.document import Document, Layers, Machine, Sweep
 from mixflight.reports.figures import energy_by_group, time_by_group
+from mixflight.reports.gpu_figures import sides
+from mixflight.reports.layer_figures import name_of
 
 Rows = list[tuple[object, ...]]
-
-
-def tables(document: Document) -> dict[str, str]:
-    """The CSV text of every figure, by the names of :func:`mixflight.reports.figures.drawings`."""
-    machines = document.machines
-    decode = energy_rows(machines, "decode")
-    found = {
-        "time-prefill": text(("machine", "group", "ms_per_token"), time_rows(machines, "prefill")),
-        "time-decode": text(("machine", "group", "ms_per_token"), time_rows(machines, "decode")),
-        "energy-decode": text(ENERGY, decode),
-        "energy-decode-on-chip": text(ENERGY, [row for row in decode if row[1] != group_of("dram")]),
-        "energy-prefill": text(ENERGY, energy_rows(machines, "prefill")),
-        "energy": text(ENERGY, decode),
-        "roofline": text(
-            ("machine", "phase", "macs_per_dram_byte", "gmacs_per_s", "peak_gmacs_per_s", "dram_gb_s"),
-            roofline_rows(machines),
-        ),
-    }
-    if document.synthesis is not None:
-        found["resources"] = text(
-            ("module", "instances", "lut_each", "ff_each", "dsp_each"),
-            [(item.name, item.instances, item.lut, item.ff, item.dsp) for item in document.synthesis.modules],
-        )
-    if document.timeline is not None:
-        found["timeline"] = text(
-            ("unit", "operator", "start_us", "duration_us"),
-            [(item.track, item.operator, item.start_us, item.duration_us) for item in document.timeline.slices],
-        )
-    return found
 
 
 ENERGY = ("machine", "component", "mj_per_token", "mj_per_token_low", "mj_per_token_high")
@@ -68,6 +40,34 @@ def roofline_rows(machines: Sequence[Machine]) -> Rows:
         for machine in machines
         for name, phase in (("prefill", machine.simulation.prefill), ("decode", machine.simulation.decode))
     ]  # fmt: skip
+
+
+def layer_time_rows(layers: Layers) -> Rows:
+    """Layer, its time, and for how long each unit is busy."""
+    return [(name_of(item), item.time_us, *(item.busy_us[unit] for unit in ("array", "dram", "sfu")))
+            for item in layers.layers]  # fmt: skip
+
+
+def layer_energy_rows(layers: Layers) -> Rows:
+    """Layer, group of components, millijoules a token with their band."""
+    return [
+        (name_of(item), group, part.energy_mj_per_token, part.energy_mj_per_token_low, part.energy_mj_per_token_high)
+        for item in layers.layers for group, part in energy_by_group(item.components).items()
+    ]  # fmt: skip
+
+
+def side_rows(document: Document) -> Rows:
+    """Machine or GPU, which of them, decode's speed and energy with its band."""
+    return [
+        (item.name, "GPU" if item.gpu else "machine", item.decode.tokens_per_s, item.decode.energy_mj_per_token,
+         item.decode.energy_mj_per_token_low, item.decode.energy_mj_per_token_high)
+        for item in sides(document)
+    ]  # fmt: skip
+
+
+def front_rows(sweep: Sweep, columns: Sequence[str]) -> Rows:
+    """The points of the front."""
+    return [tuple(row[name] for name in columns) for row in sweep.front]
 
 
 def text(columns: Sequence[str], rows: Rows) -> str:

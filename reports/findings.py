@@ -2,7 +2,7 @@
 
 import math
 
-from mixflight.reports.document import Document, Machine
+from mixflight.reports.document import Document, Gpu, GpuComparison, Machine, Sweep
 
 WHY = {
     "array edge": "most rows of the array have no token to work on",
@@ -11,6 +11,9 @@ WHY = {
     "lanes": "the dequantisation lanes cannot take group sums as fast as the array makes them",
     "sfu": "the special-function unit works through the vectors",
     "latency": "pipelines fill and first bytes are waited for",
+    "launch": "a GPU's kernels are started one after the other",
+    "tensor cores": "a GPU's matrix units are busy",
+    "int4 kernel": "a GPU unpacks 4-bit weights",
 }
 """What each limit of the engine means."""
 
@@ -70,7 +73,39 @@ def findings(document: Document) -> list[str]:
     checked = document.verification
     if checked is not None:
         found.append(_verified(document))
+    if document.gpus is not None:
+        found += [_beside(document.machines[0], gpu, document.gpus) for gpu in document.gpus.gpus]
+    if document.sweep is not None:
+        found.append(_swept(document.sweep))
     return found
+
+
+def _beside(machine: Machine, gpu: Gpu, every: GpuComparison) -> str:
+    ours, theirs = machine.simulation.decode, gpu.simulation.decode
+    low = theirs.energy_mj_per_token_low / ours.energy_mj_per_token_high
+    high = theirs.energy_mj_per_token_high / ours.energy_mj_per_token_low
+    return (
+        f"{gpu.label} decodes {number(theirs.tokens_per_s / ours.tokens_per_s, 2)} times as fast as {machine.name} and "
+        f"takes {number(theirs.energy_mj_per_token / ours.energy_mj_per_token, 2)} ({number(low, 2)} to "
+        f"{number(high, 2)}) times the energy a token: that of its {gpu.scope}, where {machine.name}'s is of "
+        f"{every.machine_scope}."
+    )
+
+
+def _swept(sweep: Sweep) -> str:
+    text = f"Of {sweep.evaluated:,} designs of a sweep {len(sweep.front):,} are on the front"
+    name, way = next(iter(sweep.objectives.items()))
+    best = (max if way == "max" else min)(sweep.front, key=lambda row: row[name])
+    values = ", ".join(f"{axis.rpartition('.')[2]} {shown(best[axis])}" for axis in sweep.axes)
+    found = f"{text}; the {'highest' if way == 'max' else 'lowest'} {name} there is {shown(best[name])}"
+    return f"{found}, of {values}." if values else f"{found}."
+
+
+def shown(value: object) -> str:
+    """A cell of a table: a number with three significant digits, a whole one with all, or a word."""
+    if isinstance(value, float) and not value.is_integer():
+        return number(value)
+    return f"{value:,.0f}" if isinstance(value, int | float) else f"{value}"
 
 
 def _memory_energy(document: Document) -> str:

@@ -9,7 +9,8 @@ import html
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from mixflight.reports.figures import BLUE, GREEN, GREY, ORANGE, PINK, SKY, VERMILION, draw_svg
+from mixflight.reports.draw import draw_svg
+from mixflight.reports.palette import BLUE, GREEN, GREY, ORANGE, PINK, SKY, VERMILION
 from mixflight.sim.mixpe_corrected.crossover import TILES, closed_form, counted
 from mixflight.sim.mixpe_corrected.design_space import Design, designs, front, noise, perplexity
 from mixflight.sim.mixpe_corrected.machines import GROUP

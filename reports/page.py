@@ -2,101 +2,125 @@
 
 import base64
 import re
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jinja2
 from markupsafe import Markup
 
-from mixflight.reports import figures, provenance
-from mixflight.reports.document import Document, Machine, Phase
-from mixflight.reports.figure_tables import tables
-from mixflight.reports.findings import WHY, findings, headline, number, share
-
-_CAPTIONS = {
-    "time-prefill": "Prefill: time per token by group of operators.",
-    "time-decode": "Decode: time per token by group of operators.",
-    "energy-decode": "Decode: energy per token by component. The band is the sum of the prices' lowest and highest "
-                     "published values, all at once.",
-    "energy-decode-on-chip": "The same without DRAM, where the machines differ.",
-    "energy-prefill": "Prefill: energy per token by component, with its band.",
-    "roofline": "Work reached against work possible. The slope is DRAM bandwidth, a solid roof every PE busy, a dashed "
-                "one only the rows that have a token.",
-    "resources": "LUTs and registers by module, all instances together.",
-    "timeline": "What the units are busy with during one layer of a decode step.",
-}  # fmt: skip
+from mixflight.reports import draw, figures, provenance
+from mixflight.reports.document import Document, Gpu, Machine, Phase
+from mixflight.reports.figure_list import ListedFigure, listed_figures
+from mixflight.reports.findings import WHY, findings, headline, number, share, shown
+from mixflight.reports.front_figure import short
+from mixflight.reports.gpu_figures import ratios
 
 _FIRST = ("time-prefill", "time-decode", "energy-decode", "energy-decode-on-chip", "energy-prefill", "roofline")
 """The figures of time and energy, in the page's order."""
+
+_ELSEWHERE = ("energy",)
+"""Figures that are files alone: this one is two others side by side."""
+_MEDIA = {"csv": "text/csv", "svg": "image/svg+xml", "png": "image/png"}
+MOST_ROWS = 40
+"""Rows of a front's table; its CSV file has all."""
 
 _BULLET = re.compile(r"^\s*(?:[0-9]+[.]|[-*])\s+")
 
 
 class Shown(NamedTuple):
-    """A figure of the page, and links to what it shows as files."""
+    """A figure of the page, where its numbers come from, and links to what it shows as files."""
 
     svg: Markup
     caption: str
+    source: str
     links: Markup
+
+
+class Tile(NamedTuple):
+    """A number at the top: what it is and where it comes from."""
+
+    value: str
+    what: str
+    source: str
 
 
 def render(document: Document) -> str:
     """The page as HTML text; the same document gives the same text."""
-    shown = _figures(document)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("mixflight.reports", "."), autoescape=True, undefined=jinja2.StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters |= {"number": number, "share": share, "given": _given, "parameter": _parameter}
+    environment.filters |= {
+        "number": number, "share": share, "given": _given, "parameter": _parameter, "cell": shown, "short": short,
+    }  # fmt: skip
+    found = _figures(document)
     return environment.get_template("page.html").render(
-        d=document, headline=headline(document), findings=findings(document), shown=shown,
-        figures=[shown[name] for name in _FIRST], tiles=_tiles(document), limits=_limits(document.machines),
+        d=document, headline=headline(document), findings=findings(document), shown=found,
+        figures=[found[name] for name in _FIRST], tiles=_tiles(document), limits=_limits(document.machines),
+        gpu_limits=_limits(document.gpus.gpus) if document.gpus else [],
         parameters=_parameters(document.machines), deviations=markdown(document.deviations),
         energy_by_group=figures.energy_by_group, groups_shown=figures.groups_shown, source=provenance,
+        ratios=ratios(document), most=MOST_ROWS,
     )  # fmt: skip
 
 
 def _figures(document: Document) -> dict[str, Shown]:
-    drawings, rows = figures.drawings(document), tables(document)
-    found = {}
-    for name, caption in _CAPTIONS.items():
-        if name in drawings:
-            svg = figures.svg(drawings[name])
-            files = {
-                "csv": ("text/csv", rows[name].encode()),
-                "svg": ("image/svg+xml", figures.standalone(svg, name, document).encode()),
-                "png": ("image/png", figures.png(drawings[name])),
-            }
-            links = Markup(" ").join(_link(f"{name}.{kind}", media, data) for kind, (media, data) in files.items())
-            found[name] = Shown(Markup(figures.with_ids(svg, name, caption)), caption, links)
+    found, words = {}, figures.describe(document)
+    for name, figure in listed_figures(document).items():
+        if name not in _ELSEWHERE:
+            svg, files = drawn(figure, f"{name}: {document.scenario.model}", words)
+            links = Markup(" ").join(_link(f"{name}.{kind}", kind, data) for kind, data in files.items())
+            found[name] = Shown(Markup(draw.with_ids(svg, name, figure.caption)), figure.caption, figure.source, links)
     return found
 
 
-def _link(name: str, media: str, data: bytes) -> Markup:
+def drawn(figure: ListedFigure, title: str, words: str) -> tuple[str, dict[str, bytes]]:
+    """The figure as an element of a page, and as files by their kind; ``words`` say what it shows."""
+    svg = draw.svg(figure.drawing)
+    return svg, {
+        "csv": figure.csv.encode(), "svg": draw.on_light_and_dark(svg, title, words).encode(),
+        "png": draw.png(figure.drawing),
+    }
+
+
+def _link(name: str, kind: str, data: bytes) -> Markup:
     """A link to a file that the page itself carries."""
-    address = f"data:{media};base64,{base64.b64encode(data).decode()}"
-    return Markup('<a download="{}" href="{}">{}</a>').format(name, address, name.rpartition(".")[2].upper())
+    address = f"data:{_MEDIA[kind]};base64,{base64.b64encode(data).decode()}"
+    return Markup('<a download="{}" href="{}">{}</a>').format(name, address, kind.upper())
 
 
-def _tiles(document: Document) -> list[tuple[str, str]]:
-    """The few numbers at the top: value and what it is."""
+def _tiles(document: Document) -> list[Tile]:
+    """The few numbers at the top."""
     first = document.machines[0]
     decode = first.simulation.decode
     band = f"{number(decode.energy_mj_per_token_low)} to {number(decode.energy_mj_per_token_high)}"
     tiles = [
-        (f"{number(decode.tokens_per_s)} tokens/s", f"decode on {first.name}"),
-        (f"{number(decode.energy_mj_per_token)} mJ/token", f"decode on {first.name}; band {band}"),
-        (share(first.utilisation(decode)), f"of {first.name}'s PE time is useful work in decode"),
+        Tile(f"{number(decode.tokens_per_s)} tokens/s", f"decode on {first.name}", provenance.time(first)),
+        Tile(f"{number(decode.energy_mj_per_token)} mJ/token", f"decode on {first.name}; band {band}",
+             provenance.energy(document)),
+        Tile(share(first.utilisation(decode)), f"of {first.name}'s PE time is useful work in decode",
+             f"{provenance.ENGINE}; useful MACs over those of all PEs in that time"),
     ]
     checked = document.verification
     if checked is not None:
         right = checked.tests - checked.failures
-        tiles.append((f"{right} of {checked.tests}", "tile runs of the emitted Verilog exact in values and cycles"))
+        tiles.append(Tile(f"{right} of {checked.tests}", "tile runs of the emitted Verilog exact in values and cycles",
+                          provenance.RTL))
+    for item in ratios(document):
+        if item.machine == first.name:
+            reach = f"{number(item.energy_low, 2)} to {number(item.energy_high, 2)}"
+            what = f"the tokens a joule of {item.gpu}; band {reach}; {number(item.speed, 2)} times its speed"
+            tiles.append(Tile(f"{number(item.energy, 2)} times", what, provenance.ratio(document)))
+    swept = document.sweep
+    if swept is not None:
+        tiles.append(Tile(f"{len(swept.front):,} of {swept.evaluated:,}", "designs of the sweep are on its front",
+                          provenance.front(swept)))
     return tiles
 
 
-def _limits(machines: tuple[Machine, ...]) -> list[tuple[str, str]]:
+def _limits(every: Sequence[Machine | Gpu]) -> list[tuple[str, str]]:
     """The limits that occur, and what each means."""
-    phases: list[Phase] = [getattr(item.simulation, name) for item in machines for name in ("prefill", "decode")]
+    phases: list[Phase] = [getattr(item.simulation, name) for item in every for name in ("prefill", "decode")]
     return [(name, meaning) for name, meaning in WHY.items() if name in {phase.bound_by for phase in phases}]
 
 

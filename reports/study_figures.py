@@ -6,7 +6,8 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mixflight.reports.figures import BLUE, GREEN, GREY, ORANGE, PINK, SKY, VERMILION, draw_svg, on_light_and_dark
+from mixflight.reports.draw import draw_svg, on_light_and_dark
+from mixflight.reports.palette import BLUE, GREEN, GREY, ORANGE, PINK, SKY, VERMILION
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

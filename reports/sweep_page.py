@@ -1,4 +1,4 @@
-"""The page of a sweep: its front to hover over, a table to filter and sort; one file, no network."""
+"""The page of a sweep: its front to hover over and to take along, a table to filter and sort; one file, no network."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,11 +7,18 @@ import jinja2
 import msgspec
 from markupsafe import Markup
 
+from mixflight.reports.palette import SERIES
+
 _LAST = ("index", "key", "closed_form")
 
 
-def render_sweep(outcome: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
-    """The page as HTML text, of the documents ``front.json`` and ``sweep.json``; the same ones give the same text."""
+def render_sweep(
+    outcome: Mapping[str, Any], manifest: Mapping[str, Any], sources: Mapping[str, str], source: str
+) -> str:
+    """The page as HTML text, of the documents ``front.json`` and ``sweep.json``; the same ones give the same text.
+
+    ``sources`` says of each column where its numbers come from, ``source`` of the front as a whole.
+    """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("mixflight.reports", "."), autoescape=True, undefined=jinja2.StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
@@ -23,12 +30,13 @@ def render_sweep(outcome: Mapping[str, Any], manifest: Mapping[str, Any]) -> str
     varied = [name for name in axes if len({item[name] for item in front}) > 1]
     rest = [name for name in front[0] if name not in (*axes, *objectives, *_LAST)] if front else []
     same = [name for name in axes if name not in varied]
-    data = {"rows": front, "columns": [*varied, *objectives, *rest, *same], "varied": varied, "objectives": objectives}
+    data = {"rows": front, "columns": [*varied, *objectives, *rest, *same], "varied": varied, "objectives": objectives,
+            "sources": sources, "series": SERIES}
     # In a script element only "<" can end it; JSON may write it as an escape.
     text = msgspec.json.encode(data).decode().replace("<", "\\u003c")
     return environment.get_template("sweep_page.html").render(
         d=outcome, front=front, finding=space["finding"], excluded=sum(outcome["excluded"].values()),
-        errors=outcome["errors"], manifest=manifest, data=Markup(text),
+        errors=outcome["errors"], manifest=manifest, source=source, data=Markup(text),
         space=msgspec.json.format(msgspec.json.encode(space)).decode(),
     )  # fmt: skip
 

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from mixflight.reports.figures import BLUE, ORANGE, draw_svg, on_light_and_dark
+from mixflight.reports.draw import draw_svg, on_light_and_dark
+from mixflight.reports.palette import BLUE, ORANGE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

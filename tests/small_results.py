@@ -37,13 +37,55 @@ def simulation(name, scale=1.0, bound_by="array edge"):
     }  # fmt: skip
 
 
+def layers():
+    """Three layers and the rest of a decode step."""
+    return doc.Layers(machine="mixpe-w4a8", context=17, layers=tuple(
+        doc.Layer(
+            layer=layer, time_us=time, busy_us={"array": 0.9 * time, "dram": 0.3 * time, "sfu": 0.05 * time},
+            components=tuple(
+                doc.Component(component=name, energy_mj_per_token=time * value, energy_mj_per_token_low=time * value / 4,
+                              energy_mj_per_token_high=time * value * 5)
+                for name, value in (("dram", 3e-4), ("pe.shift-add-4x8", 1e-4), ("lanes", 5e-5))
+            ),
+        )
+        for layer, time in ((0, 100.0), (1, 110.0), (2, 120.0), (-1, 900.0))
+    ))  # fmt: skip
+
+
+def gpus():
+    """Two GPUs, one of them measured."""
+    return doc.GpuComparison(machine_scope="chip and DRAM", gpus=tuple(
+        doc.Gpu(name=name, recipe="fp16", summary=f"the {name} <card>", scope="board", evidence=evidence,
+                simulation=msgspec.convert(simulation(name, scale, "launch"), doc.Simulation))
+        for name, scale, evidence in (("h100", 0.25, "measured; band: repeatability"), ("a100", 0.5, "model fitted on h100.csv"))
+    ))  # fmt: skip
+
+
+def swept():
+    """A front of three points, two objectives and two axes."""
+    rows = [
+        {"array.pe": pe, "array.rows": rows, "tokens_per_s": speed, "area_um2": area, "energy_mj_per_token": 3.5,
+         "bound_by": "dram", "disagreement": -0.0123}
+        for pe, rows, speed, area in (("shift-add-4x8", 8, 123.4, 1e6), ("multiply-8x8", 8, 150.0, 2e6), ("multiply-8x8", 16, 160.0, 4e6))
+    ]  # fmt: skip
+    return doc.Sweep(
+        summary="small <space>", finding="", model="smollm2-135m", recipe="w4a8g32", lengths="prefill 16, decode 4, batch 1",
+        fidelity="screened", objectives={"tokens_per_s": "max", "area_um2": "min"}, by=(), axes=("array.pe", "array.rows"),
+        points=12, evaluated=11, engine_evaluated=7, excluded=1, failed=0, apart={"time": 0.04, "energy": 0.001},
+        front=tuple(rows), code_sha256="cd" * 32, space_sha256="ef" * 32,
+        sources={"array.pe": "chosen: a value of the space's axis", "array.rows": "chosen: a value of the space's axis",
+                 "tokens_per_s": "derived: the cycle engine", "area_um2": "derived: of the design alone",
+                 "bound_by": "derived: the engine", "disagreement": "derived: engine over closed form less 1"},
+    )  # fmt: skip
+
+
 def small_document(**changes):
     """Two machines, an array, its synthesis and two tile runs."""
     accelerators = [accelerator_named(name) for name in ("mixpe-w4a8", "mul4x8")]
     prices, technologies = doc.prices_of(accelerators)
     document = doc.Document(
         version=doc.VERSION, mixflight="0.0.test",
-        scenario=doc.Scenario(model="tiny <model>", recipe="as-stored", prefill=16, decode=4, batch=1),
+        scenario=doc.Scenario(model="tiny <model>", recipe="as-stored", prefill=16, decode=4, batch=1, source="smollm2-135m"),
         trace=(doc.Pass(phase="decode", context=17, ops=99, macs=123_456_789, weight_bytes=7_654_321, kv_bytes=4_242),),
         machines=(doc.machine_of(accelerators[0], simulation("mixpe-w4a8"), "verified <somehow>"),
                   doc.machine_of(accelerators[1], simulation("mul4x8", 0.996), "verified")),
@@ -73,6 +115,7 @@ def small_document(**changes):
             doc.Slice(track="operators", operator="softmax", start_us=3.0, duration_us=0.5),
             doc.Slice(track="SFU", operator="softmax", start_us=3.0, duration_us=0.5),
         )),
+        layers=layers(), gpus=gpus(), sweep=swept(),
         deviations="Some text with `code`.\n\n**D1. First.** It is *so*, see [there](x.md).\n\n- one\n- two & three",
     )  # fmt: skip
     return msgspec.structs.replace(document, **changes)

@@ -57,6 +57,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "report": (
         "mixflight report build/demo -o report.html",
         "mixflight report build/demo --figures figures",
+        "mixflight report build/demo --gpu h200 --sweep out",
     ),
     "reproduce": (
         "mixflight reproduce mixpe --mode published",

@@ -20,17 +20,23 @@ def register(app: typer.Typer) -> None:
         figures_in: Annotated[
             Path | None, typer.Option("--figures", metavar="DIR", help="Write every figure there: SVG, PNG and CSV.")
         ] = None,
+        gpu: Annotated[
+            list[str] | None,
+            typer.Option("--gpu", metavar="GPU[:RECIPE]", help="Put it beside a run's machines; may be repeated."),
+        ] = None,
+        sweep: Annotated[
+            Path | None, typer.Option("--sweep", metavar="DIR", help="Show this sweep's front on a run's page.")
+        ] = None,
         json: JsonOption = False,
     ) -> None:
         """Write one page that needs no network and no other file."""
         from mixflight.cli.output import print_json
         from mixflight.reporting import report as page_of
 
-        swept = (folder / "sweep.json").exists()
-        figures = [write_study_figure(folder, figures_in)] if swept and figures_in is not None else []
-        page = page_of(folder)
-        if figures_in is not None and not swept:
-            figures = page.save_figures(figures_in)
+        page = page_of(folder, gpus=gpu or (), sweep=sweep)
+        figures = []
+        if figures_in is not None:
+            figures = [*page.save_figures(figures_in), *write_study_figure(folder, figures_in)]
         path = page.save(output or folder / "report.html")
         if json:
             print_json({"path": str(path), "figures": [str(item) for item in figures]}, "report/1")
@@ -38,11 +44,12 @@ def register(app: typer.Typer) -> None:
             print(path)
 
 
-def write_study_figure(folder: Path, into: Path) -> Path:
-    """Write the figure of the finished sweep of a shipped study in ``folder``; other sweeps have none."""
+def write_study_figure(folder: Path, into: Path) -> list[Path]:
+    """Write the figure of the finished sweep of a shipped study in ``folder``, if that is what it has."""
+    if not (folder / "sweep.json").exists():
+        return []
     import msgspec
 
-    from mixflight.arch.errors import InputError
     from mixflight.files import whole_file
     from mixflight.reports.study_figures import study_figure
     from mixflight.sweeping.space import space_named, studies
@@ -52,14 +59,14 @@ def write_study_figure(folder: Path, into: Path) -> Path:
     plain = msgspec.structs.replace(space, finding="")
     name = next((name for name in studies() if msgspec.structs.replace(space_named(name), finding="") == plain), None)
     if name is None:
-        raise InputError("--figures must come with the folder of a run or a shipped study: other sweeps have none")
+        return []
     # Engine rows of a screened sweep are of its front alone.
     first = "engine" if space.fidelity == "engine" else "closed-form"
     rows = list(stored_rows(folder, first))
     text = study_figure(name, space_named(name).finding, rows, document_of(folder)["pareto"])
     if text is None:
-        raise InputError(f"--figures must come with a study that has a figure, not {name}")
+        return []
     path = into / f"study-{name}.svg"
     with whole_file(path) as part:
         part.write_text(text)
-    return path
+    return [path]

@@ -5,21 +5,23 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 from small_results import small_document
 
-from mixflight.reports import figures
+from mixflight.reports import draw, figures
+from mixflight.reports.figure_list import listed_figures
 
-NAMES = tuple(figures.drawings(small_document()))
+DRAWINGS = {name: item.drawing for name, item in listed_figures(small_document()).items()}
+OF_MACHINES = [name for name in DRAWINGS if name.startswith(("time-", "energy", "roofline", "gpu-"))]
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("resources", "timeline")])
+@pytest.mark.parametrize("name", OF_MACHINES)
 def test_a_figure_is_a_function_of_the_document(name):
     document = small_document()
-    svg = figures.svg(figures.drawings(document)[name])
-    assert svg == figures.svg(figures.drawings(document)[name])
+    svg = draw.svg(DRAWINGS[name])
+    assert svg == draw.svg(listed_figures(document)[name].drawing)
     assert len(svg) < 40_000
     assert "currentColor" in svg
-    assert figures._INK not in svg
+    assert draw.INK not in svg
     assert "metadata" not in svg
-    file = figures.standalone(svg, name, document)
+    file = draw.on_light_and_dark(svg, name, figures.describe(document))
     root = ElementTree.fromstring(file.encode())
     assert root.tag.endswith("svg")
     assert "4.50 mJ per token (1.12 to 22.5)" in file or "4.50 mJ per token (1.13 to 22.5)" in file
@@ -28,7 +30,7 @@ def test_a_figure_is_a_function_of_the_document(name):
 
 
 def test_resources_show_all_instances_together():
-    svg = figures.svg(figures.resources_drawing(small_document()))
+    svg = draw.svg(DRAWINGS["resources"])
     assert "6,080" in svg
     assert "pe ×64" in svg
 
@@ -47,8 +49,8 @@ def test_groups_add_up():
 
 
 def test_ids_of_two_figures_do_not_meet():
-    svg = figures.svg(figures.drawings(small_document())["roofline"])
-    named = figures.with_ids(svg, "roofline", 'A "label"')
+    svg = draw.svg(DRAWINGS["roofline"])
+    named = draw.with_ids(svg, "roofline", 'A "label"')
     ids = [element.get("id") for element in ElementTree.fromstring(named).iter() if element.get("id")]
     assert ids
     assert all(identifier.startswith("roofline-") for identifier in ids)
@@ -56,20 +58,37 @@ def test_ids_of_two_figures_do_not_meet():
     assert 'aria-label="A &quot;label&quot;"' in named
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", DRAWINGS)
 def test_pixels_are_on_white(name):
     import io
 
     import matplotlib.image
 
-    pixels = matplotlib.image.imread(io.BytesIO(figures.png(figures.drawings(small_document())[name], 50)))
+    pixels = matplotlib.image.imread(io.BytesIO(draw.png(DRAWINGS[name], 50)))
     assert tuple(pixels[0, 0]) == (1, 1, 1, 1)
     assert pixels[:, :, :3].min() < 0.2
 
 
 def test_a_timeline_shows_the_units():
-    svg = figures.svg(figures.drawings(small_document())["timeline"])
+    svg = draw.svg(DRAWINGS["timeline"])
     for text in ("array", "DRAM", "SFU", "projections", "vector operators", "context of 17"):
         assert text in svg
-    without = small_document(timeline=None, synthesis=None)
-    assert set(NAMES) - set(figures.drawings(without)) == {"resources", "timeline"}
+
+
+def test_figures_of_what_was_not_run_are_left_out():
+    without = small_document(timeline=None, synthesis=None, layers=None, gpus=None, sweep=None)
+    assert set(DRAWINGS) - set(listed_figures(without)) == {
+        "resources", "timeline", "layers-time", "layers-energy", "gpu-speed", "gpu-energy", "sweep-front"}
+
+
+def test_layers_gpus_and_front_show_what_they_are_of():
+    for name, texts in {
+        "layers-time": ("array busy", "dram busy", "sfu busy", "rest", "context 17"),
+        "layers-energy": ("DRAM", "PE", "dequantisation", "band", "rest"),
+        "gpu-energy": ("mixpe-w4a8", "h100:fp16", "a100:fp16", "4.50", "band", "machine", "GPU"),
+        "gpu-speed": ("h100:fp16", "125", "500"),
+        "sweep-front": ("tokens per second (max)", "area um2 (min)", "shift-add-4x8", "multiply-8x8", "array.pe"),
+    }.items():
+        svg = draw.svg(DRAWINGS[name])
+        for shown in texts:
+            assert shown in svg, (name, shown)

@@ -42,7 +42,7 @@ def test_headline_names_what_binds_decode():
 
 def test_findings_follow_the_numbers():
     document = small_document()
-    memory, shift_add, verified = findings(document)
+    memory, shift_add, verified, h100, _, swept = findings(document)
     assert "DRAM is 67 % of decode's energy" in memory
     assert "factor of 20" in memory
     assert "0.40 % more time" in shift_add
@@ -50,9 +50,13 @@ def test_findings_follow_the_numbers():
     assert "bands of the two energies overlap" in shift_add
     assert "all 128 values of 2 tile runs of the real model" in verified
     assert "627 cycles where 627 were computed" in verified
+    assert "h100:fp16 decodes 4.0 times as fast as mixpe-w4a8 and takes 0.25 (0.013 to 5.0) times the energy" in h100
+    assert "of its board, where mixpe-w4a8's is of chip and DRAM" in h100
+    assert "Of 11 designs of a sweep 3 are on the front; the highest tokens_per_s there is 160" in swept
+    assert "pe multiply-8x8, rows 16" in swept
 
 
 def test_a_failed_verification_is_a_finding():
     document = small_document()
     checked = msgspec.structs.replace(document.verification, failures=1)
-    assert "1 of 2 runs of the emitted Verilog differ" in findings(small_document(verification=checked))[-1]
+    assert "1 of 2 runs of the emitted Verilog differ" in findings(small_document(verification=checked))[2]

@@ -37,8 +37,8 @@ def test_accuracy_finding(tmp_path):
     )
     assert 0 < max(saves(name) for name in ("kv4", "k8v4", "k4v8")) < 0.015
     assert "kv8" in {item["recipe"] for item in outcome.pareto}
-    first = write_study_figure(tmp_path, tmp_path).read_text()
-    assert first == write_study_figure(tmp_path, tmp_path).read_text()
+    first = write_study_figure(tmp_path, tmp_path)[0].read_text()
+    assert first == write_study_figure(tmp_path, tmp_path)[0].read_text()
     assert all(f">{name}<" in first for name in ("w4-g64-z4", "kv8", "w3-g32-z3"))
 
 
