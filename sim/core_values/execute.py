@@ -34,7 +34,7 @@ def execute_together(states: Sequence[CoreState], programs: Sequence[Iterable[Pr
         if len(waiting) < len(runs) or len({item.fields["operation"] for item in waiting}) > 1:
             raise InputError("all cores must meet at the same barriers and exchanges")
         if waiting[0].fields["operation"] == _SYS["exchange"]:
-            _exchange(states, waiting)
+            exchange(states, [item.fields for item in waiting])
 
 
 def _until_meetings(state: CoreState, program: Iterable[Primitive]) -> Iterator[Primitive]:
@@ -50,12 +50,12 @@ def _until_meetings(state: CoreState, program: Iterable[Primitive]) -> Iterator[
                 raise InputError(f"{error}, in {item.kind} at instruction {item.number}") from None
 
 
-def _exchange(states: Sequence[CoreState], instructions: Sequence[Primitive]) -> None:
-    """Every core's own lines to the same lines of all others."""
-    for sender, item in zip(states, instructions, strict=True):
-        lines = slice(item.fields["line"], item.fields["line"] + item.fields["lines"])
+def exchange(states: Sequence[CoreState], exchanges: Sequence[dict[str, int]]) -> None:
+    """Every core's own lines to the same lines of all others; operands of each one's SYS."""
+    for sender, fields in zip(states, exchanges, strict=True):
+        lines = slice(fields["line"], fields["line"] + fields["lines"])
         for other in states:
-            if item.fields["buffer"] == _BUFFER["global"]:
+            if fields["buffer"] == _BUFFER["global"]:
                 other.vector[lines] = sender.vector[lines]
             else:
                 other.act[lines], other.act_scales[lines] = sender.act[lines], sender.act_scales[lines]

@@ -79,12 +79,21 @@ def random_program(
 ) -> RandomProgram:  # fmt: skip
     """A program of about ``count`` instructions that compute or move something, drawn from ``families``; its windows
     lie where the buffers begin (``low``) or end (``high``)."""
-    unknown = [name for name in families if name not in FAMILIES]
-    if unknown or not families:
-        raise InputError(f"families must be among {', '.join(FAMILIES)}, not {', '.join(families)}")
+    check_families(families)
     maker = Maker(machine, seed, matrices="matrix" in families, windows=windows)
     fill(maker)
-    _draw(maker, count, families)
+    draw(maker, count, families)
+    return finished(maker)
+
+
+def check_families(families: Sequence[str]) -> None:
+    """No families, or one that there is not, are an InputError."""
+    if not families or any(name not in FAMILIES for name in families):
+        raise InputError(f"families must be among {', '.join(FAMILIES)}, not {', '.join(families)}")
+
+
+def finished(maker: Maker) -> RandomProgram:
+    """The program, its windows stored and DONE behind it."""
     _dump(maker)
     maker.add("SYS", nothing("SYS") | {"operation": codes("SYS", "operation")["done"]},
               wait=[kind for kind in CLASSES if kind != "SYS" and maker.of_class[kind]])  # fmt: skip
@@ -94,7 +103,8 @@ def random_program(
     )  # fmt: skip
 
 
-def _draw(maker: Maker, count: int, families: Sequence[str]) -> None:
+def draw(maker: Maker, count: int, families: Sequence[str]) -> None:
+    """About ``count`` more instructions that compute or move something."""
     before = len(maker.drafts)
     for _ in range(TRIES * count):
         if len(maker.drafts) - before >= count:
