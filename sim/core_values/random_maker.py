@@ -74,20 +74,28 @@ class Windows:
     act: int
 
 
+PLACES = ("low", "high", "low, high", "high, low")
+
+
 def windows_at(place: str, shape: Shape) -> Windows:
-    """``low``: where the buffers begin; ``high``: so that the windows end with them."""
-    places = {"low": Windows(vector=0, act=0),
-              "high": Windows(vector=shape.global_lines - GLOBAL_WINDOW, act=shape.act_lines - ACT_WINDOW)}  # fmt: skip
-    if place not in places:
-        raise InputError(f"windows must be {' or '.join(places)}, not {place}")
-    return places[place]
+    """Where the buffers begin (``low``), or so that the windows end with them (``high``); of the global and the act
+    buffer each, or both."""
+    if place not in PLACES:
+        raise InputError(f"windows must be one of {'; '.join(PLACES)}, not {place}")
+    vector, _, act = place.partition(", ")
+    return Windows(vector=shape.global_lines - GLOBAL_WINDOW if vector == "high" else 0,
+                   act=shape.act_lines - ACT_WINDOW if (act or vector) == "high" else 0)  # fmt: skip
 
 
 class Maker:
     """The program so far: its ``drafts``, the ``state`` behind them, what the ``slots`` and the ``sums`` hold.
 
     ``try_`` adds an instruction if it can be carried out inside the windows; ``must`` raises where it cannot.
+    ``repeats``: how often the same instruction comes from a draft on.
     """
+
+    FIRST_BYTES = 2048
+    """Bytes of a channel, from the first on, that an ST may write in front of the results."""
 
     def __init__(self, machine: CoreMachine, seed: int, *, matrices: bool, windows: str = "low") -> None:
         self.rng, self.matrices = np.random.default_rng(seed), matrices
@@ -108,33 +116,55 @@ class Maker:
         self.stored: list[tuple[int, int]] = []
         self._written = {name: np.zeros((len(CLASSES), n), np.int64) for name, n in units_of(self.shape).items()}
         self._read = {name: np.zeros_like(kept) for name, kept in self._written.items()}
-        self._last_load_of_results = 0
+        self._last_load_of_results, self._first_bytes_stored = 0, False
+        self.repeats: dict[int, int] = {}
 
     # -- instructions ----------------------------------------------------------------------------------------------
 
-    def try_(self, kind: str, fields: dict[str, int]) -> bool:
-        """Add an instruction if it can be carried out."""
-        begins = {"global": self.windows.vector, "act": self.windows.act}
-        ends = {"global": self.windows.vector + GLOBAL_WINDOW, "act": self.windows.act + ACT_WINDOW}
+    def try_(self, kind: str, fields: dict[str, int], wait: Sequence[str] = (), *, anywhere: bool = False) -> bool:
+        """Add an instruction if it can be carried out, inside the windows or, if so asked, ``anywhere``."""
         item = Primitive(kind, len(self.drafts), (), (), fields)
         touched = [] if item.empty else accesses(item, self.shape)
-        if any(access.end > ends.get(access.buffer, SLOTS) or access.first < begins.get(access.buffer, 0)
-               for access in touched):  # fmt: skip
+        if not anywhere and not all(self._inside(access) for access in touched):
             return False
         try:
             execute(self.state, [item])
         except InputError:
             return False
-        self.add(kind, fields, touched)
+        self.add(kind, fields, touched, wait)
         return True
 
-    def must(self, kind: str, fields: dict[str, int]) -> None:
+    def _inside(self, access: Access) -> bool:
+        first, lines = {"global": (self.windows.vector, GLOBAL_WINDOW), "act": (self.windows.act, ACT_WINDOW)}.get(
+            access.buffer, (0, SLOTS)
+        )
+        return first <= access.first and access.end <= first + lines
+
+    def repeat(self, kind: str, turns: Sequence[dict[str, int]]) -> None:
+        """Add an instruction several times, without tokens: those of all are those of one before, that does nothing."""
+        items = [Primitive(kind, 0, (), (), fields) for fields in turns]
+        touched = [access for item in items for access in accesses(item, self.shape)]
+        if not all(self._inside(access) for access in touched):
+            return
+        self.add(kind, nothing(kind), touched)
+        first = len(self.drafts)
+        for item in items:
+            execute(self.state, [item])
+            self.add(kind, item.fields, touched, alone=True)
+        self.repeats[first] = len(turns)
+        self.add(kind, nothing(kind), touched)
+
+    def must(self, kind: str, fields: dict[str, int], *, anywhere: bool = False) -> None:
         """Add an instruction; a core that cannot carry it out is an InputError."""
-        if not self.try_(kind, fields):
+        if not self.try_(kind, fields, anywhere=anywhere):
             raise InputError(f"a core must hold windows of {GLOBAL_WINDOW} and {ACT_WINDOW} lines and slots to work on")
 
-    def add(self, kind: str, fields: dict[str, int], touched: Sequence[Access] = (), wait: Sequence[str] = ()) -> None:
-        """Add an instruction with the tokens that what it touches asks for, and sometimes one more."""
+    def add(
+        self, kind: str, fields: dict[str, int], touched: Sequence[Access] = (), wait: Sequence[str] = (), *,
+        alone: bool = False,
+    ) -> None:  # fmt: skip
+        """Add an instruction with the tokens that what it touches asks for, and sometimes, unless it goes ``alone``,
+        one more."""
         draft, mine = Draft(kind, fields), CLASS_INDEX[kind]
         own = self.of_class[kind]
         known = own[-1].clock.copy() if own else [0] * len(CLASSES)
@@ -145,11 +175,13 @@ class Maker:
                 needed |= {CLASSES[other] for other in np.flatnonzero(latest > known) if other != mine}
         if kind == "ST" and self._last_load_of_results > known[CLASS_INDEX["LD"]]:
             needed.add("LD")
-        if kind == "LD" and not fields["ddr"] and fields["address"] >= OUT:
+        if kind == "LD" and not fields["ddr"] and (fields["address"] >= OUT or self._loads_first_bytes(fields)):
             self._last_load_of_results = len(own) + 1
             if len(self.of_class["ST"]) > known[CLASS_INDEX["ST"]]:
                 needed.add("ST")
-        if self.rng.random() < 0.1:
+        if kind == "ST" and fields["bytes"] and fields["address"] < self.FIRST_BYTES:
+            self._first_bytes_stored = True
+        if not alone and self.rng.random() < 0.1:
             needed.add(CLASSES[self.rng.integers(len(CLASSES))])
         for other in sorted(needed - {kind}):
             giver = self.of_class[other][-1] if self.of_class[other] else None
@@ -164,6 +196,9 @@ class Maker:
         for access in touched:
             table = self._written if access.write else self._read
             table[access.buffer][mine, access.first : access.end] = len(own)
+
+    def _loads_first_bytes(self, fields: dict[str, int]) -> bool:
+        return self._first_bytes_stored and fields["address"] < self.FIRST_BYTES
 
     def barrier(self) -> None:
         """Every class waits for every other, by way of a barrier."""
@@ -219,12 +254,16 @@ class Maker:
         lines = vectors * -(-elements // LINE_WORDS)
         for _ in range(40):
             line = self.vector_line(0, max(0, GLOBAL_WINDOW - lines))
-            x = self.state.words()[line : line + lines]
-            with np.errstate(invalid="ignore"):
-                small = np.abs(x) < MOST
-            if small.all() and (x == 0).mean() < 0.9 and (np.abs(x[x != 0]) > 1e-12).all():
+            if self.usable(line, lines):
                 return line
         return self.windows.vector + GLOBAL_WINDOW
+
+    def usable(self, line: int, lines: int) -> bool:
+        """Whether every operation can take what lies from ``line`` on."""
+        x = self.state.words()[line : line + lines]
+        with np.errstate(invalid="ignore"):
+            small = np.abs(x) < MOST
+        return bool(small.all() and (x == 0).mean() < 0.9 and (np.abs(x[x != 0]) > 1e-12).all())
 
     def checked(self, name: str, vectors: int, elements: int, others: dict[str, int]) -> bool:
         """Add a MISC unless an operand reaches over results: with these, units of other widths would read other

@@ -40,11 +40,11 @@ def linear_slot(maker: Maker) -> None:
     linear(maker, columns, k, bits, group, minimum)
 
 
-def keys(maker: Maker, tokens: int) -> None:
+def keys(maker: Maker, tokens: int, signed: int = 1) -> None:
     """A slot of the keys of ``tokens`` tokens."""
     each = -(-tokens // maker.shape.channels)
     slot(maker, Slot("keys", tokens, HEAD, 8, 0, False), each * HEAD, maker.whole(CELLS, OUT - 4 * each, 32),
-         4 * each, 1)  # fmt: skip
+         4 * each, signed)  # fmt: skip
 
 
 def keys_slot(maker: Maker) -> None:
@@ -52,10 +52,10 @@ def keys_slot(maker: Maker) -> None:
     keys(maker, maker.whole(16, 128, 16))
 
 
-def values(maker: Maker, tokens: int) -> None:
+def values(maker: Maker, tokens: int, signed: int = 1) -> None:
     """A slot of the values of ``tokens`` tokens; products read whole blocks of them."""
     code_bytes = -(-tokens // maker.shape.channels) * HEAD
-    slot(maker, Slot("values", HEAD, -(-tokens // K_BLOCK) * K_BLOCK, 8, 0, False), code_bytes, 0, 0, 1)
+    slot(maker, Slot("values", HEAD, -(-tokens // K_BLOCK) * K_BLOCK, 8, 0, False), code_bytes, 0, 0, signed)
 
 
 def values_slot(maker: Maker) -> None:
@@ -84,6 +84,8 @@ def product(
     number, held = known[int(maker.rng.integers(len(known)))]
     rows = maker.whole(least_rows, most_rows)
     go_on = maker.sums == (rows, held.columns, held.group > 0, held.layout) and maker.chance(0.7)
+    if rows * -(-held.k // LINE_BYTES) > ACT_WINDOW:
+        return
     in_line = activations(maker, rows, held.k, held.group)
     last = maker.chance(0.75)
     done = maker.try_(kind, {

@@ -19,9 +19,10 @@ from mixflight.arch.compact import LINE_BYTES, codes
 from mixflight.arch.control_constants import ControlConstants
 from mixflight.arch.core import CoreMachine
 from mixflight.arch.errors import InputError
-from mixflight.arch.isa import CLASSES, Stream
+from mixflight.arch.isa import CLASSES, Ints, Stream
 from mixflight.mapping.core_image import Octets
 from mixflight.mapping.core_primitives import Primitive
+from mixflight.sim.core_values import random_corners as corners
 from mixflight.sim.core_values import random_products as products
 from mixflight.sim.core_values import random_transfers as transfers
 from mixflight.sim.core_values import random_vectors as vectors
@@ -40,12 +41,17 @@ _WAYS: dict[str, tuple[Way, ...]] = {
     "attention": (vectors.append, vectors.probabilities, vectors.softmax), "barrier": (Maker.barrier,),
     "causal": (vectors.causal,),
     "matrix": (products.linear_slot, products.keys_slot, products.values_slot, *[products.matrix_product] * 3),
+    "tiles": (*[corners.slot] * 3, corners.cells_by_channel, *[corners.product] * 4), "lengths": (corners.vector,),
+    "moves": (corners.load, corners.store), "successive": (corners.successive, corners.successive, vectors.causal),
+    "meeting": (corners.meeting,), "loops": (corners.repeated,), "whole": (),
 }  # fmt: skip
 DECODE_FAMILIES = ("transfer", "linear", "keys", "values", "vector", "attention", "barrier")
 FAMILIES = tuple(_WAYS)
 """What instructions are drawn from: transfers of vectors; loads of a slot and its MV; MISC on vectors; the cache's
 quantisation and cells; tokens from everyone to everyone; MISC on successive tokens and MM, which decode steps do not
-have."""
+have. Of corners: products, vectors and transfers of the smallest and largest sizes at the edges of buffers and
+memories; successive tokens so; instructions that only wait; loops, and operands that the sequencer computes; with
+``whole`` all of the global buffer first."""
 TRIES = 400
 
 
@@ -53,10 +59,11 @@ TRIES = 400
 class RandomProgram:
     """``registers`` by number, ``constants`` of MISC; ``hbm`` and ``ddr`` before the run; ``after`` the core behind it.
 
-    ``instructions`` as the queues get them; tokens are in the text.
+    ``instructions`` as the queues get them; tokens are in the text. ``words`` is the constants that it fetches.
     """
 
     text: Stream
+    words: Ints
     registers: dict[int, int]
     constants: ControlConstants
     hbm: list[Octets]
@@ -66,7 +73,7 @@ class RandomProgram:
 
     def save(self, folder: Path) -> None:
         """The run as files (``host_files``), and ``after.npz``: the whole core behind it."""
-        save_job(folder, text=self.text, words=np.zeros(0, np.int64), registers=self.registers,
+        save_job(folder, text=self.text, words=self.words, registers=self.registers,
                  constants=self.constants, hbm=self.hbm, ddr=self.ddr[0])  # fmt: skip
         after = self.after
         held: dict[str, Any] = {f"channel{number}": data for number, data in enumerate(after.hbm)}
@@ -78,12 +85,14 @@ def random_program(
     machine: CoreMachine, seed: int, count: int = 60, families: Sequence[str] = DECODE_FAMILIES, windows: str = "low"
 ) -> RandomProgram:  # fmt: skip
     """A program of about ``count`` instructions that compute or move something, drawn from ``families``; its windows
-    lie where the buffers begin (``low``) or end (``high``)."""
+    lie in one of ``PLACES``."""
     check_families(families)
     maker = Maker(machine, seed, matrices="matrix" in families, windows=windows)
+    if "whole" in families:
+        corners.prologue(maker)
     fill(maker)
-    draw(maker, count, families)
-    return finished(maker)
+    draw(maker, count, [name for name in families if _WAYS[name]])
+    return finished(maker, sequenced="loops" in families)
 
 
 def check_families(families: Sequence[str]) -> None:
@@ -92,13 +101,14 @@ def check_families(families: Sequence[str]) -> None:
         raise InputError(f"families must be among {', '.join(FAMILIES)}, not {', '.join(families)}")
 
 
-def finished(maker: Maker) -> RandomProgram:
-    """The program, its windows stored and DONE behind it."""
+def finished(maker: Maker, *, sequenced: bool = False) -> RandomProgram:
+    """The program, its windows stored and DONE behind it; ``sequenced``: with loops around what is repeated."""
     _dump(maker)
     maker.add("SYS", nothing("SYS") | {"operation": codes("SYS", "operation")["done"]},
               wait=[kind for kind in CLASSES if kind != "SYS" and maker.of_class[kind]])  # fmt: skip
+    text, words = text_of(maker, sequenced=sequenced)
     return RandomProgram(
-        text=text_of(maker), registers=maker.registers, constants=maker.constants, hbm=maker.hbm, ddr=maker.ddr,
+        text=text, words=words, registers=maker.registers, constants=maker.constants, hbm=maker.hbm, ddr=maker.ddr,
         instructions=[_primitive(item, number) for number, item in enumerate(maker.drafts)], after=maker.state,
     )  # fmt: skip
 
@@ -109,11 +119,11 @@ def draw(maker: Maker, count: int, families: Sequence[str]) -> None:
     for _ in range(TRIES * count):
         if len(maker.drafts) - before >= count:
             return
-        family = families[maker.rng.integers(len(families))]
+        family = families[int(maker.rng.integers(len(families)))]
         if family == "barrier" and maker.chance(0.8):
             continue
         ways = _WAYS[family]
-        ways[maker.rng.integers(len(ways))](maker)
+        ways[int(maker.rng.integers(len(ways)))](maker)
 
 
 def _dump(maker: Maker) -> None:

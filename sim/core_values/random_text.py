@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from mixflight.arch.compact import REGISTERS, check, compact
+from mixflight.arch.compact import REGISTERS, SLOTS, check, compact
 from mixflight.arch.isa import CLASS_INDEX, CLASSES, Ints, Stream, stream_of, token_mask
+from mixflight.sim.core_values.random_control import Registers
 from mixflight.sim.core_values.random_maker import Draft, Maker
 
 _MOVES = (("offset", "base_register"), ("bytes", "bytes_register"), ("buffer_line", "buffer_register"),
@@ -21,25 +22,35 @@ _RENAMED = {"ddr": "memory", "address": "offset", "line": "buffer_line"}
 """Fields of LD and ST that are named otherwise in the text."""
 
 
-def text_of(maker: Maker) -> Stream:
-    """The drafts as a compact text; some operands come partly from registers."""
-    rows: dict[str, list[dict[str, int]]] = {kind: [] for kind in CLASSES}
-    for item in maker.drafts:
-        rows[item.kind].append(_row(maker, item))
-    tables: dict[str, dict[str, Ints]] = {
-        kind: {name: np.array([row.get(name, 0) for row in held], np.int64) for name in {*sum(map(list, held), [])}}
-        for kind, held in rows.items()
-    }
-    stream = stream_of(np.array([CLASS_INDEX[item.kind] for item in maker.drafts], np.uint8), tables, compact())
+def text_of(maker: Maker, *, sequenced: bool = False) -> tuple[Stream, Ints]:
+    """The drafts as a compact text, and the constants that it fetches.
+
+    Some operands come partly from registers, as the host sets them; in a ``sequenced`` text as instructions in front
+    set them, among loops.
+    """
+    if sequenced:
+        rows, words = _sequenced(maker)
+    else:
+        rows, words = [(item.kind, _row(maker, item)) for item in maker.drafts], []
+    tables: dict[str, dict[str, Ints]] = {}
+    for kind in CLASSES:
+        held = [row for name, row in rows if name == kind]
+        names = {name for row in held for name in row}
+        tables[kind] = {name: np.array([row.get(name, 0) for row in held], np.int64) for name in names}
+    stream = stream_of(np.array([CLASS_INDEX[kind] for kind, _ in rows], np.uint8), tables, compact())
     check(stream)
-    return stream
+    return stream, np.array(words, np.int64)
 
 
 def _row(maker: Maker, item: Draft) -> dict[str, int]:
     row = _encoded(item.kind, item.fields)
     for name, register in _SPLIT[item.kind]:
         row |= _split(maker, row, name, register)
-    return row | {"wait": token_mask(item.kind, item.wait), "release": token_mask(item.kind, item.release)}
+    return row | _tokens(item)
+
+
+def _tokens(item: Draft) -> dict[str, int]:
+    return {"wait": token_mask(item.kind, item.wait), "release": token_mask(item.kind, item.release)}
 
 
 def _split(maker: Maker, row: dict[str, int], name: str, register: str) -> dict[str, int]:
@@ -49,6 +60,63 @@ def _split(maker: Maker, row: dict[str, int], name: str, register: str) -> dict[
     if register not in row and maker.chance(0.3) and value <= row[name]:
         return {name: row[name] - value, register: number}
     return {}
+
+
+def _sequenced(maker: Maker) -> tuple[list[tuple[str, dict[str, int]]], list[int]]:
+    """Rows of all drafts with what the sequencer does for them."""
+    registers, found, at = Registers(maker.rng, maker.registers), list[tuple[str, dict[str, int]]](), 0
+    while at < len(maker.drafts):
+        item, times = maker.drafts[at], maker.repeats.get(at, 1)
+        before, row = _from_registers(maker, registers, item, times)
+        body = [(item.kind, row | _tokens(item))]
+        if times > 1 or item is not maker.drafts[-1] and maker.chance(0.1):
+            body = registers.loops_around(body, times)
+        if maker.chance(0.05) and found:
+            body = registers.skipped([row_ for row_ in found[-3:] if row_[0] != "SYS"]) + body
+        found += [("SYS", item_) for item_ in before] + body
+        at += times
+    return found, registers.words
+
+
+def _from_registers(
+    maker: Maker, registers: Registers, item: Draft, times: int
+) -> tuple[list[dict[str, int]], dict[str, int]]:  # fmt: skip
+    """What sets registers for an instruction, and the instruction; its operands are an immediate of any size and what
+    is missing."""
+    row, before, used = _encoded(item.kind, item.fields), list[dict[str, int]](), set[int]()
+    if item.kind in ("LD", "ST") and item.fields["slotted"] or item.kind in ("MM", "MV"):
+        name = "slot_register" if item.kind in ("MM", "MV") else "buffer_register"
+        if maker.chance(0.4):
+            number = registers.free(used)
+            before += registers.set_to(number, maker.whole(0, (1 << 20) - 1) * SLOTS + item.fields["slot"])
+            used, row = used | {number}, row | {name: number}
+        else:
+            used.add(row[name])
+    moved = times > 1 and item.kind == "LD"
+    for name, register in _SPLIT[item.kind]:
+        address = name == "offset"
+        if register in row or not (maker.chance(0.3) or moved and address):
+            continue
+        number = registers.free(used)
+        used.add(number)
+        immediate = _immediate(maker, 0xFFFFFFFF if address else row[name])
+        before += registers.set_to(number, (row[name] - immediate) & 0xFFFFFFFF)
+        row |= {name: immediate, register: number}
+        if address and (moved or maker.chance(0.3)):
+            row["advance"] = 1
+            registers.values[number] = (registers.values[number] + times * item.fields["bytes"]) & 0xFFFFFFFF
+    bits = item.fields.get("code_bits", 0)
+    if bits and row["bytes"] == item.fields["bytes"] and not row["bytes"] % bits and maker.chance(0.4):
+        number = registers.free(used)
+        before += registers.set_to(number, bits)
+        row |= {"bytes": row["bytes"] // bits, "bytes_register": number, "times": 1, "code_bits": 0}
+    return before, row
+
+
+def _immediate(maker: Maker, most: int) -> int:
+    """Nothing, all that can be, or any part."""
+    way = maker.whole(0, 2)
+    return (0, most, maker.whole(0, most))[way]
 
 
 def _encoded(kind: str, fields: dict[str, int]) -> dict[str, int]:

@@ -9,7 +9,7 @@ def load(maker: Maker) -> None:
     line, wide = maker.vector_line(), maker.chance(0.7)
     size = maker.whole(32, 1024, 32)
     if maker.chance(0.15) and maker.stored:
-        address, size = maker.stored[maker.rng.integers(len(maker.stored))]
+        address, size = maker.stored[int(maker.rng.integers(len(maker.stored)))]
         maker.try_("LD", maker.ld("global", address, size, line=line))
     elif wide:
         maker.try_("LD", maker.ld("global", maker.whole(VECTORS, CODES - 2048, 32), size, line=line))

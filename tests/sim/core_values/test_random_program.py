@@ -14,18 +14,19 @@ from mixflight.mapping.core_sequencer import Sequencer
 from mixflight.mapping.core_tiles import slot_bytes
 from mixflight.sim.core_values.execute import execute
 from mixflight.sim.core_values.order import races
-from mixflight.sim.core_values.random_program import FAMILIES, random_program
+from mixflight.sim.core_values.random_maker import PLACES
+from mixflight.sim.core_values.random_program import DECODE_FAMILIES, random_program
 from mixflight.sim.core_values.state import new_state, shape_of
 from mixflight.sim.core_values.vectors import OPERATIONS
 
-MACHINE = accelerator_named("flightllm-mini")
+MACHINE, PES = accelerator_named("flightllm-mini"), accelerator_named("mixpe-mini")
 
 
 def queued(made, machine=MACHINE):
     """The instructions as the sequencer unrolls them from the text."""
     count = len(made.text)
     sequencer = Sequencer(
-        made.text, np.zeros(count, np.int64), np.zeros(0, np.int64), slot_bytes(machine), machine.hbm.channels_per_core
+        made.text, np.zeros(count, np.int64), made.words, slot_bytes(machine), machine.hbm.channels_per_core
     )
     return primitives(sequencer, {Register(number).name: value for number, value in made.registers.items() if number})
 
@@ -50,12 +51,12 @@ def test_the_text_does_what_the_generator_recorded(machine, seed):
     assert races(unrolled, shape_of(machine)) == []
 
 
-@pytest.mark.parametrize("family", [name for name in FAMILIES if name != "barrier"])
+@pytest.mark.parametrize("family", DECODE_FAMILIES[:-1] + ("causal", "matrix", "tiles", "lengths", "moves", "successive"))
 def test_each_family_alone(family):
     made = random_program(MACHINE, 5, count=30, families=[family])
     computing = [item for item in made.instructions if not item.empty]
     kinds = {item.kind for item in computing}
-    assert {"linear": "MV", "keys": "MV", "values": "MV", "matrix": "MM", "transfer": "ST"}.get(family, "MISC") in kinds
+    assert {"linear": "MV", "keys": "MV", "values": "MV", "matrix": "MM", "transfer": "ST", "tiles": "MV", "moves": "ST"}.get(family, "MISC") in kinds
     assert races(made.instructions, shape_of(MACHINE)) == []
 
 
@@ -153,3 +154,22 @@ def test_files_hold_what_a_host_needs(tmp_path):
 def test_what_is_refused():
     with pytest.raises(InputError, match="families must be among transfer, .*, not floats"):
         random_program(MACHINE, 0, families=["floats"])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_corners_are_programs_too(seed):
+    """At every edge, with loops and operands that the sequencer computes."""
+    families = ["matrix", "tiles", "lengths", "moves", "successive", "meeting", "loops", "whole", "transfer"]
+    made = random_program(PES, seed, 50, families, PLACES[seed])
+    unrolled = queued(made, PES)
+    assert [item._replace(number=0) for item in unrolled] == [item._replace(number=0) for item in made.instructions]
+    state = new_state(shape_of(PES), made.constants, [part.copy() for part in made.hbm], made.ddr)
+    execute(state, unrolled)
+    assert same(state, made.after)
+    assert races(unrolled, shape_of(PES)) == []
+    assert len(made.text) > len(made.instructions)
+
+
+def test_windows_are_refused_by_name():
+    with pytest.raises(InputError, match="windows must be one of low; high; low, high; high, low, not middle"):
+        random_program(MACHINE, 0, windows="middle")
