@@ -1,0 +1,32 @@
+"""The programs that coverage is measured with: mixes of instructions by turns, windows at every edge.
+
+    programs   of a core of a machine, by their number
+"""
+
+from collections.abc import Iterator, Sequence
+
+from mixflight.arch.core import CoreMachine
+from mixflight.arch.isa import CLASSES
+from mixflight.sim.core_values.random_maker import PLACES
+from mixflight.sim.core_values.random_program import DECODE_FAMILIES, RandomProgram, random_program
+
+MIXES: tuple[tuple[str, ...], ...] = (
+    (*DECODE_FAMILIES, "matrix", "tiles", "lengths", "moves", "meeting", "loops", "successive"),
+    (*["tiles"] * 6, "matrix", "transfer"),
+    ("lengths", "lengths", "moves", "transfer", "whole", "matrix"),
+    (*DECODE_FAMILIES, "matrix", "meeting"),
+    (*["tiles"] * 4, "matrix", "loops", "lengths", "transfer", "vector"),
+)  # fmt: skip
+"""What the instructions of a program are drawn from, by turns."""
+PROGRAMS, COUNT = 60, 100
+"""How many programs, and instructions of each."""
+
+
+def programs(
+    machine: CoreMachine, classes: Sequence[str] = CLASSES, numbers: Sequence[int] = range(PROGRAMS)
+) -> Iterator[RandomProgram]:  # fmt: skip
+    """The programs of these ``numbers`` for a core that carries out ``classes``."""
+    for number in numbers:
+        mix = MIXES[number % len(MIXES)]
+        families = [name for name in mix if name != "matrix" or "MM" in classes]
+        yield random_program(machine, number, COUNT, families, PLACES[number % len(PLACES)])
