@@ -5,7 +5,7 @@ An MM is an MV whose rows go in groups of ``together``: what ``mv_pipeline`` cou
 
 from mixflight.arch.compact import K_BLOCK
 from mixflight.arch.core import Chains, CoreMachine
-from mixflight.arch.mv_pipeline import TAKE_CYCLES, mv_cycles
+from mixflight.arch.mv_pipeline import TAKE_CYCLES, group_words, mv_cycles
 
 
 def rows_together(machine: CoreMachine) -> int:
@@ -22,7 +22,7 @@ def rows_together(machine: CoreMachine) -> int:
 
 def mm_cycles(
     *, columns: int, step: int, k: int, rows: int, together: int, passes: int, group: int, lanes: int,
-    more: bool = False, behind: bool = False,
+    more: bool = False, behind: bool = False, keep: int = K_BLOCK,
 ) -> int:  # fmt: skip
     """Cycles in which an MM keeps the engine, unstalled; ``together`` = 1 is an MV.
 
@@ -30,7 +30,7 @@ def mm_cycles(
     that many cycles apart at least, also from the last one of the tile that this one comes directly ``behind``. The
     rest as :func:`mixflight.arch.mv_pipeline.mv_cycles`.
     """
-    serial, reads = together * step // lanes, passes * (group or k) // K_BLOCK
+    serial, reads = together * step // lanes, passes * group_words(k=group or k, groups=1, keep=keep)
     waits = max(0, serial - TAKE_CYCLES - reads) if behind else 0
     return waits + mv_cycles(columns=columns, step=step, k=k, rows=-(-rows // together), passes=passes, group=group,
-                             serial=serial, more=more)  # fmt: skip
+                             serial=serial, more=more, keep=keep)  # fmt: skip

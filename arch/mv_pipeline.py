@@ -34,7 +34,7 @@ def passes(*, dots: str, weight_bits: int) -> int:
 
 def mv_cycles(
     *, columns: int, step: int, k: int, rows: int, passes: int, group: int, serial: int, more: bool = False,
-    written: int = 0,
+    written: int = 0, keep: int = K_BLOCK,
 ) -> int:  # fmt: skip
     """Cycles in which an MV keeps the engine, unstalled.
 
@@ -42,10 +42,11 @@ def mv_cycles(
     ends ``serial`` cycles after another at the earliest, and an accumulator is met again after the lanes' loop.
     ``more``: a slab of the same tile follows, which meets the accumulators of this one. ``written``: cycles from
     reading an event's last block until its results have left for the buffer, a line an event; 0 where none do. No more
-    than ``RESULT_EVENTS`` of these are on their way.
+    than ``RESULT_EVENTS`` of these are on their way. Weights that ``keep`` so many of 16 have 16 in a word as well; a
+    group is at least a word.
     """
     groups = k // group if group else 1
-    reads = passes * -(-k // K_BLOCK) // groups
+    reads = passes * group_words(k=k, groups=groups, keep=keep)
     events = rows * -(-columns // step)
     pace, loop = max(reads, serial), loop_latency("f16-min")
     period, last = pace * events, pace * (events - 1) + reads
@@ -55,6 +56,12 @@ def mv_cycles(
     if more and group:
         last = max(last, loop - TAKE_CYCLES)
     return TAKE_CYCLES + (groups - 1) * max(period, loop) + last
+
+
+def group_words(*, k: int, groups: int, keep: int) -> int:
+    """Words of a step of columns in each of the ``groups`` of ``k``, of which ``keep`` of 16 are kept."""
+    words = -(-k * keep // (K_BLOCK * K_BLOCK)) // groups
+    return words if keep == K_BLOCK else max(1, words)
 
 
 def dots_latency(dots: str) -> int:

@@ -16,17 +16,18 @@ from mixflight.rtl.placed_copy import place
 PLANES = NARROW_BITS + 1
 
 
-def dots_ports(columns: int, rows: int, width: int) -> dict:
+def dots_ports(columns: int, rows: int, width: int, own: bool) -> dict:
     """What every kind has: a step's operands and ``sum`` [row][column], a cycle's worth each.
 
-    ``weights`` [column][k] and ``codes`` [row][k] are bytes, two's complement; ``high`` and ``narrow`` only matter to
-    kinds that take several passes. The sums of a step presented in cycle t are there in cycle t + ``latency``. What is
-    presented without ``valid`` gives sums that mean nothing.
+    ``weights`` [column][k] and ``codes`` [row][k] are bytes, two's complement; with ``own`` every column has codes of
+    its own, [row][column][k]. ``high`` and ``narrow`` only matter to kinds that take several passes. The sums of a step
+    presented in cycle t are there in cycle t + ``latency``. What is presented without ``valid`` gives sums that mean
+    nothing.
     """
+    codes = data.ArrayLayout(8, K_BLOCK)
     return {
-        "valid": In(1), "high": In(1), "narrow": In(1),
-        "weights": In(data.ArrayLayout(data.ArrayLayout(8, K_BLOCK), columns)),
-        "codes": In(data.ArrayLayout(data.ArrayLayout(8, K_BLOCK), rows)),
+        "valid": In(1), "high": In(1), "narrow": In(1), "weights": In(data.ArrayLayout(codes, columns)),
+        "codes": In(data.ArrayLayout(data.ArrayLayout(codes, columns) if own else codes, rows)),
         "sum": Out(data.ArrayLayout(data.ArrayLayout(signed(width), columns), rows)),
     }
 
@@ -49,21 +50,22 @@ class ShiftAddDots(wiring.Component):
     sum_bits = 17
     """16 products of at most 16 x 128, and a sign."""
 
-    def __init__(self, *, columns: int, rows: int = 1):
-        self.columns, self.rows = columns, rows
-        super().__init__(dots_ports(columns, rows, self.sum_bits))
+    def __init__(self, *, columns: int, rows: int = 1, own: bool = False):
+        self.columns, self.rows, self.own = columns, rows, own
+        super().__init__(dots_ports(columns, rows, self.sum_bits, own))
 
     def elaborate(self, platform):
         """A column of a row each, all alike."""
         m = Module()
         for row, (given, sums) in enumerate(zip(self.codes, self.sum, strict=True)):
-            self._row(m, f"{row}_" if row else "", [code.as_signed() for code in given], sums)
+            self._row(m, f"{row}_" if row else "", given, sums)
         return m
 
-    def _row(self, m, prefix, codes, sums):
+    def _row(self, m, prefix, given, sums):
         """One row of activations with every column."""
         for at, (column, total) in enumerate(zip(self.weights, sums, strict=True)):
             number = f"{prefix}{at}"
+            codes = [code.as_signed() for code in (given[at] if self.own else given)]
             planes = [self._plane(m, number, bit, column, codes) for bit in range(PLANES)]
             low, high = Signal(signed(15), name=f"low_{number}"), Signal(signed(15), name=f"high_{number}")
             m.d.comb += [
@@ -101,11 +103,11 @@ class ChainDots(wiring.Component):
 
     passes_of_wide = 1
 
-    def __init__(self, *, columns: int, rows: int = 1, variant: str = "dsp48e2"):
-        self.columns, self.rows, self.variant = columns, rows, variant
+    def __init__(self, *, columns: int, rows: int = 1, variant: str = "dsp48e2", own: bool = False):
+        self.columns, self.rows, self.variant, self.own = columns, rows, variant, own
         self.latency = dots_latency(variant)
         self.sum_bits = sum_bits(K_BLOCK)
-        super().__init__(dots_ports(columns, rows, self.sum_bits))
+        super().__init__(dots_ports(columns, rows, self.sum_bits, own))
 
     def elaborate(self, platform):
         """Chains side by side; nothing ever holds them up."""
@@ -119,25 +121,27 @@ class ChainDots(wiring.Component):
                 m.d.comb += [chain.wgt.valid.eq(self.valid), chain.wgt.p.segment.eq(3)]
                 m.d.comb += [out.ready.eq(1) for out in chain.out]
                 m.d.comb += [self.sum[row][number].eq(chain.out[-1].p.sum[row - first]) for row in rows]
+                codes = [self.codes[row][number] if self.own else self.codes[row] for row in rows]
                 for k in range(K_BLOCK):
                     m.d.comb += chain.wgt.p.w[k].eq(self.weights[number][k].as_signed())
-                    m.d.comb += [chain.wgt.p.a[k][row - first].eq(self.codes[row][k].as_signed()) for row in rows]
+                    m.d.comb += [chain.wgt.p.a[k][row - first].eq(given[k].as_signed())
+                                 for row, given in zip(rows, codes, strict=True)]
         return m
 
 
-def dots_named(kind: str, *, columns: int, rows: int = 1):
+def dots_named(kind: str, *, columns: int, rows: int = 1, own: bool = False):
     """The dot products of an engine: ``shift-add``, or the variant of a DSP chain."""
     if kind == "shift-add":
-        return ShiftAddDots(columns=columns, rows=rows)
+        return ShiftAddDots(columns=columns, rows=rows, own=own)
     if kind in ("dsp48e2", "generic", "dsp58"):
-        return ChainDots(columns=columns, rows=rows, variant=kind)
+        return ChainDots(columns=columns, rows=rows, variant=kind, own=own)
     raise InputError(f"dots must be shift-add, dsp48e2, generic or dsp58, not {kind!r}, in a matrix engine")
 
 
-def row_sum(m: Module, dots, row: int):
-    """The sum of a step's codes of ``row``, when its products come; 12 bits."""
+def row_sum(m: Module, dots, codes, row: int):
+    """The sum of a step's ``codes`` of ``row``, when its products come; 12 bits."""
     name = f"row_{row}" if row else "row"
-    terms = [code.as_signed() for code in dots.codes[row]]
+    terms = [code.as_signed() for code in codes]
     while len(terms) > 1:
         terms = [left + right for left, right in zip(terms[::2], terms[1::2], strict=True)]
     total = Signal(signed(12), name=f"{name}_tree", reset_less=True)

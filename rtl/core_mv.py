@@ -5,63 +5,73 @@ from amaranth import *
 from amaranth.lib import data, fifo, wiring
 from amaranth.lib.wiring import In, Out
 
-from mixflight.arch.compact import codes
+from mixflight.arch.compact import K_BLOCK, codes
 from mixflight.arch.errors import InputError
 from mixflight.arch.mv_pipeline import RESULT_EVENTS, SELECT_STAGES, mv_latency
 from mixflight.rtl.core_dots import dots_named, row_sum
 from mixflight.rtl.core_mm_rows import act_rows_read
 from mixflight.rtl.core_mv_issue import OUT_WORDS, MvIssue
 from mixflight.rtl.core_mv_results import GroupSums, Lanes, StoredSums, column_scales, token_order, words_mask
+from mixflight.rtl.core_operand_select import OperandSelect, index_read
 from mixflight.rtl.core_ports import READ_LATENCY, SLOT_LAYOUTS, bank_read, global_write, unit, weight_read
 from mixflight.rtl.delay import delayed
 
 ALWAYS = Const(1)
 QUEUE = RESULT_EVENTS + 2
 """Events whose results are on their way, rows taken one at a time."""
+ENGINE_KEPT = (4, 8)
+"""Of 16 weights, that a line of activations has all operands of."""
 PENDING = 4
 """Instructions that may be on their way."""
 
 
 class MatrixVector(wiring.Component):
-    """Carries out MV and MM as ``arch/core_execution.md`` says, dense, with FP16 scales and minima or without.
+    """Carries out MV and MM as ``arch/core_execution.md`` says, with FP16 scales and minima or without.
 
     **Parameters.** ``columns`` S that advance together, in ``banks`` C; ``together`` P rows that share a word of
     weights, 1 or 2: an engine for matrices, of which a vector uses one part in P; ``dots`` a kind of
     :func:`mixflight.rtl.core_dots.dots_named`; ``lanes`` dequantisation lanes, which divide P S; ``outputs``: most
     groups of P rows times steps of columns of a tile (its sums are kept in the lanes); depths of the banks in words;
     ``queue`` places for events' results that are on their way or wait for the global buffer: by default enough for
-    groups of 32 of a tile of 8 steps, with rows together for any tile.
+    groups of 32 of a tile of 8 steps, with rows together for any tile. ``kept``: what it takes beside dense weights, 4
+    and 8 of 16; then every product has a multiplexer before it, and ``index`` banks are read beside the weights'.
 
     **Ports.** The weight and scale banks are read by nobody else: their ``ready`` is taken for granted. A word of the
-    scale banks is 4 S / C bytes. ``act`` gives P lines at once, from the one that is asked for on. ``multiplying``:
-    rows whose products count in this cycle, 0 ... P, each of 16 S of them; for counters.
+    scale banks is 4 S / C bytes, one of the index banks 8 S / C, the places of the weights' word. ``act`` gives P lines
+    at once, from the one that is asked for on. ``multiplying``: rows whose products count in this cycle, 0 ... P, each
+    of 16 S of them; for counters.
 
     **Cycles.** :func:`mixflight.arch.mm_pipeline.mm_cycles`: as a rule 1 + passes x blocks of 16 x ceil(rows / P) x
-    steps, with two passes for codes of more than 4 bits on shift-add. So an MM of whole groups of rows has all products
-    busy in every cycle but the first; an MV of one row has one in P. A tile's last results are offered ``latency``
-    cycles after its last block is read, a line a cycle, and ``done`` comes the cycle after the last is written.
+    steps, with two passes for codes of more than 4 bits on shift-add; of N:M weights 16 that are kept count as a block.
+    So an MM of whole groups of rows has all products busy in every cycle but the first; an MV of one row has one in P.
+    A tile's last results are offered ``latency`` cycles after its last block is read, a line a cycle; ``done`` comes
+    the cycle after the last is written.
 
     **Range.** Integer sums over all slabs of a tile are exact up to 2^14 products of two INT8 codes, which bounds K
     where ``group`` is 0, and with it the context of a head.
 
-    ``unsupported`` stays 1 from an instruction with integer zero points or N:M weights on; its results mean nothing.
+    ``unsupported`` stays 1 from an instruction with integer zero points, other N:M weights or minima of such on; its
+    results mean nothing.
     """
 
     def __init__(self, *, columns: int = 16, banks: int = 2, dots: str = "shift-add", lanes: int = 8,
                  outputs: int = 128, weight_depth: int = 4096, scale_depth: int = 1024, queue: int | None = None,
-                 together: int = 1):
+                 together: int = 1, kept: tuple[int, ...] = ()):
+        if set(kept) - set(ENGINE_KEPT):
+            raise InputError(f"a matrix engine must keep 4 or 8 of 16 weights, beside dense ones, not {kept}")
         if lanes < 1 or columns * together % lanes:
             raise InputError("lanes must divide the columns of all rows together: "
                              f"{lanes} does not divide {columns * together}, in a matrix engine")
         self.columns, self.banks, self.dots, self.lanes, self.together = columns, banks, dots, lanes, together
         self.queue = queue or (QUEUE if together == 1 else 2 * QUEUE)
         self.weight_depth, self.scale_depth = weight_depth, scale_depth
-        self.products = dots_named(dots, columns=columns, rows=together)
+        self.kept = kept
+        self.products = dots_named(dots, columns=columns, rows=together, own=bool(kept))
         self.dequantise = Lanes(columns=columns, lanes=lanes, outputs=outputs, rows=together)
         self.issue = MvIssue(
             columns=columns, banks=banks, outputs=outputs, weight_depth=weight_depth, scale_depth=scale_depth,
             passes=self.products.passes_of_wide, serial=self.dequantise.serial, loop=self.dequantise.loop_latency,
-            together=together)
+            together=together, kept=kept)
         self.sums = GroupSums(outputs=columns * together, rows=together, term_bits=self.products.sum_bits)
         self.stored = StoredSums(columns=columns * together, outputs=outputs)
         self.to_term = READ_LATENCY + SELECT_STAGES + self.products.latency
@@ -70,6 +80,7 @@ class MatrixVector(wiring.Component):
             "weight": Out(weight_read(banks, columns // banks, weight_depth)),
             "scale": Out(bank_read(banks, 32 * columns // banks, scale_depth)),
             "act": Out(act_rows_read(together)), "out": Out(global_write()), "multiplying": Out(range(together + 1)),
+            **({"index": Out(index_read(banks, columns // banks, weight_depth))} if kept else {}),
         })
 
     @property
@@ -99,7 +110,7 @@ class MatrixVector(wiring.Component):
             sums.valid.eq(term.valid), sums.first.eq(term.first), sums.high.eq(term.high),
             sums.term.as_value().eq(Cat(dots.sum[row][column] for column in range(self.columns)
                                         for row in range(self.together))),
-            sums.row.as_value().eq(Cat(row_sum(m, dots, row) for row in range(self.together))),
+            sums.row.as_value().eq(Cat(row_sum(m, dots, codes, row) for row, codes in enumerate(self.dense_codes))),
         ]
         plain = self._events(m, term)
         final = self._results(m)
@@ -108,30 +119,48 @@ class MatrixVector(wiring.Component):
 
     def _products(self, m, issue, dots):
         """The words that come back, the rows' block among them, into registers."""
-        passing = Signal(data.StructLayout({"valid": 1, "block": 2, "high": 1, "narrow": 1}))
+        passing = Signal(data.StructLayout({"valid": 1, "block": 2, "high": 1, "narrow": 1}
+                                           | ({"wider": 2} if self.kept else {})))
         m.d.comb += [passing.valid.eq(issue.issued), passing.block.eq(issue.block), passing.high.eq(issue.high),
                      passing.narrow.eq(issue.narrow)]
+        if self.kept:
+            m.d.comb += [passing.wider.eq(issue.wider), self.index.valid.eq(issue.issued & (issue.wider != 0)),
+                         self.index.address.eq(issue.weight_word)]
         come = delayed(m, ALWAYS, passing, READ_LATENCY, "come", reset=True)
         self.scale_a = Signal(16 * self.together, reset_less=True)
         valid = Signal()
         registers = {name: Signal.like(value.as_value() if hasattr(value, "as_value") else value, name=f"given_{name}",
                                        reset_less=True)
                      for name, value in (("weights", dots.weights), ("codes", dots.codes), ("high", dots.high),
-                                         ("narrow", dots.narrow))}
+                                         ("narrow", dots.narrow)) if not (self.kept and name == "codes")}
         lines = [self.act.data] if self.together == 1 else list(self.act.data)
         chosen = [line[come.block] for line in lines]
         m.d.sync += valid.eq(come.valid)
         with m.If(come.valid):
+            m.d.sync += registers["weights"].eq(self.weight.data)
+            if not self.kept:
+                m.d.sync += registers["codes"].eq(Cat(part.codes for part in chosen))
             m.d.sync += [
-                registers["weights"].eq(self.weight.data), registers["codes"].eq(Cat(part.codes for part in chosen)),
                 registers["high"].eq(come.high), registers["narrow"].eq(come.narrow),
                 self.scale_a.eq(Cat(part.scale for part in chosen)),
             ]
+        m.d.comb += [dots.valid.eq(valid), dots.weights.as_value().eq(registers["weights"])]
+        if self.kept:
+            self.dense_codes = self._select(m, dots, come, lines)
+        else:
+            m.d.comb += dots.codes.as_value().eq(registers["codes"])
+            self.dense_codes = list(dots.codes)
+        m.d.comb += [dots.high.eq(registers["high"]), dots.narrow.eq(registers["narrow"])]
+
+    def _select(self, m, dots, come, lines):
+        """The operand of every weight, by its place. Returns the codes of the rows' block, where weights are dense."""
+        m.submodules.select = select = OperandSelect(columns=self.columns, rows=self.together)
         m.d.comb += [
-            dots.valid.eq(valid), dots.weights.as_value().eq(registers["weights"]),
-            dots.codes.as_value().eq(registers["codes"]), dots.high.eq(registers["high"]),
-            dots.narrow.eq(registers["narrow"]),
+            select.valid.eq(come.valid), select.block.eq(come.block), select.wider.eq(come.wider),
+            select.places.as_value().eq(Cat(self.index.data)), dots.codes.eq(select.codes),
+            *(mine.eq(Cat(block.codes for block in line)) for mine, line in zip(select.lines, lines, strict=True)),
         ]
+        return list(select.block_codes)
 
     def _events(self, m, term):
         """The end of a group: its sums meet what was stored, the scales, the lanes. Returns ends without results."""
@@ -226,5 +255,13 @@ class MatrixVector(wiring.Component):
             self.done.eq(taken[0] | taken[1]), order.r_en.eq(self.done),
         ]
         with m.If(self.instruction.valid & self.instruction.ready
-                  & ((mv.zero == codes("MV", "zero")["integer"]) | (mv.keep != 16))):
+                  & self._refused(mv)):
             m.d.sync += self.unsupported.eq(1)
+
+    def _refused(self, mv):
+        """Whether an instruction is none that this engine carries out."""
+        zeros = codes("MV", "zero")
+        if not self.kept:
+            return (mv.zero == zeros["integer"]) | (mv.keep != K_BLOCK)
+        known = Cat(mv.keep == keep for keep in (*self.kept, K_BLOCK)).any()
+        return (mv.zero == zeros["integer"]) | ~known | ((mv.keep != K_BLOCK) & (mv.zero != zeros["none"]))

@@ -44,7 +44,8 @@ class MvIssue(wiring.Component):
     """Walks an MV: groups of K, in each the steps of columns, in each the rows, in each the blocks of 16, its passes.
 
     With that order an FP32 accumulator is met again only after all steps and rows, so additions hide their latency.
-    Rows go ``together`` at a time, 1 or 2; what follows counts such groups of rows.
+    Rows go ``together`` at a time, 1 or 2; what follows counts such groups of rows. Where an engine takes N:M weights
+    (``kept``: of 16, beside dense ones), a word of them is that of ``1 << wider`` blocks along K.
 
     ``issued``: in this cycle a block is read. With it: the word of the weight banks, the line of activations and
     ``block`` in it, ``high`` (second pass), ``first`` and ``end`` of the group (``end`` comes with ``event``, the word
@@ -55,7 +56,7 @@ class MvIssue(wiring.Component):
     """
 
     def __init__(self, *, columns: int, banks: int, outputs: int, weight_depth: int, scale_depth: int, passes: int,
-                 serial: int, loop: int, together: int = 1):
+                 serial: int, loop: int, together: int = 1, kept: tuple[int, ...] = ()):
         lanes = columns // banks
         if columns % OUT_WORDS or lanes % 4 or lanes > SCALE_PAD_BYTES // 2:
             raise InputError(f"columns must be a multiple of {OUT_WORDS}, and 4, 8, 12 or 16 in a bank, not {columns} "
@@ -65,7 +66,7 @@ class MvIssue(wiring.Component):
                 raise InputError(f"{name} must be a multiple of {SLOTS} slots, not {depth}, in a matrix engine")
         if together not in (1, 2):      # four work by design, but are not verified
             raise InputError(f"rows must go alone or 2 together, not {together}, in a matrix engine")
-        self.columns, self.outputs, self.passes = columns, outputs, passes
+        self.columns, self.outputs, self.passes, self.kept = columns, outputs, passes, kept
         self.together, self.row_bits = together, ceil_log2(together)
         self.serial, self.loop = serial, loop
         self.weight_depth, self.scale_depth = weight_depth, scale_depth
@@ -78,6 +79,7 @@ class MvIssue(wiring.Component):
             "weight_word": Out(range(weight_depth)), "act_line": Out(ACT_LINE), "scale_word": Out(range(scale_depth)),
             "block": Out(range(BLOCKS_OF_LINE)), "high": Out(1), "narrow": Out(1), "first": Out(1), "end": Out(1),
             "event": Out(self.event_layout), "place": Out(self.place_layout), "rows": Out(range(together + 1)),
+            **({"wider": Out(range(3))} if kept else {}),
         })
 
     def elaborate(self, platform):
@@ -121,19 +123,32 @@ class MvIssue(wiring.Component):
         units = Signal(13)
         m.d.comb += units.eq(Mux(pair, groups << 1, groups))
         padded = (units + self.pad_units - 1) & ~Const(self.pad_units - 1, 13)
+        wider = self._wider(m, given)
         with m.If(self.instruction.valid & self.instruction.ready):
             m.d.sync += [
                 self.run.eq(1), mv.eq(given), self.keys.eq(keys), self.values.eq(layout == layouts["values"]),
                 self.steps.eq((given.columns + self.columns - 1) >> ceil_log2(self.columns)),
                 self.lines.eq((given.columns + OUT_WORDS - 1) >> ceil_log2(OUT_WORDS)),
-                self.group_blocks.eq(Mux(given.group == 0, given.k_blocks, 1 << log2)),
-                self.b_end.eq(Mux(given.group == 0, blocks_end, Cat(log2 > bit for bit in range(12)))),
+                self.group_blocks.eq(wider(Mux(given.group == 0, given.k_blocks, 1 << log2))),
+                self.b_end.eq(wider(Mux(given.group == 0, blocks_end, Cat(log2 > bit for bit in range(12))))),
                 self.g_end.eq(Mux(given.group == 0, 0, blocks_end >> log2)),
                 self.s_end.eq((given.columns - 1) >> ceil_log2(self.columns)), self.r_end.eq(given.rows - 1),
                 self.pair.eq(pair), self.wide.eq(given.weight_bits > 4),
                 self.stride.eq(Mux(keys, 2, padded)),
             ]
+            if self.kept:
+                m.d.sync += self.step_words.eq(wider(given.k_blocks))
             self._begin(m, given)
+
+    def _wider(self, m, given):
+        """What makes words of blocks: of N:M weights a word is that of several, which groups and slabs are made of."""
+        if not self.kept:
+            return lambda blocks: blocks
+        self.step_words, wider = Signal(12, reset_less=True), Signal(range(3), name="given_wider")
+        m.d.comb += wider.eq(Mux(given.keep == 4, 2, given.keep == 8))
+        with m.If(self.instruction.valid & self.instruction.ready):
+            m.d.sync += self.wider.eq(wider)
+        return lambda blocks: blocks >> wider
 
     def _begin(self, m, given):
         """Counters of a new instruction."""
@@ -204,9 +219,12 @@ class MvIssue(wiring.Component):
         mv = self.mv
         next_k = Signal(2)
         next_line = Signal(ACT_LINE)
-        line_ends = self.k == BLOCKS_OF_LINE - 1
-        m.d.comb += [next_k.eq(self.k + 1), next_line.eq(Mux(line_ends, self.line + mv.rows, self.line))]
-        inc_block, inc_step = Mux(self.values, self.steps, 1), Mux(self.values, 1, mv.k_blocks)
+        line_ends, blocks, step_words = self.k == BLOCKS_OF_LINE - 1, 1, mv.k_blocks
+        if self.kept:       # words begin at multiples of their length
+            blocks, step_words = 1 << self.wider, self.step_words
+            line_ends = self.k + blocks >= BLOCKS_OF_LINE
+        m.d.comb += [next_k.eq(self.k + blocks), next_line.eq(Mux(line_ends, self.line + mv.rows, self.line))]
+        inc_block, inc_step = Mux(self.values, self.steps, 1), Mux(self.values, 1, step_words)
         with m.If(~self.last_pass):
             m.d.sync += self.second.eq(1)
         with m.Else():

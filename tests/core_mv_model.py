@@ -32,6 +32,7 @@ class Mv:
     slot: int = 0
     in_line: int = 0
     out_line: int = 0
+    keep: int = 16
 
     @property
     def transpose(self) -> bool:
@@ -41,7 +42,8 @@ class Mv:
         """The instruction as its unit gets it."""
         layout = primitive("MV")
         names = {
-            "rows": self.rows, "columns": self.columns, "k_blocks": self.k // 16, "weight_bits": self.bits, "keep": 16,
+            "rows": self.rows, "columns": self.columns, "k_blocks": self.k // 16, "weight_bits": self.bits,
+            "keep": self.keep,
             "zero": code_of("MV", "zero")["minimum" if self.minimum else "none"], "accumulate": self.accumulate,
             "last": self.last, "transpose": self.transpose, "group": self.group.bit_length() - 1 if self.group else 0,
             "slot": self.slot, "in_line": self.in_line, "out_line": self.out_line,
@@ -50,12 +52,17 @@ class Mv:
 
 
 class Machine:
-    """The buffers of an engine of S columns in C banks, and FP32 and integer sums between slabs."""
+    """The buffers of an engine of S columns in C banks, and FP32 and integer sums between slabs.
 
-    def __init__(self, *, columns: int, banks: int, weight_depth: int, scale_depth: int, seed: int) -> None:
+    ``sparse``: with index banks.
+    """
+
+    def __init__(self, *, columns: int, banks: int, weight_depth: int, scale_depth: int, seed: int,
+                 sparse: bool = False) -> None:
         self.s, self.c, self.lanes = columns, banks, columns // banks
         self.random = np.random.default_rng(seed)
         self.weight = np.zeros((weight_depth, banks, self.lanes, 16), np.uint8)
+        self.index = np.zeros((weight_depth, banks, self.lanes, 8), np.uint8) if sparse else None
         self.scale = np.zeros((banks, scale_depth * 4 * self.lanes), np.uint8)
         self.codes = np.zeros((1024, LINE), np.int8)
         self.act_scales = np.zeros((1024, 4), np.float16)
@@ -76,6 +83,10 @@ class Machine:
             weights = random.integers(0, 1 << mv.bits, (mv.columns, mv.k))
         if random.random() < 0.2:
             weights[:] = weights.max()
+        places = np.sort(np.argsort(random.random((mv.columns, mv.k // 16, 16)), axis=-1)[..., :mv.keep], axis=-1)
+        kept = np.zeros(weights.shape, np.bool_)
+        np.put_along_axis(kept.reshape(places.shape[0], -1, 16), places, True, -1)
+        weights = np.where(kept, weights, 0)
         acts = random.integers(-127, 128, (mv.rows, mv.k))
         if extreme:
             weights, acts = random.choice([126, 127], weights.shape), np.full_like(acts, 127)
@@ -85,7 +96,7 @@ class Machine:
         minima = random.normal(0, 0.1, (mv.columns, groups)).astype(np.float16)
         act_scales = np.abs(random.normal(0, 0.05, (mv.rows, max(1, mv.k // act_group) if act_group else 1)))
         act_scales = act_scales.astype(np.float16)
-        self._place_weights(mv, weights)
+        self._place_weights(mv, weights[kept].reshape(mv.columns, -1), places)
         self._place_scales(mv, scales, minima)
         per = act_group or mv.k
         for row in range(mv.rows):
@@ -95,10 +106,12 @@ class Machine:
                 self.act_scales[line, k % LINE // 16] = act_scales[row, min(k // per, act_scales.shape[1] - 1)]
         self._carry_out(mv, weights, acts, scales, minima, act_scales, per)
 
-    def _place_weights(self, mv: Mv, weights: np.ndarray) -> None:
+    def _place_weights(self, mv: Mv, weights: np.ndarray, places: np.ndarray) -> None:
+        """Kept codes [columns, K keep / 16], and their places in each block, of which dense ones have no need."""
         base = mv.slot * len(self.weight) // 4
         self.layouts[mv.slot] = code_of("LD", "layout")[mv.layout]
-        steps, blocks = -(-mv.columns // self.s), mv.k // 16
+        steps, blocks = -(-mv.columns // self.s), weights.shape[1] // 16
+        places = places.reshape(mv.columns, blocks, 16).astype(np.uint8)
         for column in range(mv.columns):
             step, at = divmod(column, self.s)
             bank, lane = at % self.c if mv.layout == "keys" else at // self.lanes, at // self.c
@@ -107,6 +120,9 @@ class Machine:
                 word = block * steps + step if mv.layout == "values" else step * blocks + block
                 part = weights[column, 16 * block:16 * block + 16]
                 self.weight[base + word, bank, lane] = part.astype(np.int8).view(np.uint8)
+                if mv.keep < 16:
+                    where = places[column, block]
+                    self.index[base + word, bank, lane] = where[0::2] | where[1::2] << 4
 
     def _place_scales(self, mv: Mv, scales: np.ndarray, minima: np.ndarray) -> None:
         if mv.layout == "values":
@@ -169,7 +185,8 @@ class Machine:
                                 self.act_scales[..., None].view(np.uint8).reshape(-1, 4, 2)], axis=2)
         scale = self.scale.reshape(self.c, -1, 4 * self.lanes).transpose(1, 0, 2)
         return {name: [int.from_bytes(word.tobytes(), "little") for word in part.reshape(len(part), -1)]
-                for name, part in (("weight", self.weight), ("scale", scale), ("act", lines))}
+                for name, part in (("weight", self.weight), ("scale", scale), ("act", lines), ("index", self.index))
+                if part is not None}
 
     def pins(self) -> dict[str, int]:
         """The slots' layouts."""

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from mixflight.arch.compact import codes
-from mixflight.arch.core import CoreMachine
+from mixflight.arch.compact import K_BLOCK, codes
+from mixflight.arch.core import Chains, CoreMachine
 from mixflight.arch.core_memory_pipeline import (
     LOAD_FIXED,
     LOAD_GLOBAL,
@@ -43,15 +43,18 @@ def product_times(machine: CoreMachine, table: Mapping[str, Ints], together: int
     serial = together * step // min(machine.memory_unit.lanes, step)
     dots = machine.products
     leaves = mv_latency(dots=dots, serial=serial, read_latency=READ_LATENCY) + 1
+    kept = table["keep_n"] if isinstance(machine.mpe, Chains) else np.full_like(table["k"], K_BLOCK)
     names = ("rows", "columns", "k", "weight_bits", "group", "last")
     busy = [
         mv_cycles(columns=columns, step=step, k=k, rows=-(-rows // together), group=group, serial=serial, more=not last,
-                  passes=passes(dots=dots, weight_bits=bits), written=leaves if last and together == 1 else 0)
-        for rows, columns, k, bits, group, last in zip(*(table[name].tolist() for name in names), strict=True)
+                  passes=passes(dots=dots, weight_bits=bits), written=leaves if last and together == 1 else 0,
+                  keep=keep or K_BLOCK)
+        for rows, columns, k, bits, group, last, keep in zip(
+            *(table[name].tolist() for name in names), kept.tolist(), strict=True)
     ]  # fmt: skip
-    kept = sums_latency(dots=dots, read_latency=READ_LATENCY) - 1 + _PLAIN_ENDS
+    stored = sums_latency(dots=dots, read_latency=READ_LATENCY) - 1 + _PLAIN_ENDS
     lines_behind = (table["rows"] - 1) % together
-    return np.array(busy, np.int64), np.where(table["last"] > 0, leaves + lines_behind, kept)
+    return np.array(busy, np.int64), np.where(table["last"] > 0, leaves + lines_behind, stored)
 
 
 def has_rtl(table: Mapping[str, Ints]) -> NDArray[np.bool_]:

@@ -9,7 +9,7 @@ import pytest
 from mixflight.arch.accelerator import accelerator_named
 from mixflight.arch.core_memory_pipeline import load_cycles, store_cycles
 from mixflight.arch.errors import InputError
-from mixflight.arch.mv_pipeline import mv_cycles, mv_latency
+from mixflight.arch.mv_pipeline import TAKE_CYCLES, mv_cycles, mv_latency
 from mixflight.arch.sfu_pipeline import misc_cycles
 from mixflight.mapping.core_program import BUFFERS, COLUMNS, OPERATIONS
 from mixflight.sim.core.units import Units
@@ -66,3 +66,14 @@ def test_units_of_rtl_need_products_that_have_some():
     wrong = msgspec.structs.replace(machine.array, pe="multiply-4x8")
     with pytest.raises((InputError, ValueError), match='units = "rtl" must be of a machine of dsp48e2'):
         msgspec.structs.replace(machine, units="rtl", array=wrong)
+
+
+@pytest.mark.parametrize(("keep", "group", "words"), [(8, 32, 16), (8, 128, 16), (4, 128, 8), (16, 32, 32), (8, 0, 16)])
+def test_weights_of_which_a_part_is_kept_take_the_words_that_hold_them(keep, group, words):
+    """16 steps of columns meet no accumulator too soon, so every cycle but the first has products in all DSPs."""
+    machine = accelerator_named("flightllm-mini-sparse")
+    table = {"rows": 1, "columns": 256, "k": 512, "keep_n": keep, "weight_bits": 8, "group": group, "last": 0, "zero": 0}
+    found = Units(machine).of_class("MV", {name: np.array([value]) for name, value in table.items()})
+    assert found["occupancy"][0] / TICKS == TAKE_CYCLES + 16 * words
+    slow = accelerator_named("flightllm-mini")
+    assert Units(slow).matrix("MV", {name: np.array([value]) for name, value in table.items()})[0][0] == 16 * words
