@@ -59,17 +59,19 @@ def parts_of(classes: Sequence[str]) -> list[str]:
 def program_cycles(machine: CoreMachine, made: RandomProgram) -> int:
     """The engine's cycles of a program whose text is loaded first."""
     count = len(made.text)
-    sequencer = Sequencer(made.text, np.zeros(count, np.int64), np.zeros(0, np.int64), slot_bytes(machine),
+    sequencer = Sequencer(made.text, np.zeros(count, np.int64), made.words, slot_bytes(machine),
                           machine.hbm.channels_per_core)  # fmt: skip
     units = Units(machine)
     streams = compile_streams(units, [sequencer.expand(made.registers, repeat=False)], [0])
-    return round(execute(units, streams, text_bytes=INSTRUCTION_BYTES * count).total)
+    return round(execute(units, streams, text_bytes=INSTRUCTION_BYTES * count,
+                         constants=len(made.words)).total)  # fmt: skip
 
 
 def process_of(model: CompiledModel, machine: CoreMachine, made: RandomProgram) -> CoreProcess:
     """The core with the memories and the text of a program, and its constants."""
     latency = machine.hbm.answers_after_cycles or LATENCY_CYCLES
-    core = CoreProcess(model, hbm=made.hbm, ddr=made.ddr[0], text=encode(made.text, compact()), latency=latency)
+    core = CoreProcess(model, hbm=made.hbm, ddr=made.ddr[0], text=encode(made.text, compact()),
+                       constants=made.words.tolist(), latency=latency)  # fmt: skip
     core.set_constants(made.constants)
     return core
 
