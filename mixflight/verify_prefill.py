@@ -61,19 +61,21 @@ def first_layer(path: Path) -> Llama:
 
 
 def check_blocks(
-    model: CompiledModel, made: CoreModel, llama: Llama, prompt: Sequence[int], *, head: bool = True
+    model: CompiledModel, made: CoreModel, llama: Llama, prompt: Sequence[int], *, past: Sequence[int] = (),
+    head: bool = True,
 ) -> StreamOutcome:  # fmt: skip
-    """As :func:`check_prefill`, of a model with blocks in memories that nothing has run in."""
-    begun, checked = time.perf_counter(), _Checked(made, llama)
+    """As :func:`check_prefill`, of a model with blocks in memories that nothing has run in; behind the ``past`` tokens,
+    whole rows of the cache, whose cells the golden model writes."""
+    begun, checked = time.perf_counter(), _Checked(made, llama, past)
     text, most = made.block_step(prompt[:1], 0).text.text, made.block_tokens
     with CoreProcess(model, hbm=made.hbm, ddr=made.ddr[0], text=encode(text.stream, compact()),
                      constants=text.constants.tolist(),
                      more=[(encode(checked.storing.text, compact()), [])]) as core:  # fmt: skip
         try:
             for first in range(0, len(prompt), most):
-                checked.block(core, prompt[first : first + most], first)
+                checked.block(core, prompt[first : first + most], len(past) + first)
             if head:
-                checked.head(core, prompt[first:], first)
+                checked.head(core, prompt[first:], len(past) + first)
         except HarnessError as error:
             checked.found.append(str(error))
     return StreamOutcome(tests=checked.runs, failures=len(checked.found), messages=tuple(checked.found[:20]),
@@ -84,8 +86,11 @@ def check_blocks(
 class _Checked:
     """What was compared so far."""
 
-    def __init__(self, made: CoreModel, llama: Llama) -> None:
+    def __init__(self, made: CoreModel, llama: Llama, past: Sequence[int]) -> None:
         self.made, self.session = made, Session(llama)
+        if past:
+            self.session.residuals(past)
+            self._put_cells(made)
         self.storing = _storing(made)
         self.found: list[str] = []
         self.runs = self.values = self.cycles_rtl = self.cycles_sim = 0
@@ -145,13 +150,17 @@ class _Checked:
         """The golden model's cells are there already."""
         first, size = self.made.text.memory.cache
         copy = dataclasses.replace(self.made, hbm=[channel[: first + size].copy() for channel in core.hbm])
-        for layer in range(self.made.model.layers):
+        self._put_cells(copy)
+        for channel, (mine, golden) in enumerate(zip(core.hbm, copy.hbm, strict=True)):
+            self._same(mine[first : first + size], golden[first:], f"{name}: cells in channel {channel}")
+
+    def _put_cells(self, made: CoreModel) -> None:
+        """The golden model's cells of all tokens so far."""
+        for layer in range(made.model.layers):
             keys, values = self.session.cache(layer)
             assert isinstance(keys, Int8Cache)
             assert isinstance(values, Int8Cache)
-            copy.put_cache(layer, keys, values, self.session.position)
-        for channel, (mine, golden) in enumerate(zip(core.hbm, copy.hbm, strict=True)):
-            self._same(mine[first : first + size], golden[first:], f"{name}: cells in channel {channel}")
+            made.put_cache(layer, keys, values, self.session.position)
 
     def _same(self, mine: NDArray[Any], golden: NDArray[Any], name: str) -> None:
         """Both to the bit."""

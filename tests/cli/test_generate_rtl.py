@@ -190,7 +190,7 @@ def test_a_prompt_in_a_block(smollm2_path):
 @pytest.mark.slow
 def test_a_prompt_of_several_blocks_on_the_whole_model(smollm2_path, tmp_path):
     """As few blocks of one size as there can be, the last one filled up; logits behind it, then steps."""
-    prompt, kept = "Once upon a time there was a small core that could speak, and it said:", tmp_path / "kept"
+    prompt, kept = "Once upon a time there was a core that could speak, and it said:", tmp_path / "kept"
     outputs = Outputs(checkpoint=kept, timeline=tmp_path / "units.json")
     said = generate_rtl(smollm2_path, prompt, 2, arch=ARCH, blocks=True, outputs=outputs)
     golden = generate(smollm2_path, prompt, 2)

@@ -14,7 +14,7 @@ from mixflight.verification import PREFILL, verify_core
 from mixflight.verify_prefill import CONTEXT, check_blocks, check_prefill, first_layer
 
 MACHINE = accelerator_named("mixpe-mini")
-SHAPE = {"head_dim": 64, "heads": 6, "kv_heads": 3, "hidden": 384, "ffn": 640, "vocab": 333}
+SHAPE = {"head_dim": 64, "heads": 6, "kv_heads": 3, "hidden": 384, "ffn": 640, "vocab": 6200}
 
 
 @pytest.fixture(scope="module")
@@ -40,11 +40,11 @@ def test_32_tokens_through_a_layer_and_the_head_of_smollm2(model, smollm2_path):
 
 @pytest.mark.slow
 def test_prompts_of_other_shapes_and_lengths(model):
-    """Blocks of twelve and sixteen, the last one filled up; a context of more than one tile."""
-    for block, tokens in ((12, 31), (16, 280)):
+    """Blocks of twelve and sixteen, the last one filled up; contexts before and over the end of a tile."""
+    for block, tokens, past in ((12, 31, 0), (16, 20, 248)):
         tiny = TinyLlama(seed=block, **SHAPE)
-        prompt = [(7 * number + number // 5) % 333 for number in range(tokens)]
-        found = check_blocks(model, tiny.on(MACHINE, 320, block=block), tiny.golden, prompt)
+        prompt, before = ([(7 * number + number // 5) % 6200 for number in range(count)] for count in (tokens, past))
+        found = check_blocks(model, tiny.on(MACHINE, 320, block=block), tiny.golden, prompt, past=before)
         assert found.messages == () and found.tests == -(-tokens // block) + 1
         assert found.cycles_sim / found.cycles_rtl == pytest.approx(1, abs=0.005)
 
