@@ -49,8 +49,9 @@ class Path:
 
     ``passes`` over every segment; ``result`` steps from a beat's issue to its results, in the last pass. What the
     passes before it find for a segment: ``largest`` steps to the values whose maximum is taken, ``summed`` to those
-    that are added, ``post`` steps from a sum to what is used of it. ``used``: steps from issue to where the last of
-    these is used.
+    that are added, ``post`` steps from a sum to what is used of it; ``mean`` those of a sum in a pass before. ``used``:
+    steps from issue to where the last of these is used. ``every``: steps from a beat's issue to the next one's, where
+    the lanes' operators have each element more than once.
     """
 
     passes: int
@@ -58,12 +59,25 @@ class Path:
     largest: int = 0
     summed: int = 0
     post: int = 0
+    mean: int = 0
     used: int = 0
+    every: int = 1
+
+
+GELU_ARGUMENT_STEPS = 3 * MULTIPLY_STAGES + ADD_STAGES
+"""From x to the argument of GELU's sigmoid: squared, times a constant, a constant more, times x."""
+
+GELU_STEPS = GELU_ARGUMENT_STEPS + _E + _A + _R + 1 + 2 * _M
+"""From x to GELU(x). The reciprocal waits a step, so that the operators that have x twice take it in turns."""
+
+SOFTCAP_STEPS = 3 * _M + _E + _A + _R
+"""From x to its soft cap: times a constant, exp, and of both sums with it the quotient, times the cap."""
 
 
 PATHS = {
     "embed": Path(passes=1, result=_P + _M + _A),
     "norm": Path(passes=2, result=_P + 2 * _M, summed=_P + _M, post=_M + _A + _R, used=_P),
+    "layernorm": Path(passes=3, result=_P + _A + 2 * _M, summed=_P + _A + _M, post=_M + _A + _R, mean=_M, used=_P + _A),
     "rope": Path(passes=1, result=_P + _M + _A),
     "quantise": Path(passes=2, result=_P + _M + CODE_STAGES, largest=_P, used=_P),
     "kv_append": Path(passes=2, result=_P + _M + CODE_STAGES, largest=_P, used=_P),
@@ -74,6 +88,9 @@ PATHS = {
     "bias": Path(passes=1, result=_P + _A),
     "activation:silu:gated": Path(passes=1, result=_P + _E + _A + _R + 3 * _M),
     "activation:silu:plain": Path(passes=1, result=_P + _E + _A + _R + 2 * _M),
+    "activation:gelu:gated": Path(passes=1, result=_P + GELU_STEPS + _M, every=2),
+    "activation:gelu:plain": Path(passes=1, result=_P + GELU_STEPS, every=2),
+    "softcap": Path(passes=1, result=_P + SOFTCAP_STEPS, every=2),
     "activation:relu:gated": Path(passes=1, result=_P + _M),
     "activation:relu:plain": Path(passes=1, result=_P + _A),
 }
@@ -117,9 +134,10 @@ def misc_cycles(operation: str, *, width: int, vectors: int, elements: int, grou
     ``width`` elements a cycle, ``group`` elements that share a scale (0: the vector). With b = ceil(segment / width)
     beats and batches of N <= 16 segments, a segment being a vector, or a group of ``quantise``:
 
-    one pass      N b a batch
+    one pass      N b a batch; 2 N b - 1 where the lanes take a beat every other step (GELU, soft caps)
     of a maximum  max(N b, b + wait) + N b, wait from a segment's last beat to the first that uses its scale
     of a sum      N (b + wait) + N b, wait from a segment's last beat to the next one's first: sums are not overlapped
+    layernorm     the same with a wait of the mean's before: N (b + wait') + N (b + wait) + N b
     softmax       max(N b, b + wait) + N (b + wait') + N b
 
     and for ``kv_append`` a beat a head. To their sum come 6 cycles before the first beat, the steps of the last beat's
@@ -138,4 +156,7 @@ def misc_cycles(operation: str, *, width: int, vectors: int, elements: int, grou
             total += max(count * beats, beats - 1 + of_largest + _divisions_late(operation, count, beats))
         if path.summed:
             total += count * (beats - 1 + of_sum)
+        if path.mean:
+            total += count * (beats - 1 + of_sum - path.post + path.mean)
+    total = path.every * (total - 1) + 1
     return 6 + total - 1 + path.result + 3

@@ -51,6 +51,12 @@ SINE = _sines()
 LOG2_E_SIGNIFICAND = 0xB8AA3B
 """The FP32 number nearest to log2 e, times 2^23."""
 
+GELU_LINEAR = 0x3FCC422A
+"""The FP32 number nearest to 2 sqrt(2 / pi), as its bits."""
+
+GELU_CUBIC = 0x3D922279
+"""The FP32 number nearest to 0.044715 times that."""
+
 INTERPOLATION_STAGES = 5
 """Registers of an interpolation: table, operands, product, sum, result."""
 

@@ -29,6 +29,7 @@ class Work(NamedTuple):
 WORK: dict[str, Work] = {
     "embed": Work(1, 1, 0, 0, 0, 1),
     "norm": Work(2, 3, 1, 0, 1, 1),
+    "layernorm": Work(3, 3, 3, 0, 1, 1),
     "rope": Work(1, 2, 1, 1, 1, 1),
     "quantise": Work(2, 1, 2, 0, 1, 0),
     "quantise:static": Work(1, 1, 1, 0, 1, 0),

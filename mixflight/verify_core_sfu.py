@@ -106,7 +106,7 @@ def _split(value: int, words: int) -> NDArray[np.uint32]:
 
 # -- random instructions --------------------------------------------------------------------------------------------
 
-LINES, ACT_LINES = 8192, 4096
+LINES, ACT_LINES = 16384, 4096
 HEAD = 64
 STALLS = (0, 30, 80)
 """Percent of cycles in which a port does not go on; in the last one only one port at a time."""
@@ -114,9 +114,10 @@ STALLS = (0, 30, 80)
 _HALF_SCALES = ("embed", "probability_quantise")
 _TO_ACT = ("quantise", "kv_append", "probability_quantise")
 _EXPONENTS: Mapping[str, tuple[int, int]] = {
-    "residual": (0, 254), "bias": (0, 254), "norm": (0, 187), "rope": (0, 247), "quantise": (0, 149),
-    "kv_append": (0, 149), "softmax": (0, 137), "probability_quantise": (0, 127),
+    "residual": (0, 254), "bias": (0, 254), "norm": (0, 187), "layernorm": (0, 180), "rope": (0, 247),
+    "quantise": (0, 149), "kv_append": (0, 149), "softmax": (0, 137), "probability_quantise": (0, 127),
     "activation:silu:gated": (0, 140), "activation:silu:plain": (0, 140), "activation:relu:gated": (0, 187),
+    "activation:gelu:gated": (0, 140), "activation:gelu:plain": (0, 254), "softcap": (0, 240),
     "activation:relu:plain": (0, 254),
 }  # fmt: skip
 """Exponent fields of operands for which every result fits."""
@@ -159,7 +160,9 @@ def random_instruction(
     flat = state.vector.reshape(-1).view(np.uint32)
     for part in range(2 * each):     # a range a line: groups of zeros, of subnormals, of large values
         flat[(line + part) * 16:(line + part + 1) * 16] = words(random, 16, low, high)
-    if operation == "norm":
+    if operation == "softcap":
+        flat[b * 16:b * 16 + 2] = np.array([2 / 30, 30], np.float32).view(np.uint32)
+    if operation in ("norm", "layernorm"):
         flat[b * 16:(b + each) * 16] = words(random, 16 * each, 60, 150)
     if operation in _HALF_SCALES:
         halves = random.integers(0, 0x7C00, 32 * (b_lines + 8), np.uint16)

@@ -8,7 +8,8 @@ from amaranth import *
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from mixflight.arch.sfu_pipeline import BATCH, PATHS, PREPARE_STAGES
+from mixflight.arch.sfu_pipeline import ADD_STAGES, BATCH, PATHS, PREPARE_STAGES
+from mixflight.arch.special_functions import GELU_CUBIC, GELU_LINEAR
 from mixflight.rtl.core_ports import (
     LINE_BITS,
     CoreConstants,
@@ -37,6 +38,9 @@ LEVELS = 127
 LEVELS_FP32 = 0x42FE0000
 ROTATIONS = 32
 """Tokens of a block of a prompt whose rotations are held."""
+BY_TURNS = tuple(name for name, path in PATHS.items() if path.every == 2)
+CENTRED = PREPARE_STAGES + ADD_STAGES
+"""Steps from a beat's issue to its elements less their mean."""
 LONGEST = max(path.result for path in PATHS.values())
 """Steps of the longest path."""
 
@@ -104,7 +108,7 @@ class CoreSfu(wiring.Component):
         lanes = self._lanes(m, platform, course, flow, beats, rotation)
         m.submodules.scalars = scalars = SfuScalars()
         hold, post = self._segments(m, course, flow, beats, line, lanes, scalars)
-        m.d.comb += beats.hold.eq(hold | beats.begins & course.is_["rope"] & ~rotation.ready)
+        m.d.comb += beats.hold.eq(hold | beats.begins & course.is_["rope"] & ~rotation.ready | course.other)
         self._scalars(m, course, flow, lanes, scalars, post)
         self._results(m, course, flow, beats, line, lanes, scalars, results)
         return m
@@ -139,12 +143,12 @@ class CoreSfu(wiring.Component):
         plan = plan_of(m, given, route)
         inverse = Mux(given.elements == self.constants.head_elements, self.constants.inverse_head,
                       self.constants.inverse_hidden)
-        refuse, ended, groups = Signal(), Signal(), Signal(18)
+        refuse, ended, groups, odd = Signal(), Signal(), Signal(18), Signal()
         m.d.comb += [
             refuse.eq(setup & refused(given, self.rotations)),
             self.instruction.ready.eq(~(setup | starts | course.active)), walk.start.eq(starts),
             ended.eq(course.active & ~walk.busy & ~walk.some & results.empty), self.done.eq(ended | refuse),
-            course.en.eq(course.active & ~results.full),
+            course.en.eq(course.active & ~results.full), course.other.eq(course.by_turns & odd),
         ]
         m.d.sync += [setup.eq(0), starts.eq(setup & ~refuse), self.unsupported.eq(self.unsupported | refuse)]
         with m.If(self.instruction.ready & self.instruction.valid):
@@ -153,9 +157,14 @@ class CoreSfu(wiring.Component):
             m.d.sync += [
                 course.plan.eq(plan), course.route.eq(route), course.inverse.eq(inverse),
                 course.rotations.eq(Mux(given.causal, given.vectors, 1)), course.each_own.eq(given.causal),
+                course.by_turns.eq(Cat(given.operation == OPERATIONS[name] for name in BY_TURNS).any()),
                 groups.eq(Mux(given.group == 0, 1, given.elements >> given.group)),
                 *(course.is_[name].eq(given.operation == code) for name, code in OPERATIONS.items()),
             ]
+        with m.If(~course.active):
+            m.d.sync += odd.eq(1)
+        with m.Elif(course.en):
+            m.d.sync += odd.eq(~odd)
         with m.If(starts):
             m.d.sync += [course.active.eq(1), course.row_lines.eq((given.elements + (groups << 1) + 63) >> 6)]
         with m.Elif(ended):
@@ -176,14 +185,22 @@ class CoreSfu(wiring.Component):
         with m.Elif(en & beats.issued):
             m.d.sync += [row.eq(row + (beats.beat.last & course.each_own)), row_here.eq(row)]
         m.d.comb += [rotation.turn.eq(here), rotation.row.eq(row_here)]
+        # the line of a soft cap: its constants meet elements of later steps
+        cap = Signal(32, reset_less=True)
+        with m.If(beats.issued & course.is_["softcap"]):
+            m.d.sync += [course.cap_scale.eq(beats.b[:32]), cap.eq(beats.b[32:64])]
+        other = course.by_turns & (course.other ^ (PREPARE_STAGES % 2))
+        squared = course.is_["layernorm"] & ~flow.bit("early", CENTRED) & ~flow.bit("late", CENTRED)
         lanes = []
         for i in range(self.width):
             lane = SfuLane(rsqrt=i == 0)
             place(m, platform, f"lane_{i}", lane, like=f"lane_{min(i, 1)}")
             m.d.comb += [
-                lane.en.eq(en), lane.x.eq(beats.x[i]), lane.partner.eq(beats.partner[i]), lane.y.eq(beats.y[i]),
+                lane.en.eq(en), lane.x.eq(beats.x[i]), lane.partner.eq(beats.partner[i]),
+                lane.y.eq(Mux(course.is_["softcap"], Cat(cap[:31], beats.x[i][31]), beats.y[i])),
                 lane.cosine.eq(rotation.cosines[i]), lane.sine.eq(rotation.sines[i]),
                 lane.square.eq(flow.bit("early", PREPARE_STAGES) & course.is_["norm"]), lane.route.eq(course.route),
+                lane.square_sum.eq(squared), lane.other.eq(other),
             ]
             lanes.append(lane)
         return lanes
@@ -194,7 +211,8 @@ class CoreSfu(wiring.Component):
         m.submodules.maximum = maximum = Maximum(self.width)
         m.submodules.reduce = reduce = Reduce(self.width)
         summing = Signal()
-        m.d.comb += summing.eq(is_["norm"] & (line.turn == 0) | is_["softmax"] & (line.turn == 1))
+        m.d.comb += summing.eq(is_["norm"] & (line.turn == 0) | is_["softmax"] & (line.turn == 1)
+                               | is_["layernorm"] & (line.turn != 2))
         largest = flow.valid("largest", beats.issued & (line.turn == 0))
         summed = flow.valid("summed", beats.issued & summing)
         probability = is_["probability_quantise"]
@@ -202,25 +220,26 @@ class CoreSfu(wiring.Component):
             of_first = probability | is_["softmax"]
             m.d.comb += [
                 maximum.values[i].eq(Mux(of_first, lane.first, lane.x)),
-                reduce.values[i].eq(Mux(is_["norm"], lane.first, lane.exp)),
+                reduce.values[i].eq(Mux(is_["norm"], lane.first, Mux(is_["layernorm"], lane.second, lane.exp))),
             ]
         for unit_, kind, valid in ((maximum, "largest", largest), (reduce, "summed", summed)):
             m.d.comb += [unit_.en.eq(en), unit_.valid.eq(valid)]
             m.d.comb += [getattr(unit_, name).eq(flow.at(name, kind)) for name in ("first", "last", "mask")]
         m.d.comb += maximum.absolute.eq(~is_["softmax"])
 
-        free, post = Signal(init=1), Signal()
+        free, post, mean = Signal(init=1), Signal(), Signal()
         left, segment = Signal(range(max(path.post for path in PATHS.values()) + 1)), Signal(range(BATCH))
         total = Signal(32, reset_less=True)
         with m.If(en & beats.issued & summing & beats.beat.last):
             m.d.sync += free.eq(0)
         with m.If(en & summed & flow.at("last", "summed")):
-            m.d.sync += segment.eq(flow.at("segment", "summed"))
+            m.d.sync += [segment.eq(flow.at("segment", "summed")),
+                         mean.eq(is_["layernorm"] & flow.at("early", "summed"))]
         ends = Signal()
         m.d.comb += ends.eq(en & post & (left == 0))
         with m.If(en & reduce.done):
             m.d.sync += [post.eq(1), total.eq(reduce.total), left.eq(Mux(
-                is_["norm"], PATHS["norm"].post, PATHS["softmax"].post))]
+                mean, PATHS["layernorm"].mean, Mux(is_["softmax"], PATHS["softmax"].post, PATHS["norm"].post)))]
         with m.Elif(ends):
             m.d.sync += [post.eq(0), free.eq(1)]
         with m.Elif(en):
@@ -231,13 +250,15 @@ class CoreSfu(wiring.Component):
                 with m.If(is_[name]):
                     m.d.comb += [getattr(lanes[0].route, part).eq(value) for part, value in route_of(members).items()]
         m.d.comb += [
-            scalars.en.eq(en), scalars.quantise.eq(~is_["softmax"]), scalars.levels.eq(LEVELS_FP32),
-            scalars.found.eq(en & maximum.done & (course.plan.last_pass != 0)), scalars.largest.eq(maximum.largest),
-            scalars.found_segment.eq(delayed(m, en, flow.at("segment", "largest"), maximum.latency, "found")),
-            scalars.write.eq(ends), scalars.write_segment.eq(segment), scalars.factor.eq(lanes[0].reciprocal),
+            scalars.en.eq(en), scalars.quantise.eq(~is_["softmax"] & ~is_["layernorm"]), scalars.levels.eq(LEVELS_FP32),
+            scalars.found.eq(en & maximum.done & (course.plan.last_pass != 0) | ends & mean),
+            scalars.largest.eq(Mux(mean, lanes[0].first, maximum.largest)),
+            scalars.found_segment.eq(Mux(
+                mean, segment, delayed(m, en, flow.at("segment", "largest"), maximum.latency, "found"))),
+            scalars.write.eq(ends & ~mean), scalars.write_segment.eq(segment), scalars.factor.eq(lanes[0].reciprocal),
             scalars.restart.eq(beats.issued & beats.beat.early & beats.beat.first & (line.segment == 0)),
         ]
-        by_sum = is_["norm"] | is_["softmax"] & (line.turn == 2)
+        by_sum = is_["norm"] | (is_["softmax"] | is_["layernorm"]) & (line.turn == 2)
         ready = Mux(by_sum, scalars.factor_count, scalars.found_count)
         hold = beats.begins & line.first & ((line.turn != 0) & (line.segment >= ready) | ~free)
         return hold, post
@@ -245,22 +266,29 @@ class CoreSfu(wiring.Component):
     def _scalars(self, m: Module, course, flow, lanes, scalars, post):
         """What meets all elements of a segment, and constants."""
         is_, constants = course.is_, self.constants
-        first, added = Signal(32), Signal(32)
+        first, added, second = Signal(32), Signal(32), Signal(32)
+        gelu = is_["activation:gelu:gated"] | is_["activation:gelu:plain"]
+        ones = is_["activation:silu:gated"] | is_["activation:silu:plain"] | course.by_turns
+        as_it_is = is_["layernorm"] & flow.bit("early", CENTRED)     # of the first pass, which adds up x
+        subtracts = is_["softmax"] | is_["layernorm"] & ~flow.bit("early", PREPARE_STAGES)
         m.d.comb += [
             scalars.factor_segment.eq(flow.at("segment", "used", -1)),
-            scalars.negative_segment.eq(flow.segment(PATHS["softmax"].largest - 1)),
+            scalars.negative_segment.eq(Mux(is_["layernorm"], flow.segment(PREPARE_STAGES - 1),
+                                            flow.segment(PATHS["softmax"].largest - 1))),
             scalars.scale_segment.eq(flow.at("segment", "result", -1)),
-            first.eq(Mux(is_["softmax"], constants.inverse_root, scalars.factor_read)),
-            added.eq(Mux(is_["softmax"], scalars.negative,
-                         Mux(is_["activation:silu:gated"] | is_["activation:silu:plain"], ONE, MINUS_ZERO))),
+            first.eq(Mux(is_["softmax"], constants.inverse_root,
+                         Mux(is_["softcap"], course.cap_scale, scalars.factor_read))),
+            added.eq(Mux(subtracts, scalars.negative, Mux(gelu & ~lanes[0].other, GELU_LINEAR,
+                                                          Mux(ones, ONE, MINUS_ZERO)))),
+            second.eq(Mux(gelu, GELU_CUBIC, Mux(as_it_is, ONE, scalars.factor_read))),
         ]
         for i, lane in enumerate(lanes):
             m.d.comb += [lane.first_scalar.eq(first), lane.added_scalar.eq(added),
-                         lane.second_scalar.eq(scalars.factor_read)]
+                         lane.second_scalar.eq(second)]
             if i == 0:
                 with m.If(post):
                     m.d.comb += [lane.first_scalar.eq(course.inverse),
-                                 lane.added_scalar.eq(Mux(is_["norm"], constants.eps, MINUS_ZERO))]
+                                 lane.added_scalar.eq(Mux(is_["softmax"], MINUS_ZERO, constants.eps))]
 
     def _results(self, m: Module, course, flow, beats, line, lanes, scalars, results):
         """FP32 results and codes to where they are gathered."""
@@ -281,13 +309,15 @@ class _Course:
     """An instruction under way: its plan and route, which operation it is, whether it is active, and steps.
 
     ``row_lines``, a cycle after the plan: from a row of the embedding to the next. ``rotations``
-    that ROPE needs; ``each_own``: every vector its own.
+    that ROPE needs; ``each_own``: every vector its own. ``by_turns``: a beat every other step, none while ``other``.
     """
 
     def __init__(self, rotations: int):
         self.plan, self.route = Signal(PLAN), Signal(ROUTE)
+        self.cap_scale = Signal(32, reset_less=True)
         self.inverse, self.row_lines, self.rotations = Signal(32), Signal(LINES), Signal(range(rotations + 1))
         self.active, self.en, self.each_own = Signal(), Signal(), Signal()
+        self.by_turns, self.other = Signal(), Signal()
         self.is_ = {name: Signal(name=f"is_{name.replace(':', '_')}") for name in OPERATIONS}
 
 

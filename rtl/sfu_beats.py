@@ -21,9 +21,10 @@ LIFT = 12
 
 
 def beat_layout(width: int) -> data.StructLayout:
-    """What goes beside a beat's elements: ``mask`` says which of them count, ``flush`` that it ends its line."""
+    """What goes beside a beat's elements: ``mask`` says which of them count, ``flush`` that it ends its line,
+    ``early`` and ``late`` that it is of the first or the last pass."""
     return data.StructLayout({
-        "first": 1, "last": 1, "flush": 1, "early": 1, "segment": 4, "mask": width,
+        "first": 1, "last": 1, "flush": 1, "early": 1, "late": 1, "segment": 4, "mask": width,
     })  # fmt: skip
 
 
@@ -60,7 +61,8 @@ class SfuBeats(wiring.Component):
             self.issued.eq(self.en & here),
             self.pop.eq(self.issued & end), self.a_pop.eq(self.pop & line.pop_a), self.b_pop.eq(self.pop & line.pop_b),
             self.beat.first.eq(line.first & (place == 0)), self.beat.last.eq(line.last & end), self.beat.flush.eq(end),
-            self.beat.early.eq(line.turn == 0), self.beat.segment.eq(line.segment),
+            self.beat.early.eq(line.turn == 0), self.beat.late.eq(line.turn == self.plan.last_pass),
+            self.beat.segment.eq(line.segment),
             self.beat.mask.eq(Cat((whole > place) | ((whole == place) & (rest > i)) for i in range(self.width))),
         ]
         if beats > 1:

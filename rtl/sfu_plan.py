@@ -4,9 +4,21 @@ from amaranth import *
 from amaranth.lib import data
 
 from mixflight.arch.compact import codes
-from mixflight.arch.sfu_pipeline import MULTIPLY_STAGES, PATHS
+from mixflight.arch.sfu_pipeline import ADD_STAGES, GELU_STEPS, MULTIPLY_STAGES, PATHS, SOFTCAP_STEPS
 from mixflight.rtl.core_ports import ACT_LINE, GLOBAL_LINE
-from mixflight.rtl.sfu_lane import ROUTE, SIGMOID_STEPS, Added, Adds, First, Result, Second
+from mixflight.rtl.sfu_lane import (
+    POWER_STEPS,
+    ROUTE,
+    SIGMOID_STEPS,
+    Added,
+    Adds,
+    Exp,
+    First,
+    Result,
+    Scaled,
+    Second,
+    Third,
+)
 
 OPERATIONS = {name: code for name, code in codes("MISC", "operation").items() if name in PATHS}
 """Operations that the unit has, by their codes."""
@@ -18,6 +30,7 @@ PLAN = data.StructLayout({
     "last_pass": 2,
     "use_b": 1,             # the second port brings lines of FP32 or scales
     "shared_b": 1,          # one row of b for all vectors
+    "one_b": 1,             # and one line of it for all of a vector
     "codes": 1,             # x are codes that lie in b's row: embed
     "halves": 1,            # y are FP16: scales
     "to_act": 1,
@@ -33,6 +46,7 @@ PLAN = data.StructLayout({
 FLAGS = {
     "embed": {"use_b": 1, "shared_b": 1, "codes": 1, "halves": 1},
     "norm": {"use_b": 1, "shared_b": 1},
+    "layernorm": {"use_b": 1, "shared_b": 1},
     "rope": {},
     "quantise": {"to_act": 1},
     "kv_append": {"to_act": 1, "cells": 1},
@@ -42,26 +56,41 @@ FLAGS = {
     "bias": {"use_b": 1, "shared_b": 1},
     "activation:silu:gated": {"use_b": 1},
     "activation:silu:plain": {},
+    "activation:gelu:gated": {"use_b": 1},
+    "activation:gelu:plain": {},
+    "softcap": {"use_b": 1, "shared_b": 1, "one_b": 1},
     "activation:relu:gated": {"use_b": 1},
     "activation:relu:plain": {},
 }
 """What an operation reads and writes."""
 
+_SIGMOID = {"first": First.SIGMOID, "adds": Adds.EXP, "added": Added.SCALAR, "second": Second.X,
+            "x_steps": SIGMOID_STEPS, "power_steps": POWER_STEPS}  # fmt: skip
+_GELU = {"clamp": 1, "first": First.SQUARE, "adds": Adds.SECOND, "added": Added.SCALAR, "third": Third.CUBIC,
+         "exp": Exp.THIRD, "second": Second.X, "x_steps": GELU_STEPS - MULTIPLY_STAGES, "y_steps": GELU_STEPS,
+         "power_steps": POWER_STEPS + 1}  # fmt: skip
+
 ROUTES = {
     "embed": {"first": First.Y, "adds": Adds.FIRST, "added": Added.SCALAR, "result": Result.SUM},
     "norm": {"first": First.SCALAR, "second": Second.Y, "y_steps": MULTIPLY_STAGES, "result": Result.SECOND},
+    "layernorm": {"adds": Adds.X, "added": Added.SCALAR, "scaled": Scaled.SUM, "second": Second.SCALAR,
+                  "third": Third.Y, "y_steps": ADD_STAGES + MULTIPLY_STAGES, "result": Result.THIRD},
     "rope": {"first": First.COSINE, "adds": Adds.FIRST, "added": Added.THIRD, "result": Result.SUM},
     "quantise": {"first": First.SCALAR},
     "kv_append": {"first": First.SCALAR},
     "probability_quantise": {"first": First.Y, "second": Second.SCALAR},
-    "softmax": {"first": First.SCALAR, "adds": Adds.FIRST, "added": Added.SCALAR, "exp_of_sum": 1, "second_exp": 1,
-                "second": Second.SCALAR, "result": Result.SECOND},
+    "softmax": {"first": First.SCALAR, "adds": Adds.FIRST, "added": Added.SCALAR, "exp": Exp.SUM,
+                "scaled": Scaled.EXP, "second": Second.SCALAR, "result": Result.SECOND},
     "residual": {"adds": Adds.X, "added": Added.Y, "result": Result.SUM},
     "bias": {"adds": Adds.X, "added": Added.Y, "result": Result.SUM},
-    "activation:silu:gated": {"first": First.SIGMOID, "adds": Adds.EXP, "added": Added.SCALAR, "second": Second.X,
-                              "third_y": 1, "y_steps": SIGMOID_STEPS + MULTIPLY_STAGES, "result": Result.THIRD},
-    "activation:silu:plain": {"first": First.SIGMOID, "adds": Adds.EXP, "added": Added.SCALAR, "second": Second.X,
-                              "result": Result.SECOND},
+    "activation:silu:gated": _SIGMOID | {"third": Third.Y, "y_steps": SIGMOID_STEPS + MULTIPLY_STAGES,
+                                         "result": Result.THIRD},
+    "activation:silu:plain": _SIGMOID | {"result": Result.SECOND},
+    "activation:gelu:gated": _GELU | {"result": Result.THIRD},
+    "activation:gelu:plain": _GELU | {"result": Result.SECOND},
+    "softcap": {"first": First.SCALAR, "exp": Exp.FIRST, "adds": Adds.REST, "added": Added.SCALAR,
+                "power_steps": POWER_STEPS - ADD_STAGES, "scaled": Scaled.SUM, "second": Second.RECIPROCAL,
+                "third": Third.Y, "y_steps": SOFTCAP_STEPS - MULTIPLY_STAGES, "result": Result.THIRD},
     "activation:relu:gated": {"rectify": 1, "first": First.Y, "result": Result.FIRST},
     "activation:relu:plain": {"rectify": 1, "adds": Adds.X, "added": Added.SCALAR, "result": Result.SUM},
 }  # fmt: skip
@@ -70,16 +99,19 @@ ROUTES = {
 CAUSAL = ("rope", "softmax", "probability_quantise")
 """Operations to which it matters that vectors are successive tokens."""
 
+_MEAN_SQUARE = {"first": First.SCALAR, "adds": Adds.FIRST, "added": Added.SCALAR, "rsqrt": 1}
 POST_ROUTES = {
-    "norm": {"first": First.SCALAR, "adds": Adds.FIRST, "added": Added.SCALAR, "rsqrt": 1},
+    "norm": _MEAN_SQUARE,
+    "layernorm": _MEAN_SQUARE,
     "softmax": {"adds": Adds.X, "added": Added.SCALAR},
 }  # fmt: skip
-"""How a segment's sum runs through the first lane: to 1/sqrt(mean + eps), to its reciprocal."""
+"""How a segment's sum runs through the first lane: to 1/sqrt(mean + eps), past a mean; to its reciprocal."""
 
 
 def route_of(members: dict) -> dict:
     """All members of a route; those that are not given do not matter."""
-    least = {"y_steps": 2, "first": First.SCALAR, "adds": Adds.X, "added": Added.Y, "second": Second.SCALAR,
+    least = {"y_steps": 2, "x_steps": 2, "power_steps": 2, "first": First.SCALAR, "adds": Adds.X, "added": Added.Y,
+             "exp": Exp.X, "scaled": Scaled.FIRST, "second": Second.SCALAR, "third": Third.PARTNER_SINE,
              "result": Result.SUM}
     return {name: members.get(name, least.get(name, 0)) for name in ROUTE.members}
 

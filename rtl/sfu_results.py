@@ -12,7 +12,7 @@ RESULT_LINE = data.StructLayout({"out": ACT_LINE, "seen": 5, "block": 2, "end": 
 """Where a line of 16 results goes; ``sfu_walk.LINE`` says what the members are."""
 
 LINES_UNDER_WAY = 64
-"""Lines between their last beat's issue and its results; more than the longest path has steps."""
+"""Lines between their last beat's issue and its results; more than a path takes beats."""
 
 _BLOCKS = 4
 _WRITE = data.StructLayout({"line": ACT_LINE, "mask": LINE_WORDS, "block": 2, "data": LINE_BITS})

@@ -121,7 +121,8 @@ class SfuWalk(wiring.Component):
 
     def _used_up(self, plan, cursor, last):
         """Whether a line is the last that needs the second port's line."""
-        return Mux(plan.codes, last & (cursor.half == 31), ~plan.halves | (cursor.half == self.block - 1))
+        return Mux(plan.codes, last & (cursor.half == 31),
+                   ~plan.one_b & (~plan.halves | (cursor.half == self.block - 1)))
 
     def _reads(self, m: Module, cursor, line, cells, queue):
         """Ask both ports for the line where they must bring a new one; whether the cursor moves on."""

@@ -186,8 +186,10 @@ def _vector_accesses(fields: dict[str, int], shape: Shape) -> list[Access]:
         second = -(-pieces * shape.channels * PIECE // LINE_BYTES)
     elif name == "residual" or name.endswith(":gated"):
         second = whole
-    elif name in ("norm", "bias"):
+    elif name in ("norm", "layernorm", "bias"):
         second = one
+    elif name == "softcap":
+        second = 1
     if second:
         found.append(Access("global", b, b + second, False))
     if name in ("quantise", "probability_quantise"):

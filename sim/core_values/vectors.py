@@ -12,7 +12,7 @@ from mixflight.sim.core_values.products import read_rows, write_rows
 from mixflight.sim.core_values.state import LINE_BLOCKS, CoreState
 from mixflight.sim.golden import kernels
 from mixflight.sim.golden.attention import LIFT, softmax
-from mixflight.sim.golden.functions import cosine_of_phase, gelu, rsqrt, silu, sine_of_phase
+from mixflight.sim.golden.functions import cosine_of_phase, gelu, rsqrt, silu, sine_of_phase, softcap
 from mixflight.sim.golden.reduce import reduce_sum
 from mixflight.sim.golden.rope import rotate
 
@@ -59,9 +59,12 @@ def _shared(state: CoreState, fields: dict[str, int]) -> F32:
 
 def _operator(state: CoreState, operation: str, fields: dict[str, int], x: F32) -> F32:
     constants = state.constants
-    if operation == "norm":
-        over_n = constants.inverse_head if fields["elements"] == constants.head_elements else constants.inverse_hidden
-        mean = reduce_sum(x * x) * f32_of(over_n)
+    if operation in ("norm", "layernorm"):
+        is_head = fields["elements"] == constants.head_elements
+        over_n = f32_of(constants.inverse_head if is_head else constants.inverse_hidden)
+        if operation == "layernorm":
+            x = x - (reduce_sum(x) * over_n)[:, None]
+        mean = reduce_sum(x * x) * over_n
         return (x * rsqrt(mean + f32_of(constants.eps))[:, None]) * _shared(state, fields)
     if operation == "rope":
         steps = np.array(constants.rope_steps[: fields["elements"] // 2], np.int64)
@@ -78,6 +81,8 @@ def _operator(state: CoreState, operation: str, fields: dict[str, int], x: F32) 
         return x + _operand(state, fields, "b_line")
     if operation == "bias":
         return x + _shared(state, fields)
+    if operation == "softcap":
+        return softcap(x, *read_rows(state, fields["b_line"], 1, 2, apart=True)[0])
     kind, name, *gate = operation.split(":")
     if kind != "activation":
         raise InputError(f"{operation} has no values here")

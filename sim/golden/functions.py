@@ -34,8 +34,8 @@ TABLES = {
 }
 
 LOG2_E = np.float32(math.log2(math.e))
-GELU_CUBIC = np.float32(0.044715)
-GELU_SCALE = np.float32(2.0 * math.sqrt(2.0 / math.pi))
+GELU_LINEAR = np.uint32(tables.GELU_LINEAR).view(np.float32)
+GELU_CUBIC = np.uint32(tables.GELU_CUBIC).view(np.float32)
 GELU_LIMIT = np.float32(16.0)  # beyond, sigmoid is exactly 0 or 1
 ONE = np.float32(1.0)
 
@@ -112,8 +112,14 @@ def gelu(x: F32) -> F32:
     """The tanh form of GELU, as x·sigmoid(2·sqrt(2/pi)·(x + 0.044715·x^3))."""
     x = np.atleast_1d(finite_f32(x, "gelu"))
     near = np.clip(x, -GELU_LIMIT, GELU_LIMIT)
-    inner = (near * near) * GELU_CUBIC + ONE
-    return x * sigmoid((near * GELU_SCALE) * inner)
+    return x * sigmoid(((near * near) * GELU_CUBIC + GELU_LINEAR) * near)
+
+
+def softcap(x: F32, double_inverse: np.float32, cap: np.float32) -> F32:
+    """cap·tanh(x / cap), as (1 - v) / (1 + v) with v = exp(-|x|·``double_inverse``), f32(2 / cap)."""
+    x = np.atleast_1d(finite_f32(x, "softcap"))
+    v = exp(-np.abs(x * double_inverse))
+    return ((ONE - v) * reciprocal(ONE + v)) * np.copysign(cap, x)
 
 
 def sine_of_phase(phase: I64) -> F32:

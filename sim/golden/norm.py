@@ -1,4 +1,4 @@
-"""RMS normalisation (``arch/numerics.md``, RMSNorm)."""
+"""Normalisation of vectors (``arch/numerics.md``, RMSNorm and LayerNorm)."""
 
 import numpy as np
 
@@ -13,3 +13,13 @@ def rms_norm(x: F32, weight: F32, epsilon: np.float32) -> F32:
     mean = reduce_sum(x * x) * np.float32(1.0 / x.shape[-1])
     r = rsqrt(mean + epsilon)
     return (x * r[..., None]) * weight
+
+
+def layer_norm(x: F32, weight: F32, epsilon: np.float32) -> F32:
+    """y = f32(f32(d·rsqrt(mean(d^2) + epsilon))·weight) of d = f32(x - mean(x)) over the last axis; a bias is added to
+    it as to anything else."""
+    finite_f32(x, "layer_norm")
+    over_n = np.float32(1.0 / x.shape[-1])
+    d = x - (reduce_sum(x) * over_n)[..., None]
+    r = rsqrt(reduce_sum(d * d) * over_n + epsilon)
+    return (d * r[..., None]) * weight

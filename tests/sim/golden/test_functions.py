@@ -9,6 +9,7 @@ import pytest
 from mixflight.arch.control_constants import phase_steps
 from mixflight.arch.errors import InputError
 from mixflight.sim.golden import functions as f
+from mixflight.sim.golden.norm import layer_norm
 from mixflight.sim.golden.rope import rotate, rotation
 
 GOAL = 2.0**-16
@@ -69,6 +70,32 @@ def test_gelu():
     erf = np.array([0.5 * v * (1 + math.erf(v / math.sqrt(2))) for v in wide[::40]])
     assert np.abs(got[::40] - erf).max() < 4.9e-4
     assert f.gelu(np.array([16, 3e38, -16, -3e38], np.float32)).tolist() == [16, np.float32(3e38), 0, 0]
+
+
+@pytest.mark.parametrize("cap", [1.0, 30.0, 50.0])
+def test_softcap(cap):
+    """Odd to the bit, the cap itself far out."""
+    double_inverse, top = np.float32(2 / cap), np.float32(cap)
+    x = np.linspace(-20 * cap, 20 * cap, 1_000_001).astype(np.float32)
+    got = f.softcap(x, double_inverse, top)
+    assert np.abs(got - cap * np.tanh(x.astype(np.float64) / cap)).max() < 2**-17.96 * cap
+    np.testing.assert_array_equal(f.softcap(-x, double_inverse, top), -got)
+    small = np.geomspace(1e-30, 0.1, 100_000).astype(np.float32) * top
+    want = cap * np.tanh(small.astype(np.float64) / cap)
+    assert np.abs(f.softcap(small, double_inverse, top) - want).max() < 2**-20.9 * cap
+    edges = np.array([0, -0.0, 1e30, -1e30], np.float32)
+    assert f.softcap(edges, double_inverse, top).view(np.uint32).tolist() == np.array(
+        [0, -0.0, cap, -cap], np.float32).view(np.uint32).tolist()
+
+
+def test_layer_norm_against_float64():
+    random = np.random.default_rng(0)
+    x = (random.normal(3, 2, (20, 768)) * 2.0 ** random.integers(-9, 9, (20, 1))).astype(np.float32)
+    weight = random.normal(1, 0.2, 768).astype(np.float32)
+    wide = x.astype(np.float64)
+    d = wide - wide.mean(axis=1, keepdims=True)
+    want = d / np.sqrt((d * d).mean(axis=1, keepdims=True) + 1e-5) * weight
+    assert np.abs(layer_norm(x, weight, np.float32(1e-5)) - want).max() < 2**-16.5 * np.abs(want).max()
 
 
 def test_sine_and_cosine():
