@@ -67,32 +67,26 @@ class ShiftAddDots(wiring.Component):
             number = f"{prefix}{at}"
             codes = [code.as_signed() for code in (given[at] if self.own else given)]
             planes = [self._plane(m, number, bit, column, codes) for bit in range(PLANES)]
-            low, high = Signal(signed(15), name=f"low_{number}"), Signal(signed(15), name=f"high_{number}")
-            m.d.comb += [
-                low.eq(planes[0] + (planes[1] << 1)),
-                high.eq(planes[2] + (planes[3] << 1)),
-            ]
             joined = Signal(signed(self.sum_bits), name=f"joined_{number}", reset_less=True)
-            m.d.sync += joined.eq(low + (high << 2) - (planes[4] << NARROW_BITS))
+            low, high = planes[0] + (planes[1] << 1), planes[2] + (planes[3] << 1)
+            m.d.sync += joined.eq((low + (high << 2)) - (planes[4] << NARROW_BITS))
             m.d.comb += total.eq(joined)
 
     def _plane(self, m, number, bit, column, codes):
-        """The sum of the activations whose code has the bit, a step later."""
-        terms = []
+        """The sum of the activations whose code has the bit, of two halves that are there a step later."""
+        terms, counts = [], Signal(name=f"counts_{number}_{bit}")
         for k, (weight, code) in enumerate(zip(column, codes, strict=True)):
-            if bit == NARROW_BITS:
-                chosen = weight[-1] & (self.high | self.narrow)
-            else:
-                chosen = Mux(self.high, weight[NARROW_BITS + bit], weight[bit])
+            chosen = weight[-1] if bit == NARROW_BITS else Mux(self.high, weight[NARROW_BITS + bit], weight[bit])
             term = Signal(signed(8), name=f"gated_{number}_{bit}_{k}")
             m.d.comb += term.eq(Mux(chosen, code, 0))
             terms.append(term)
-        while len(terms) > 1:
+        while len(terms) > 2:
             terms = [left + right for left, right in zip(terms[::2], terms[1::2], strict=True)]
-        plane = Signal(signed(12), name=f"plane_{number}_{bit}", reset_less=True)
+        halves = [Signal(signed(11), name=f"half_{half}_{number}_{bit}", reset_less=True) for half in range(2)]
+        m.d.comb += counts.eq(1 if bit < NARROW_BITS else self.high | self.narrow)
         with m.If(self.valid):
-            m.d.sync += plane.eq(terms[0])
-        return plane
+            m.d.sync += [half.eq(Mux(counts, term, 0)) for half, term in zip(halves, terms, strict=True)]
+        return halves[0] + halves[1]
 
 
 class ChainDots(wiring.Component):
