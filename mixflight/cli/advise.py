@@ -11,6 +11,7 @@ from mixflight.cli.options import BatchOption, DecodeOption, JsonOption, ModelOp
 
 if TYPE_CHECKING:
     from mixflight.advising.walk import Walk
+    from mixflight.arch.core import CoreMachine
 
 PRESET_RECIPE = "w4a8g128"
 
@@ -51,8 +52,6 @@ def register(app: typer.Typer) -> None:
         from mixflight.advising.look import Goals, Scenario
         from mixflight.advising.start import starts
         from mixflight.advising.walk import walk
-        from mixflight.arch.accelerator import accelerator_named
-        from mixflight.arch.core import CoreMachine
         from mixflight.arch.errors import InputError
         from mixflight.cli.output import print_json, progress
         from mixflight.files import whole_file
@@ -62,13 +61,7 @@ def register(app: typer.Typer) -> None:
         from mixflight.workloads.model import models
 
         goals = Goals.parse(target, limit or [])
-        start = None
-        if arch is not None:
-            named = accelerator_named(arch)
-            if not isinstance(named, CoreMachine):
-                raise InputError(f"--arch must be a machine of cores, not {named.name}: only these have a device")
-            start = named
-        from_ = starts(device, start)
+        from_ = starts(device, None if arch is None else _cores(arch))
         if min(prefill, decode, batch) < 1:
             raise InputError(f"--prefill, --decode and --batch must be at least 1, not {prefill}, {decode} and {batch}")
         opened = recipe is None and model in models()
@@ -90,6 +83,18 @@ def register(app: typer.Typer) -> None:
             _print(found, goals.quantity, output, command)
         if not found.meets:
             sys.exit(1)
+
+
+def _cores(arch: str) -> "CoreMachine":
+    """The machine ``arch``, which must be one of cores."""
+    from mixflight.arch.accelerator import accelerator_named
+    from mixflight.arch.core import CoreMachine
+    from mixflight.arch.errors import InputError
+
+    named = accelerator_named(arch)
+    if not isinstance(named, CoreMachine):
+        raise InputError(f"--arch must be a machine of cores, not {named.name}: only these have a device")
+    return named
 
 
 def recipe_path(output: Path, found: "Walk") -> Path:

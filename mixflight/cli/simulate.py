@@ -65,14 +65,7 @@ def register(app: typer.Typer) -> None:
         from mixflight.explain import explain as why
         from mixflight.machines import Machine, run
         from mixflight.mapping.attention_mask import load_masks
-        from mixflight.results import (
-            COMPARE_COLUMNS,
-            ENERGY_COLUMNS,
-            compare_rows,
-            energy_rows,
-            scenario_title,
-            simulation_document,
-        )
+        from mixflight.results import simulation_document
 
         machine = Machine.parse(arch, recipe)
         if float_operands != "refuse" and (explain or timeline is not None):
@@ -88,21 +81,28 @@ def register(app: typer.Typer) -> None:
         if json:
             print_json(document, "simulate/1")
             return
-        print_table(scenario_title([result]), COMPARE_COLUMNS, compare_rows([result]))
-        print_table("decode: energy by component", ENERGY_COLUMNS, energy_rows([result]))
-        for name, phase in (("prefill", result.prefill), ("decode", result.decode)):
-            total = sum(item.cycles for item in phase.operators)
-            largest = sorted(phase.operators, key=lambda item: -item.cycles)[:8]
-            print_table(
-                f"{name}: where the time goes", ("operator", "time %", "bound by", "next", "MACs used %"),
-                [(o.operator, 100 * o.cycles / total, o.bound_by, o.next_bound, 100 * o.utilisation) for o in largest],
-            )  # fmt: skip
-        if result.int8_operands:
-            print(f"INT8 in place of the recipe's float operands: {', '.join(result.int8_operands)}")
+        _tables(result)
         for item in explained:
             gains = [(gain.change, gain.speedup) for gain in item.gains]
             print_table(f"{item.phase}: one change at a time", ("change", "times as fast"), gains)
             print(item.sentence)
+
+
+def _tables(result: "Simulation") -> None:
+    """The result, its energy by component, and the operators that take longest."""
+    from mixflight.results import COMPARE_COLUMNS, ENERGY_COLUMNS, compare_rows, energy_rows, scenario_title
+
+    print_table(scenario_title([result]), COMPARE_COLUMNS, compare_rows([result]))
+    print_table("decode: energy by component", ENERGY_COLUMNS, energy_rows([result]))
+    for name, phase in (("prefill", result.prefill), ("decode", result.decode)):
+        total = sum(item.cycles for item in phase.operators)
+        largest = sorted(phase.operators, key=lambda item: -item.cycles)[:8]
+        print_table(
+            f"{name}: where the time goes", ("operator", "time %", "bound by", "next", "MACs used %"),
+            [(o.operator, 100 * o.cycles / total, o.bound_by, o.next_bound, 100 * o.utilisation) for o in largest],
+        )  # fmt: skip
+    if result.int8_operands:
+        print(f"INT8 in place of the recipe's float operands: {', '.join(result.int8_operands)}")
 
 
 def refuse_beside_published(*, explain: bool, batch: int, float_operands: str) -> None:

@@ -39,11 +39,9 @@ def register(app: typer.Typer) -> None:
         json: option.Json = False,
     ) -> None:
         """LUTs, registers, DSPs and memory blocks of a top, or its area and delay; cached by content."""
-        from mixflight.cli.output import print_json, print_table, progress
         from mixflight.rtl.cell_synthesis import is_liberty
         from mixflight.rtl.design import CORES, choose_top
-        from mixflight.rtl.place_ecp5 import place_ecp5
-        from mixflight.rtl.synthesis import check_target, synthesise
+        from mixflight.rtl.synthesis import check_target
 
         cells = is_liberty(target)
         if not cells:
@@ -53,40 +51,46 @@ def register(app: typer.Typer) -> None:
                             length=length, group=group, ratios=ratios, variant=variant, select=select)
         if cells:
             _cells(chosen, target, priced=energy, json=json)
-            return
-        if chosen.top in CORES and target == "xcup" and dsp and not flatten:
+        elif chosen.top in CORES and target == "xcup" and dsp and not flatten:
             _core(chosen, json=json)
-            return
-        fmax, fmax_basis = None, "nothing is placed on this target"
-        with progress() as bars:
-            bars.add_task(f"synthesising {top} for {target}", total=None)
-            counts = synthesise(chosen.emit(), top=chosen.module, target=target, dsp=dsp, flatten=flatten)
-            if target == "ecp5":
-                placed = place_ecp5(chosen.emit(), top=chosen.module)
-                fmax, fmax_basis = placed.fmax_mhz, f"{placed.tool} {placed.reason}".strip()
-        document: dict[str, Any] = {
-            "top": top, "target": target, "parameters": dict(chosen.parameters),
-            **{name: getattr(counts, name)
-               for name in ("lut", "ff", "dsp", "bram", "uram", "lutram", "carry", "muxf")},
-            "area_um2": None, "delay_ns": None, "fmax_mhz": fmax, "fmax_basis": fmax_basis,
-            "energy_pj_per_mac": None,      # an FPGA count has no energy
-            "sha256": counts.text_sha256, "tools": dict(counts.tools), "script": counts.script,
-            "seconds": counts.seconds, "cells": dict(counts.cells),
-            "modules": {name: dict(units) for name, units in counts.modules.items()},
-        }
-        if json:
-            print_json(document, "synth/1")
-            return
-        units = ("instances", "lut", "ff", "dsp", "bram", "uram", "lutram", "carry", "muxf")
-        rows_ = [(name, *(own[unit] for unit in units)) for name, own in counts.modules.items()]
-        rows_.append(("total", 1, *(document[unit] for unit in units[1:])))
-        print_table(f"{top} on {target} (one instance of each module; mapped, not placed)",
-                    ("module", *units), rows_)
-        if target == "ecp5":
-            print(f"Fmax {'not known' if fmax is None else f'{fmax} MHz'}: {fmax_basis}")
+        else:
+            _modules(chosen, target, dsp=dsp, flatten=flatten, json=json)
 
 
 _UNITS = ("lut", "ff", "dsp", "bram", "uram", "lutram", "carry", "muxf")
+
+
+def _modules(chosen: Any, target: str, *, dsp: bool, flatten: bool, json: bool) -> None:
+    """A top on an FPGA, module by module."""
+    from mixflight.cli.output import print_json, print_table, progress
+    from mixflight.rtl.place_ecp5 import place_ecp5
+    from mixflight.rtl.synthesis import synthesise
+
+    fmax, fmax_basis = None, "nothing is placed on this target"
+    with progress() as bars:
+        bars.add_task(f"synthesising {chosen.top} for {target}", total=None)
+        counts = synthesise(chosen.emit(), top=chosen.module, target=target, dsp=dsp, flatten=flatten)
+        if target == "ecp5":
+            placed = place_ecp5(chosen.emit(), top=chosen.module)
+            fmax, fmax_basis = placed.fmax_mhz, f"{placed.tool} {placed.reason}".strip()
+    document: dict[str, Any] = {
+        "top": chosen.top, "target": target, "parameters": dict(chosen.parameters),
+        **{unit: getattr(counts, unit) for unit in _UNITS},
+        "area_um2": None, "delay_ns": None, "fmax_mhz": fmax, "fmax_basis": fmax_basis,
+        "energy_pj_per_mac": None,      # an FPGA count has no energy
+        "sha256": counts.text_sha256, "tools": dict(counts.tools), "script": counts.script,
+        "seconds": counts.seconds, "cells": dict(counts.cells),
+        "modules": {name: dict(units) for name, units in counts.modules.items()},
+    }
+    if json:
+        print_json(document, "synth/1")
+        return
+    units = ("instances", *_UNITS)
+    rows = [(name, *(own[unit] for unit in units)) for name, own in counts.modules.items()]
+    rows.append(("total", 1, *(document[unit] for unit in _UNITS)))
+    print_table(f"{chosen.top} on {target} (one instance of each module; mapped, not placed)", ("module", *units), rows)
+    if target == "ecp5":
+        print(f"Fmax {'not known' if fmax is None else f'{fmax} MHz'}: {fmax_basis}")
 
 
 def _core(chosen: Any, *, json: bool) -> None:
@@ -139,7 +143,7 @@ def _cells(chosen: Any, target: str, *, priced: bool, json: bool) -> None:
             found = _energy(chosen, mapped)
     document: dict[str, Any] = {
         "top": chosen.top, "target": target, "parameters": dict(chosen.parameters),
-        **dict.fromkeys(("lut", "ff", "dsp", "bram", "uram", "lutram", "carry", "muxf")),
+        **dict.fromkeys(_UNITS),
         "area_um2": mapped.area_um2, "sequential_area_um2": mapped.sequential_area_um2, "area_unit": AREA_UNIT,
         "flip_flops": mapped.flip_flops, "delay_ns": round(mapped.delay_ns, 4), "delay_basis": DELAY_BASIS,
         "delay_ends_at": mapped.timing.ends_at, "overloaded_nets": mapped.overloaded, "fmax_mhz": None,

@@ -1,7 +1,7 @@
 """``mixflight trace``: the operators of a prefill and of decode steps."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -9,6 +9,9 @@ from mixflight.arch.errors import InputError
 from mixflight.cli.completion import models
 from mixflight.cli.options import BatchOption, JsonOption, RecipeOption
 from mixflight.cli.output import encoded, print_json, print_table
+
+if TYPE_CHECKING:
+    from mixflight.workloads.trace import Trace
 
 RECORD = "record/1"
 
@@ -46,7 +49,7 @@ def register(app: typer.Typer) -> None:
         from mixflight.workloads.trace import decode_traces, prefill_trace
 
         if record is not None:
-            if recipe is not None or prefill is not None or decode is not None or batch != 1 or export is not None:
+            if (recipe, prefill, decode, batch, export) != (None, None, None, 1, None):
                 raise InputError(
                     "--record takes the file as it is: no --recipe, --prefill, --decode, --batch or --export"
                 )
@@ -62,24 +65,10 @@ def register(app: typer.Typer) -> None:
             traces.append(prefill_trace(workload.model, workload.recipe, prefill, batch))
         if decode is not None:
             traces += decode_traces(workload.model, workload.recipe, prefill or 0, decode, batch)
-        if export is not None:
-            from mixflight.interop_layers import export as write_layers
-
-            write_layers(traces, export, output)
-        elif output is not None:
-            from mixflight.trace_table import write_parquet
-
-            write_parquet(traces, output)
-        document: dict[str, Any] = {
+        _write(traces, export, output)
+        document = {
             "model": workload.model.name, "recipe": workload.recipe.name, "batch": batch,
-            "prefill_tokens": prefill or 0, "decode_tokens": decode or 0,
-            **{key: sum(getattr(item, key) for item in traces) for key in ("ops", "macs", "weight_bytes", "kv_bytes")},
-            "parameter_bytes": sum(item.total("parameter_bytes") for item in traces),
-            "passes": [
-                {"phase": item.phase, "context": item.context, "ops": item.ops, "macs": item.macs,
-                 "weight_bytes": item.weight_bytes, "kv_bytes": item.kv_bytes}
-                for item in traces
-            ],
+            "prefill_tokens": prefill or 0, "decode_tokens": decode or 0, **_sums(traces),
         }  # fmt: skip
         if output is not None:
             document["path"] = str(output)
@@ -94,6 +83,31 @@ def register(app: typer.Typer) -> None:
             [(item.phase, item.context, item.ops, item.macs, item.weight_bytes, item.kv_bytes) for item in shown],
         )
         print(f"in all: {document['ops']:,} operators, {document['macs']:,} MACs")
+
+
+def _write(traces: "list[Trace]", export: str | None, output: Path | None) -> None:
+    """What the options ask for: a layer list of another tool, or a table of all operators."""
+    if export is not None:
+        from mixflight.interop_layers import export as write_layers
+
+        write_layers(traces, export, output)
+    elif output is not None:
+        from mixflight.trace_table import write_parquet
+
+        write_parquet(traces, output)
+
+
+def _sums(traces: "list[Trace]") -> dict[str, Any]:
+    """Operators, MACs and bytes of all passes and of each."""
+    keys = ("ops", "macs", "weight_bytes", "kv_bytes")
+    return {
+        **{key: sum(getattr(item, key) for item in traces) for key in keys},
+        "parameter_bytes": sum(item.total("parameter_bytes") for item in traces),
+        "passes": [
+            {"phase": item.phase, "context": item.context, **{key: getattr(item, key) for key in keys}}
+            for item in traces
+        ],
+    }
 
 
 def _record(model: str, text: str, output: Path | None, json: bool) -> None:
