@@ -1,7 +1,7 @@
 """The LD unit: memories to buffers."""
 
 from amaranth import *
-from amaranth.lib import data, fifo, wiring
+from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import exact_log2
 
@@ -25,6 +25,7 @@ from mixflight.rtl.core_load_channel import (
 )
 from mixflight.rtl.core_order import Completion
 from mixflight.rtl.core_ports import LINE_BITS, LINE_WORDS, SLOT_LAYOUTS, Axi4Read, global_write, primitive, unit
+from mixflight.rtl.two_places import TwoPlaces
 
 _BEAT_LOG2 = exact_log2(BEAT)
 _WORD = 4
@@ -206,8 +207,14 @@ class CoreLoad(wiring.Component):
                      request.p.beats.eq(asked.shape()(out).beats)]
 
     def _run(self, m, name, into, chosen, run):
-        """The same transfer, queued where its beats are used."""
-        m.d.comb += Value.cast(into.p).eq(self._queue(m, name, run, chosen, into))
+        """The same transfer, queued where its beats are used: it is there long before them."""
+        m.submodules[f"{name}_next"] = following = TwoPlaces(width=len(Value.cast(run)))
+        waiting = stream.Signature(unsigned(following.width)).create(path=(name,))
+        m.d.comb += [
+            following.w_data.eq(self._queue(m, name, run, chosen, waiting)), following.w_en.eq(waiting.valid),
+            waiting.ready.eq(following.w_rdy), Value.cast(into.p).eq(following.r_data),
+            into.valid.eq(following.r_rdy), following.r_en.eq(into.ready),
+        ]
 
     def _queue(self, m, name, value, chosen, into):
         """A queue with room for all instructions in flight."""

@@ -105,19 +105,17 @@ class LoadChannel(wiring.Component):
 
     def _place(self, m, piece, loads, done):
         """Counters: ``inner`` runs along a token, ``outer`` over the lanes or positions, ``group`` is their word."""
-        head, placed = self.head, self.placed
-        keys, values = Signal(), Signal()
-        m.d.comb += [keys.eq((placed.buffer == WEIGHT) & (placed.layout == KEYS)),
-                     values.eq((placed.buffer == WEIGHT) & (placed.layout == VALUES))]
+        head, placed, side = self.head, self.placed, piece.p.side
+        # What a piece is, known with it: ``done`` goes on into the gearbox and what feeds it in the same cycle.
+        keys, values, waits, more = Signal(), Signal(), Signal(), Signal()
         halves = self.codes > BEAT
         inner, group, number = Signal(8), Signal(PLACE_BITS), Signal(4)
-        left, amount, more = Signal(range(16 * BEAT + 1)), Signal(10), Signal()
+        left, amount, first_amount = Signal(range(16 * BEAT + 1)), Signal(10), Signal(10)
         length, turns = Signal(8), Signal(4)
         written, moves = Signal(), Signal()
-        waits = values | (placed.buffer == GLOBAL)
         m.d.comb += [
             amount.eq(Mux(values, placed.bits * self.step, placed.bits * K_BLOCK)),
-            more.eq((keys | values) & (left > amount)),
+            first_amount.eq(Mux(side.layout == VALUES, side.bits * self.step, side.bits * K_BLOCK)),
             length.eq(Mux(values, head >> exact_log2(self.step), head >> exact_log2(K_BLOCK))),
             turns.eq(Mux(values, K_BLOCK // self.channels - 1, self.lanes - 1)),
             written.eq(self.valid & (self.go | ~waits)),
@@ -131,16 +129,24 @@ class LoadChannel(wiring.Component):
         address = Signal(PLACE_BITS)
         m.d.comb += self.address.eq(Mux(keys | values, group + inner, address))
         with m.If(moves):
-            m.d.sync += [number.eq(number + 1), left.eq(left - amount), inner.eq(inner + 1)]
+            m.d.sync += [number.eq(number + 1), left.eq(left - amount), inner.eq(inner + 1),
+                         more.eq(left > (amount << 1))]
             with m.If(inner + 1 == length):
                 m.d.sync += [inner.eq(0), self.outer.eq(self.outer + 1)]
                 with m.If(self.outer == turns):
                     m.d.sync += [self.outer.eq(0), group.eq(group + length)]
         with m.If(loads):
-            whole = (piece.p.side.bits != 8) | (piece.p.side.buffer != WEIGHT) | int(not halves)
-            m.d.sync += [number.eq(0), left.eq(piece.p.bytes << 3)]
+            whole = (side.bits != 8) | (side.buffer != WEIGHT) | int(not halves)
+            mine = side.buffer == WEIGHT
+            m.d.sync += [
+                number.eq(0), left.eq(piece.p.bytes << 3), keys.eq(mine & (side.layout == KEYS)),
+                values.eq(mine & (side.layout == VALUES)),
+                waits.eq((mine & (side.layout == VALUES)) | (side.buffer == GLOBAL)),
+                more.eq(mine & ((side.layout == KEYS) | (side.layout == VALUES))
+                        & ((piece.p.bytes << 3) > first_amount)),
+            ]
             with m.If(piece.p.first):
-                m.d.sync += [address.eq(piece.p.side.base), group.eq(piece.p.side.base), inner.eq(0), self.outer.eq(0),
+                m.d.sync += [address.eq(side.base), group.eq(side.base), inner.eq(0), self.outer.eq(0),
                              self.half.eq(Mux(whole, 3, 1))]
             with m.Else():
                 m.d.sync += [self.half.eq(Mux(whole, 3, ~self.half)),

@@ -37,7 +37,7 @@ class CoreMemory(wiring.Component):
                           bytes
     ``vector_read``       of the global buffer: SFU's a and b; a has a copy of the memory of its own, b shares the other
                           with ST and comes first
-    ``vector_write``      the engine's, then the SFU's; LD comes last
+    ``vector_write``      the engine's, then the SFU's; LD comes before both
     ``act_read``          the engine's; ST comes last.  ``act_write``: the SFU's
     ``slot_layouts``      of the weight buffer
     ``read_error``, ``write_error``, ``refused``  sticky (:class:`~mixflight.rtl.core_load.CoreLoad`,
@@ -100,9 +100,9 @@ class CoreMemory(wiring.Component):
         connect(m, flipped(self.vector_read[0]), vector.read[0])
         connect(m, flipped(self.vector_read[1]), vector.read[1])
         connect(m, store.vector, vector.read[2])
-        connect(m, flipped(self.vector_write[0]), vector.write[more])
-        connect(m, flipped(self.vector_write[1]), vector.write[more + 1])
-        connect(m, load.vector, vector.write[more + 2])
+        connect(m, load.vector, vector.write[more])     # the others have queues before them
+        connect(m, flipped(self.vector_write[0]), vector.write[more + 1])
+        connect(m, flipped(self.vector_write[1]), vector.write[more + 2])
         connect(m, flipped(self.act_read), act.read[0])
         connect(m, store.act, act.read[1])
         connect(m, flipped(self.act_write), act.write[more])
