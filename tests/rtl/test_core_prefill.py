@@ -35,7 +35,8 @@ def test_a_block_of_a_layer_of_smollm2(model, smollm2_path):
 def test_32_tokens_through_a_layer_and_the_head_of_smollm2(model, smollm2_path):
     found = check_prefill(model, MACHINE, smollm2_path)
     assert found.messages == () and found.tests == 5
-    assert found.cycles_sim / found.cycles_rtl == pytest.approx(1, abs=0.005)
+    assert (found.cycles_rtl, found.cycles_sim) == pytest.approx((990_782, 990_701), abs=200)      # D15
+    assert found.cycles_sim / found.cycles_rtl == pytest.approx(1, abs=0.0002)
 
 
 @pytest.mark.slow
