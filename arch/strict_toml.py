@@ -19,7 +19,9 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(), parse_float=_finite)
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} must be a readable TOML file: {error}") from None
-    except tomllib.TOMLDecodeError as error:
+    except RecursionError:
+        raise InputError(f"{path} must be TOML: its values lie too deep in one another") from None
+    except ValueError as error:  # of the syntax, or a number of more digits than Python reads
         raise InputError(f"{path} must be TOML: {error}") from None
     except _NotFiniteError as error:
         raise InputError(f"{path} must hold finite numbers only, not {error}") from None
