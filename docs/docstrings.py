@@ -1,4 +1,5 @@
-"""Docstrings as Markdown: what Sphinx's roles name is set as code, and brackets side by side are no link."""
+"""Docstrings as Markdown: what Sphinx's roles name is set as code, examples at a prompt are a block of code, and
+brackets side by side are no link."""
 
 import re
 from typing import Any
@@ -6,7 +7,9 @@ from typing import Any
 from griffe import Class, Extension, Object
 
 ROLE = re.compile(r":(?:func|class|data|mod|meth|attr):`~?([^`]+)`")
-CODE = re.compile(r"(``.*?``|`.*?`)", re.DOTALL)
+CODE = re.compile(r"(```.*?```|``.*?``|`.*?`)", re.DOTALL)
+PROMPT = re.compile(r"^>>> .*(?:\n.+)*", re.MULTILINE)
+"""Lines from a prompt on, to the next empty line."""
 
 
 class AsMarkdown(Extension):
@@ -32,7 +35,8 @@ def fields_of(kind: Class) -> str:
 
 def as_markdown(text: str) -> str:
     """The docstring ``text`` as Markdown; indented blocks are left as they are."""
-    parts = CODE.split(ROLE.sub(r"`\1`", text))
+    examples = PROMPT.sub(lambda found: f"```pycon\n{found[0]}\n```", text)
+    parts = CODE.split(ROLE.sub(r"`\1`", examples))
     return "".join(part if index % 2 else escaped(part) for index, part in enumerate(parts))
 
 

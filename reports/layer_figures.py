@@ -11,7 +11,7 @@ from mixflight.reports.component_groups import GROUPS
 from mixflight.reports.document import Layer, Layers
 from mixflight.reports.draw import INK, WIDTH, Drawing
 from mixflight.reports.figures import energy_by_group
-from mixflight.reports.palette import COMPONENTS, PALE, UNITS
+from mixflight.reports.palette import COMPONENTS, UNITS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,7 +32,8 @@ def layers_time_drawing(layers: Layers) -> Drawing:
 
     def bars(ax: "Axes", part: Sequence[Layer]) -> None:
         places = range(len(part))
-        ax.bar(places, [item.time_us for item in part], width=0.8, color=PALE, label="time", **_THIN)
+        ax.bar(places, [item.time_us for item in part], width=0.8, color="none", label="time", linewidth=0.6,
+               edgecolor=INK)
         for unit, (colour, marker) in UNITS.items():
             ax.plot(places, [item.busy_us[unit] for item in part], linestyle="none", marker=marker, markersize=4,
                     color=colour, markeredgecolor=INK, markeredgewidth=0.4, label=f"{unit} busy")

@@ -50,6 +50,20 @@ def test_a_table_fits_a_narrow_terminal():
     assert max(map(len, done.stdout.splitlines())) <= 60
 
 
+@pytest.mark.parametrize("width", [30, 60, 70])
+def test_words_and_numbers_stay_whole_where_it_is_narrow(width, monkeypatch, capsys):
+    from mixflight.cli.output import print_table
+
+    monkeypatch.setenv("COLUMNS", str(width))
+    rows = [("mixpe-w4a8:as-stored", 1234.5678, "0.693 - 6.51", "dequantisation"), ("h100:fp16", 1086.4, "158 - 197", "launch")]
+    print_table("title", ("machine", "tokens/s", "mJ band", "component"), rows)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= width
+    words = {word for line in lines for word in line.replace(":", " ").split()}
+    assert {"mixpe-w4a8", "as-stored", "1,235", "0.693", "dequantisation", "h100", "fp16", "launch", "197"} <= words
+    assert any(line.split() == ["tokens/s", "1,235"] for line in lines) is (width == 30)  # a line of its own
+
+
 @pytest.mark.parametrize(("set_to", "coloured"), [({"FORCE_COLOR": "1"}, True), ({"FORCE_COLOR": "1", "NO_COLOR": "1"}, False)])
 def test_no_color_is_kept_to(set_to, coloured):
     code = "from mixflight.cli.output import print_table; print_table('t', ('a',), [(1,)]); from rich import print; print('[red]x[/red]')"

@@ -111,7 +111,7 @@ def test_demo_refuses_before_it_works(tmp_path):
 def test_demo(smollm2_path, tmp_path):
     done = run("demo", "-o", tmp_path / "out", "--json")
     assert done.returncode == 0, done.stderr
-    assert [line[:5] for line in done.stderr.splitlines()] == [f"[{step}/11]" for step in range(1, 12)]
+    assert [line.partition(" ")[0] for line in done.stderr.splitlines()] == [f"[{step}/11]" for step in range(1, 12)]
     said = json.loads(done.stdout)
     assert said["path"] == str(tmp_path / "out" / "report.html")
     assert said["note"] is None

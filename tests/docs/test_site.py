@@ -65,3 +65,8 @@ def test_dead_links_are_found(site, tmp_path):
 def test_docstrings_become_markdown(site):
     said = site[2].as_markdown(":func:`a.b` gives ``x[i][j]`` of x[i][j]\n\n    y[i][j]")
     assert said == "`a.b` gives ``x[i][j]`` of x[i]\\[j]\n\n    y[i][j]"
+
+
+def test_examples_at_a_prompt_are_blocks_of_code(site):
+    said = site[2].as_markdown("What it is.\n\n>>> x[i][j] = '''a\n... b'''\n>>> x\n(2, 1)\n\nMore.")
+    assert said == "What it is.\n\n```pycon\n>>> x[i][j] = '''a\n... b'''\n>>> x\n(2, 1)\n```\n\nMore."
