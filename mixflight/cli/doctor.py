@@ -1,8 +1,16 @@
 """``mixflight doctor``: what is installed, and how to mend what is not."""
 
+from typing import TYPE_CHECKING
+
 import typer
 
 from mixflight.cli.options import JsonOption
+
+if TYPE_CHECKING:
+    from mixflight.doctor import Check
+
+LONGEST_PATH = 18
+"""Characters of a path in the table, its end; the document has all of it."""
 
 
 def register(app: typer.Typer) -> None:
@@ -23,8 +31,8 @@ def register(app: typer.Typer) -> None:
             print_json(found, "doctor/1")
             return 0 if found.core_ok else 1
         print_table(
-            "what is installed", ("need", "name", "status", "wanted", "found"),
-            [(row.need, row.name, row.status, row.wanted, row.found) for row in found.rows],
+            "what is installed", ("need", "name", "status", "found"),
+            [(row.need, row.name, row.status, _shown(row)) for row in found.rows],
         )  # fmt: skip
         for row in found.rows:
             if row.mend:
@@ -32,3 +40,11 @@ def register(app: typer.Typer) -> None:
         print(f"core: {'whole' if found.core_ok else 'not whole'}; Verilog, synthesis and verification: "
               f"{'whole' if found.rtl_ok else 'not whole'}")  # fmt: skip
         return 0 if found.core_ok else 1
+
+
+def _shown(row: "Check") -> str:
+    """What was found, and what was wanted where it is something else."""
+    words = (f"…{word[1 - LONGEST_PATH :]}" if word.startswith("/") and len(word) > LONGEST_PATH else word
+             for word in row.found.split())  # fmt: skip
+    wanted = f"wanted {row.wanted}" if row.wanted and row.status != "ok" else ""
+    return " ".join((*words, wanted)).strip()
