@@ -119,7 +119,6 @@ def _reach(machine: CoreMachine, classes: tuple[str, ...]) -> dict[tuple[str, st
         ("ST", "times"): _Reach("a size times a register is that of packed codes", values=(0,)),
         **{("ST", name): _Reach("ST moves bytes as they are", values=(0,))
            for name in ("code_bits", "signed", "layout")},
-        ("MISC", "operation"): _Reach("no core has GELU and soft caps", values=(*range(8), 9, 10, 13, 14, 15)),
         ("MISC", "target"): _Reach("no MISC writes the weight buffer", values=(0, 1)),
         ("MISC", "static"): _Reach("no core has scales that are known beforehand", values=(0,)),
         ("MISC", "group"): _Reach("groups are of 16 elements and more, 64 in recipes", values=(0, 4, 5, 6)),

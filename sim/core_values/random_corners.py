@@ -21,8 +21,8 @@ from mixflight.sim.core_values.random_memory import (
 from mixflight.sim.core_values.state import LINE_WORDS
 
 _OPERATIONS = ("norm", "rope", "quantise", "kv_append", "softmax", "residual", "bias", "activation:silu:gated",
-               "activation:silu:plain", "activation:relu:gated", "activation:relu:plain", "probability_quantise",
-               "embed")  # fmt: skip
+               "activation:silu:plain", "activation:gelu:gated", "activation:gelu:plain", "activation:relu:gated",
+               "activation:relu:plain", "probability_quantise", "embed", "layernorm", "softcap")  # fmt: skip
 
 # -- products ------------------------------------------------------------------------------------------------------
 

@@ -104,12 +104,14 @@ def _from_registers(
         row |= {name: immediate, register: number}
         if address and (moved or maker.chance(0.3)):
             row["advance"] = 1
-            registers.values[number] = (registers.values[number] + times * item.fields["bytes"]) & 0xFFFFFFFF
     bits = item.fields.get("code_bits", 0)
     if bits and row["bytes"] == item.fields["bytes"] and not row["bytes"] % bits and maker.chance(0.4):
         number = registers.free(used)
         before += registers.set_to(number, bits)
         row |= {"bytes": row["bytes"] // bits, "bytes_register": number, "times": 1, "code_bits": 0}
+    if row.get("advance"):
+        number = row["base_register"]
+        registers.values[number] = (registers.values[number] + times * item.fields["bytes"]) & 0xFFFFFFFF
     return before, row
 
 
