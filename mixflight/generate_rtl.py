@@ -107,6 +107,8 @@ def generate_rtl(
     machine = accelerator_named(arch)
     if not isinstance(machine, CoreMachine):
         raise InputError(f"--arch must be a machine of a core with RTL, such as {DEFAULT_ARCH}, not {arch}")
+    if machine.cores != 1:
+        raise InputError(f"--arch must be a machine of one core to generate on RTL, such as {DEFAULT_ARCH}, not {arch}")
     if "MM" not in core_shape(machine).classes and blocks:
         raise InputError(f"--blocks must come with a core that carries out MM, such as {DEFAULT_ARCH}, not {arch}")
     path = model_path(model)

@@ -23,11 +23,12 @@ import numpy as np
 from mixflight.arch.errors import InputError
 from mixflight.rtl.bench_systolic_array import array_job, array_span, array_values
 from mixflight.rtl.core import Core
+from mixflight.rtl.core_cluster import CoreCluster
 from mixflight.rtl.core_harness import build_core
 from mixflight.rtl.core_mv import MatrixVector
 from mixflight.rtl.core_sfu import CoreSfu
 from mixflight.rtl.csd_chain import CsdChain
-from mixflight.rtl.design import CORES, ChosenTop, choose_top
+from mixflight.rtl.design import CORES, ChosenTop, choose_top, cores_of
 from mixflight.rtl.harness import Build, Result, build_model, run_jobs
 from mixflight.rtl.primitive_models import models_for
 from mixflight.rtl.sfu_functions import FunctionUnit
@@ -35,6 +36,7 @@ from mixflight.rtl.weight_stationary_array import WeightStationaryArray
 from mixflight.rtl.widen import Widen
 from mixflight.sim.array_timing import array_cycles
 from mixflight.sim.golden.array import lane_values
+from mixflight.verify_cluster import check_cluster
 from mixflight.verify_core import SEEDS, check_core, parts_of
 from mixflight.verify_core_mv import check_core_mv
 from mixflight.verify_core_sfu import build_text, check_sfu
@@ -141,8 +143,9 @@ def _core_plan(chosen: ChosenTop) -> list[ChosenTop]:
     if shape.columns == choose_top("core-mv").component.columns:
         found.append(choose_top("core-mv", banks=shape.channels, lanes=shape.lanes, dots=shape.dots))
     found.append(choose_top("core-sfu", width=shape.sfu_width, channels=shape.channels))
+    prompts = "MM" in shape.classes and machine.cores == 1
     parts = [dataclasses.replace(chosen, parameters={"arch": machine.name, "programs": part})
-             for part in (*parts_of(shape.classes), *([PREFILL] if "MM" in shape.classes else []))]
+             for part in (*parts_of(shape.classes), *([PREFILL] if prompts else []))]
     return [*found, *parts]
 
 
@@ -167,7 +170,7 @@ def verify_top(chosen: ChosenTop, *, model: Path | None = None, seed: int = 0, m
         return verify_widen(chosen, seed=seed, mutate=mutate)
     if isinstance(chosen.component, MatrixVector):
         return verify_core_mv(chosen, seed=seed, mutate=mutate)
-    if isinstance(chosen.component, Core):
+    if isinstance(chosen.component, Core | CoreCluster):
         return verify_core(chosen, model=model, seed=seed)
     if isinstance(chosen.component, CoreSfu):
         return verify_core_sfu(chosen, seed=seed, mutate=mutate)
@@ -349,15 +352,17 @@ def verify_core_sfu(chosen: ChosenTop, *, seed: int = 0, mutate: Mutate | None =
 
 def verify_core(chosen: ChosenTop, *, model: Path | None = None, seed: int = 0) -> Row:
     """Run programs of the ``programs`` among its parameters on a core, DSP blocks as operators (the same values in the
-    same cycles); ``prefill`` those of a prompt through the first layer of ``model``, without which there are none."""
+    same cycles), or on several that meet; ``prefill`` those of a prompt through the first layer of ``model``, without
+    which there are none."""
     machine, part = chosen.component.machine, chosen.parameters["programs"]
     if part == PREFILL and model is None:
         return _row(chosen, NOTHING, 0.0)
-    core = Core(machine, generic=True)
+    core = cores_of(machine, generic=True)
     core._MustUse__used = True      # its Verilog may be known, then Amaranth would warn
     built = build_core(core)
+    check = check_core if machine.cores == 1 else check_cluster
     outcome = (check_prefill(built, machine, model, seed=seed) if model is not None and part == PREFILL else
-               check_core(built, machine, part, seeds=range(seed, seed + SEEDS)))
+               check(built, machine, part, seeds=range(seed, seed + SEEDS)))
     return _row(chosen, outcome, built.seconds)
 
 

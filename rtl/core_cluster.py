@@ -10,9 +10,9 @@ from mixflight.arch.errors import InputError
 from mixflight.arch.exchange_pipeline import link_stages, meeting_stages
 from mixflight.arch.isa import CLASSES
 from mixflight.rtl.core import Core, core_shape
-from mixflight.rtl.core_ports import LINE_BITS, Axi4, Axi4Lite, Axi4Read
+from mixflight.rtl.core_ports import LINE_BITS, Axi4, Axi4Read
 from mixflight.rtl.core_ring import CoreRing
-from mixflight.rtl.core_windows import ControlWindows
+from mixflight.rtl.core_windows import ControlWindows, windows_bus
 from mixflight.rtl.placed_copy import place
 
 
@@ -42,9 +42,8 @@ class CoreCluster(wiring.Component):
         barrier, latency = machine.controller.barrier_cycles, machine.exchange.latency_cycles
         self.meeting = meeting_stages(barrier_cycles=barrier)
         self.link = link_stages(cores=machine.cores, latency_cycles=latency, barrier_cycles=barrier)
-        self.windows = ControlWindows(cores=machine.cores, window_bits=core_registers().address_bits)
         super().__init__({
-            "s_axi": In(Axi4Lite(len(self.windows.bus.awaddr))),
+            "s_axi": In(windows_bus(machine.cores, core_registers().address_bits)),
             **{name: Out((Axi4 if self._channel(name) else Axi4Read)(LINE_BITS)) for name in self.memories},
             "begins": Out(machine.cores * len(CLASSES)), "ends": Out(machine.cores * len(CLASSES)),
         })  # fmt: skip
@@ -70,14 +69,15 @@ class CoreCluster(wiring.Component):
     def elaborate(self, platform):
         """Equal cores on a ring."""
         m = Module()
-        m.submodules.windows, channels = self.windows, self.shape.channels
-        m.submodules.ring = ring = CoreRing(cores=self.machine.cores, meeting=self.meeting, link=self.link)
-        connect(m, flipped(self.s_axi), self.windows.bus)
+        cores, channels = self.machine.cores, self.shape.channels
+        m.submodules.windows = windows = ControlWindows(cores=cores, window_bits=core_registers().address_bits)
+        m.submodules.ring = ring = CoreRing(cores=cores, meeting=self.meeting, link=self.link)
+        connect(m, flipped(self.s_axi), windows.bus)
         begins, ends = [], []
-        for number in range(self.machine.cores):
+        for number in range(cores):
             core = Core(self.machine, generic=self.generic)
             place(m, platform, f"core_{number}", core, like="core_0")
-            connect(m, self.windows.core[number], core.s_axi)
+            connect(m, windows.core[number], core.s_axi)
             connect(m, core.exchange, ring.core[number])
             names = {f"m_axi_{channel}": f"m_axi_{number * channels + channel}" for channel in range(channels)}
             names |= {name: f"{name}_{number}" for name in ("m_axi_ddr", "m_axi_text")}

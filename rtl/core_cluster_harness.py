@@ -43,9 +43,9 @@ class ClusterProcess(CoreProcess):
             self.text_at, self.constants_at, self.instructions, self.constants = self._texts[core]
             super()._say_where()
 
-    def set_constants(self, constants: ControlConstants) -> None:
-        """Write what MISC reads, to all cores."""
-        super(ClusterProcess, self.of(self.cores)).set_constants(constants)
+    def set_constants(self, constants: ControlConstants, core: int | None = None) -> None:
+        """Write what MISC reads, to all cores or to one."""
+        super(ClusterProcess, self.of(self.cores if core is None else core)).set_constants(constants)
 
     def run_all(
         self, registers: Sequence[Mapping[int, int]], *, limit: int = LIMIT_CYCLES

@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -153,7 +153,7 @@ class CoreProcess:
         self.write("TEXT_INSTRUCTIONS", self.instructions)
         self.write("CONSTANTS_COUNT", self.constants)
 
-    def __enter__(self) -> "CoreProcess":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:

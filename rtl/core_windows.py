@@ -10,6 +10,11 @@ from mixflight.rtl.core_ports import Axi4Lite
 _SLVERR = 2
 
 
+def windows_bus(cores: int, window_bits: int) -> wiring.Signature:
+    """AXI4-Lite as the master sees it, of the windows of ``cores`` and that of all."""
+    return Axi4Lite(window_bits + ceil_log2(cores + 1))
+
+
 class ControlWindows(wiring.Component):
     """Window w, ``window_bits`` wide, is core w; the window behind the last core's is written to all in the same cycle.
 
@@ -23,7 +28,7 @@ class ControlWindows(wiring.Component):
     def __init__(self, *, cores: int, window_bits: int):
         self.cores, self.window_bits = cores, window_bits
         super().__init__({
-            "bus": In(Axi4Lite(window_bits + ceil_log2(cores + 1))), "core": Out(Axi4Lite(window_bits)).array(cores),
+            "bus": In(windows_bus(cores, window_bits)), "core": Out(Axi4Lite(window_bits)).array(cores),
         })  # fmt: skip
 
     def elaborate(self, platform):

@@ -12,6 +12,7 @@ from mixflight.arch.csd_chain import RATIOS
 from mixflight.arch.errors import InputError
 from mixflight.arch.pe import PeKind
 from mixflight.rtl.core import Core
+from mixflight.rtl.core_cluster import CoreCluster
 from mixflight.rtl.emit import emit_verilog
 from mixflight.rtl.tops import TOPS
 
@@ -21,8 +22,14 @@ ARCH_PES: Mapping[PeKind, str] = {
 }
 """PE kinds of accelerator presets → the array's own names."""
 
-CORES = {"flightllm-core": Core}
-"""Top name -> what builds a whole core from its machine."""
+
+def cores_of(machine: CoreMachine, *, generic: bool = False) -> Core | CoreCluster:
+    """The core of ``machine``, or all of them, joined; ``generic`` as of a core."""
+    return Core(machine, generic=generic) if machine.cores == 1 else CoreCluster(machine, generic=generic)
+
+
+CORES = {"flightllm-core": cores_of}
+"""Top name -> what builds a whole core from its machine, or several."""
 
 DEFAULT_CORE = "flightllm-mini"
 """The machine whose core is emitted if none is named."""
@@ -79,7 +86,7 @@ def _of_chain(machine: Accelerator | CoreMachine, top: str) -> dict[str, Any]:
 
 
 def _core(top: str, arch: str, given: Mapping[str, Any]) -> ChosenTop:
-    """A whole core of the machine ``arch``; it has no parameters of its own."""
+    """The core of the machine ``arch``, or its joined cores; they have no parameters of their own."""
     machine = accelerator_named(arch)
     if not isinstance(machine, CoreMachine):
         raise InputError(f"--arch must be a machine of FlightLLM cores, which {arch} is not, for {top}")
@@ -88,8 +95,9 @@ def _core(top: str, arch: str, given: Mapping[str, Any]) -> ChosenTop:
             raise InputError(f"--{name.replace('_', '-')} must not be given for {top}: its sizes are its machine's")
     component = CORES[top](machine)
     component._MustUse__used = True     # as below
+    several = {"cores": machine.cores} if machine.cores > 1 else {}
     return ChosenTop(top=top, module=top.replace("-", "_"), component=component, clock_mhz=machine.clock_mhz,
-                     parameters={"arch": machine.name, **asdict(component.shape)})
+                     parameters={"arch": machine.name, **several, **asdict(component.shape)})
 
 
 def choose_top(top: str, *, arch: str | None = None, **given: Any) -> ChosenTop:

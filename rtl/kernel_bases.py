@@ -9,32 +9,39 @@ from mixflight.arch.errors import InputError
 from mixflight.rtl.core_ports import Axi4Lite
 
 PAGE_BITS = 12
-"""The bases have the last page of the window for themselves."""
-BASES_AT = (1 << core_registers().address_bits) - (1 << PAGE_BITS)
-"""Register of the lower half of base 0; the upper half follows, then base 1."""
+"""The bases have the last page of the addresses for themselves."""
+
+
+def bases_at(address_bits: int) -> int:
+    """Register of the lower half of base 0, on a control bus so wide; the upper half follows, then base 1."""
+    return (1 << address_bits) - (1 << PAGE_BITS)
+
+
+BASES_AT = bases_at(core_registers().address_bits)
+"""That of a core alone."""
 _OKAY, _SLVERR = 0, 2
 
 
 class KernelBases(wiring.Component):
-    """``ports`` registers of 64 bits in front of a core's control bus.
+    """``ports`` registers of 64 bits in front of the control bus of a core, or of several.
 
     ======  ==========================================================================================================
-    host    the kernel's window, as large as the core's
+    host    the kernel's addresses, as many as the core's: ``address_bits``
     core    the core's own; it sees what is not in the last page
     base    what is added to every address of a port: a multiple of 4,096, so that no burst crosses a 4 KiB boundary
             that it did not cross before
     ======  ==========================================================================================================
 
-    Base p is written and read at ``BASES_AT`` + 8 p (lower half) and 4 above (upper half), in whole words; its lower 12
-    bits stay 0. Everything else in that page is answered with SLVERR. A base that changes during a run moves the memory
-    under the core's feet: the driver writes it before.
+    Base p is written and read at :func:`bases_at` + 8 p (lower half) and 4 above (upper half), in whole words; its
+    lower 12 bits stay 0. Everything else in that page is answered with SLVERR. A base that changes during a run moves
+    the memory under the core's feet: the driver writes it before.
     """
 
-    def __init__(self, *, ports: int):
+    def __init__(self, *, ports: int, address_bits: int = core_registers().address_bits):
         if not 1 <= ports <= 1 << PAGE_BITS - 3:
             raise InputError(f"a kernel must have 1 to {1 << PAGE_BITS - 3} memory ports, not {ports}")
         self.ports = ports
-        bits = core_registers().address_bits
+        bits = address_bits
         super().__init__({
             "host": In(Axi4Lite(bits)), "core": Out(Axi4Lite(bits)), "base": Out(64).array(ports),
         })  # fmt: skip

@@ -1,4 +1,4 @@
-"""A core as a kernel of Vitis: a wrapper with the names that it asks for, description, packaging script, drivers.
+"""A core, or several, as a kernel of Vitis: wrapper with the names that it asks for, description, packaging, drivers.
 
 The kernel is user-managed: its host writes registers (``xrt::ip``), nothing of ``ap_ctrl`` is in it. Memory addresses
 of a core begin at 0; those on a card begin wherever XRT puts a buffer, so each port has a base that is added to its
@@ -8,19 +8,31 @@ Kernel". None of AMD's tools has read these files: the tests hold them to each o
 
 from pathlib import Path
 
-from mixflight.arch.core_registers import core_registers
 from mixflight.rtl.core import Core
+from mixflight.rtl.core_cluster import CoreCluster
 from mixflight.rtl.core_ports import LINE_BITS
 from mixflight.rtl.emit import emit_verilog
 from mixflight.rtl.inspect import Port, signature_ports
-from mixflight.rtl.kernel_bases import BASES_AT, KernelBases
+from mixflight.rtl.kernel_bases import KernelBases, bases_at
 
 DRIVERS = Path(__file__).with_name("driver")
 BASES = "kernel_bases"
 CONTROL = "s_axi_control"
 FOLDER = "vitis"
 _ADDRESSED = 'portType="addressable" base="0x0"'
-_BANKS = {"m_axi_ddr": "DDR[0]", "m_axi_text": "DDR[0]"}
+_IN_DDR = ("m_axi_ddr", "m_axi_text")
+
+Cores = Core | CoreCluster
+
+
+def _address_bits(core: Cores) -> int:
+    """Of its control bus."""
+    return len(core.s_axi.awaddr)
+
+
+def _bases_at(core: Cores) -> int:
+    """Register of the first port's base."""
+    return bases_at(_address_bits(core))
 
 
 def kernel_name(module: str) -> str:
@@ -28,9 +40,9 @@ def kernel_name(module: str) -> str:
     return f"{module}_kernel"
 
 
-def kernel_files(core: Core, module: str, part: str) -> dict[str, str]:
+def kernel_files(core: Cores, module: str, part: str) -> dict[str, str]:
     """Path below the project's folder → content. The core's own Verilog is not among them."""
-    bases = KernelBases(ports=len(core.memories))
+    bases = KernelBases(ports=len(core.memories), address_bits=_address_bits(core))
     drivers = {f"driver/{path.name}": path.read_text() for path in sorted(DRIVERS.glob("*.h"))}
     kernel = kernel_name(module)
     return {
@@ -44,7 +56,7 @@ def kernel_files(core: Core, module: str, part: str) -> dict[str, str]:
     }  # fmt: skip
 
 
-def wrapper(core: Core, module: str) -> str:
+def wrapper(core: Cores, module: str) -> str:
     """The kernel's top: the core and its bases, clocked by ``ap_clk``, reset by ``ap_rst_n``. Only buses are ports."""
     ports = signature_ports(core)
     control = [port for port in ports if port.name.startswith("s_axi__")]
@@ -97,15 +109,15 @@ def _ways(ports: list[Port], memory: str) -> list[str]:
             if port.name.startswith(f"{memory}__") and _member(port) in ("araddr", "awaddr")]
 
 
-def description(core: Core, module: str) -> str:
+def description(core: Cores, module: str) -> str:
     """``kernel.xml``: its ports, and for each memory an argument whose register is the port's base."""
-    window = 1 << core_registers().address_bits
+    window = 1 << _address_bits(core)
     sizes = [(CONTROL, "slave", f"{window:#x}", 32)]
     sizes += [(name, "master", f"{(1 << 64) - 1:#X}".replace("X", "x"), LINE_BITS) for name in core.memories]
     ports = [f'      <port name="{name}" mode="{mode}" range="{size}" dataWidth="{width}" {_ADDRESSED}/>'
              for name, mode, size, width in sizes]
     arguments = [f'      <arg name="{_argument(name)}" addressQualifier="1" id="{number}" port="{name}" size="0x8" '
-                 f'offset="{BASES_AT + 8 * number:#x}" type="void*" hostOffset="0x0" hostSize="0x8"/>'
+                 f'offset="{_bases_at(core) + 8 * number:#x}" type="void*" hostOffset="0x0" hostSize="0x8"/>'
                  for number, name in enumerate(core.memories)]
     inside = "\n".join(["    <ports>", *ports, "    </ports>", "    <args>", *arguments, "    </args>"])
     return (
@@ -120,14 +132,14 @@ def _argument(memory: str) -> str:
     return f"memory_{memory.removeprefix('m_axi_')}"
 
 
-def packaging(core: Core, module: str, part: str) -> str:
+def packaging(core: Cores, module: str, part: str) -> str:
     """``package_kernel.tcl``: for Vivado in batch mode, in this folder; leaves the kernel object beside it."""
     kernel = kernel_name(module)
     busses = "\n".join(f"ipx::associate_bus_interfaces -busif {name} -clock ap_clk $core"
                        for name in (CONTROL, *core.memories))
     registers = "\n".join(
         f"set base [ipx::add_register {_argument(name)} $block]\n"
-        f"set_property address_offset {BASES_AT + 8 * number:#x} $base\nset_property size 64 $base\n"
+        f"set_property address_offset {_bases_at(core) + 8 * number:#x} $base\nset_property size 64 $base\n"
         f"set_property value {name} [ipx::add_register_parameter ASSOCIATED_BUSIF $base]"
         for number, name in enumerate(core.memories))
     return f"""\
@@ -147,7 +159,7 @@ ipx::associate_bus_interfaces -clock ap_clk -reset ap_rst_n $core
 
 set map [ipx::get_memory_maps -of_objects [ipx::get_bus_interfaces {CONTROL} -of_objects $core]]
 set block [ipx::get_address_blocks -of_objects $map]
-set_property range {1 << core_registers().address_bits} $block
+set_property range {1 << _address_bits(core)} $block
 {registers}
 
 set_property sdx_kernel true $core
@@ -167,18 +179,19 @@ close_project
 """
 
 
-def connectivity(core: Core, module: str) -> str:
-    """``link.cfg``: channel c of the core on pseudo-channel c of HBM, text and tables in DDR, the machine's clock."""
+def connectivity(core: Cores, module: str) -> str:
+    """``link.cfg``: channel c of all on pseudo-channel c of HBM, text and tables in DDR, the machine's clock."""
     kernel = kernel_name(module)
-    lines = [f"sp={kernel}_1.{_argument(name)}:{_BANKS.get(name, f'HBM[{number}]')}"
+    lines = [f"sp={kernel}_1.{_argument(name)}:{'DDR[0]' if name.startswith(_IN_DDR) else f'HBM[{number}]'}"
              for number, name in enumerate(core.memories)]
     body = "\n".join([f"nk={kernel}:1:{kernel}_1", f"slr={kernel}_1:SLR0", *lines])
     return f"[connectivity]\n{body}\n\n[clock]\ndefaultFreqHz={round(core.machine.clock_mhz * 1e6)}\n"
 
 
-def _names(core: Core, module: str) -> str:
+def _names(core: Cores, module: str) -> str:
     """``core_kernel.h``: what a host must know of the kernel."""
     ports = "\n".join(f"#define CORE_PORT_{_argument(name).removeprefix('memory_').upper()} {number}u"
                       for number, name in enumerate(core.memories))
     return (f"/* The kernel of {core.machine.name}: its name and the numbers of its memory ports. */\n"
-            f'#define CORE_KERNEL_NAME "{kernel_name(module)}"\n#define CORE_PORTS {len(core.memories)}u\n{ports}\n')
+            f'#define CORE_KERNEL_NAME "{kernel_name(module)}"\n#define CORE_PORTS {len(core.memories)}u\n'
+            f"#define CORE_KERNEL_BASES {_bases_at(core):#x}u\n{ports}\n")

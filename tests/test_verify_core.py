@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 
 from mixflight.arch.accelerator import accelerator_named
-from mixflight.rtl.core import Core
+from mixflight.rtl.core import Core, core_shape
 from mixflight.rtl.core_harness import build_core
 from mixflight.sim.core_values.random_program import random_program
 from mixflight.verification import plan, verify_top
-from mixflight.verify_core import PARTS, run_program
+from mixflight.verify_core import PARTS, parts_of, run_program
 from mixflight.verify_prefill import PREFILL
+
+MINI = accelerator_named("mixpe-mini")
 
 
 def test_a_core_is_verified_by_its_components_and_by_programs():
@@ -19,6 +21,12 @@ def test_a_core_is_verified_by_its_components_and_by_programs():
     assert [item.parameters["programs"] for item in programs] == [part for part in PARTS if part != "matrix"]
     assert (chain.top, chain.component.length) == ("csd-chain", 16)
     assert (engine.component.dots, unit.component.width) == ("dsp48e2", 4)
+
+
+def test_joined_cores_run_the_programs_of_one():
+    chosen = plan("flightllm-core", arch="mixpe-duo")
+    assert [item.parameters.get("programs", "") for item in chosen] == ["", "", *parts_of(core_shape(MINI).classes)]
+    assert (chosen[-1].component.machine.cores, len(chosen[-1].component.memories)) == (2, 12)
 
 
 @pytest.mark.slow

@@ -46,7 +46,10 @@ struct core_counts {
 #define CORE_FAILED_BUSY (-16)    /* a run is on */
 #define CORE_FAILED_TIMEOUT (-17) /* it is still on after so many polls */
 #define CORE_FAILED_ERROR(code) (-(int)(code)) /* it stopped with CORE_ERROR_*, 1 to 15 */
-#define CORE_KERNEL_BASE(port) (0xf000u + 8u * (port))
+#ifndef CORE_KERNEL_BASES /* core_kernel.h says where they are */
+#define CORE_KERNEL_BASES 0xf000u
+#endif
+#define CORE_KERNEL_BASE(port) (CORE_KERNEL_BASES + 8u * (port))
 
 static inline int core_is_busy(const struct core_bus *bus) {
     return (bus->read(bus->context, CORE_STATUS) & CORE_STATUS_BUSY_MASK) != 0;
@@ -121,6 +124,22 @@ static inline int core_run(const struct core_bus *bus, int load, uint64_t polls)
     int failed = core_start(bus, load);
     return failed ? failed : core_wait(bus, polls);
 }
+
+#ifdef CORE_CORES /* several cores: `cores[n]` is the window of core n, `all` the one that writes to all of them */
+/* Begin on all in the same cycle and wait for each; the error of a core comes before those that it caused. */
+static inline int core_run_all(const struct core_bus *all, const struct core_bus *cores, int load, uint64_t polls) {
+    int failed = 0, found;
+    uint32_t core;
+    for (core = 0; core < CORE_CORES; ++core)
+        if (core_is_busy(&cores[core])) return CORE_FAILED_BUSY;
+    all->write(all->context, CORE_START, CORE_START_START_MASK | (load ? CORE_START_LOAD_MASK : 0u));
+    for (core = 0; core < CORE_CORES; ++core) {
+        found = core_wait(&cores[core], polls);
+        if (found && (!failed || failed == CORE_FAILED_ERROR(CORE_ERROR_OTHER_CORE))) failed = found;
+    }
+    return failed;
+}
+#endif
 
 /* Of the last run, when it is over. */
 static inline void core_read_counts(const struct core_bus *bus, struct core_counts *counts) {

@@ -19,7 +19,7 @@ from mixflight.rtl import project
 from mixflight.rtl.core import Core
 from mixflight.rtl.core_control import Control
 from mixflight.rtl.core_harness import CoreProcess, build_core
-from mixflight.rtl.design import ChosenTop
+from mixflight.rtl.design import ChosenTop, cores_of
 from mixflight.rtl.emit import emit_verilog
 from mixflight.rtl.inspect import signature_ports
 from mixflight.rtl.kernel_bases import BASES_AT, KernelBases
@@ -53,6 +53,19 @@ def test_the_wrapper_fits_the_core_and_the_bases(core, files):
     assert lint(text, top="flightllm_core_kernel") == []
 
 
+def test_joined_cores_are_one_kernel():
+    cores = cores_of(accelerator_named("mixpe-duo"))
+    cores._MustUse__used = True
+    files = kernel_files(cores, "flightllm_core", PART)
+    text = files["vitis/flightllm_core_kernel.v"] + files["vitis/kernel_bases.v"] + stub(cores)
+    assert lint(text, top="flightllm_core_kernel") == []
+    root = ElementTree.fromstring(files["vitis/kernel.xml"])
+    assert [int(argument.get("offset"), 16) for argument in root.iter("arg")][:2] == [0x3F000, 0x3F008]
+    assert "#define CORE_KERNEL_BASES 0x3f000u" in files["driver/core_kernel.h"]
+    banks = re.findall(r":((?:HBM|DDR)\[\d+\])$", files["vitis/link.cfg"], re.M)
+    assert banks == [*(f"HBM[{channel}]" for channel in range(8)), *["DDR[0]"] * 4]
+
+
 def test_the_description_has_every_port_of_the_wrapper_and_no_other(core, files):
     root = ElementTree.fromstring(files["vitis/kernel.xml"])
     ports = {port.get("name") for port in root.iter("port")}
@@ -70,7 +83,7 @@ def test_the_description_has_every_port_of_the_wrapper_and_no_other(core, files)
 
 
 def test_the_driver_has_the_bases_where_they_are():
-    assert f"CORE_KERNEL_BASE(port) (0x{BASES_AT:x}u + 8u * (port))" in (DRIVERS / "core_driver.h").read_text()
+    assert f"#define CORE_KERNEL_BASES 0x{BASES_AT:x}u\n" in (DRIVERS / "core_driver.h").read_text()
     assert max(row.address + 4 * row.count for row in core_registers().rows) <= BASES_AT
 
 
