@@ -22,9 +22,10 @@ from mixflight.verify_outcome import StreamOutcome
 PARTS: Mapping[str, tuple[str, ...]] = {
     "memory": ("transfer",), "mpe": ("linear", "keys", "values"), "sfu": ("vector", "attention"),
     "core": DECODE_FAMILIES, "matrix": (*DECODE_FAMILIES, *["matrix"] * 6),
+    "sparse": (*DECODE_FAMILIES, *["sparse"] * 6),
 }  # fmt: skip
 """What random programs are drawn from: instructions of one unit, with what brings their operands; all of them; these
-and MM."""
+and MM; these and N:M weights."""
 SEEDS, COUNT = 5, 60
 """Programs of a part, and instructions of each."""
 TOLERANCE = 0.02
@@ -51,9 +52,10 @@ class ProgramRun:
         return self.computed / self.cycles - 1 if self.computed else 0.0
 
 
-def parts_of(classes: Sequence[str]) -> list[str]:
-    """Those of ``PARTS`` that a core has which carries out these classes of instructions."""
-    return [part for part, families in PARTS.items() if "matrix" not in families or "MM" in classes]
+def parts_of(classes: Sequence[str], kept: Sequence[int] = ()) -> list[str]:
+    """Those of ``PARTS`` that a core has which carries out these classes of instructions, and such N:M weights."""
+    return [part for part, families in PARTS.items()
+            if ("matrix" not in families or "MM" in classes) and ("sparse" not in families or kept)]  # fmt: skip
 
 
 def program_cycles(machine: CoreMachine, made: RandomProgram) -> int:

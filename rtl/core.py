@@ -35,7 +35,7 @@ _TEXT_BURSTS = 4
 @dataclass(frozen=True, kw_only=True)
 class CoreShape:
     """Sizes of a core, from its machine: channels, columns of a step, depths in words, lines and instructions; the
-    ``classes`` of instructions that it carries out."""
+    ``classes`` of instructions that it carries out; how many of 16 weights it takes as ``kept`` beside dense ones."""
 
     classes: tuple[str, ...]
     channels: int
@@ -50,6 +50,7 @@ class CoreShape:
     global_lines: int
     instructions: int
     queue_depth: int
+    kept: tuple[int, ...]
     sfu_width: int
     burst_bytes: int
     outstanding: int
@@ -70,12 +71,13 @@ def core_shape(machine: CoreMachine, *, matrices: bool = True) -> CoreShape:
                          f"which those of {machine.name} do not")  # fmt: skip
     matrices = matrices and rows_together(machine) == 1
     steps = machine.mv_columns // columns
+    weight_depth = buffers.weight.bytes // (columns * K_BLOCK)
     return CoreShape(
         classes=tuple(kind for kind in CLASSES if kind != "MM" or matrices),
         channels=channels, columns=columns, dots=machine.products, lanes=min(machine.memory_unit.lanes, columns),
         outputs=max(64, 4 * steps, machine.mm_rows * steps if matrices else 0),
-        weight_depth=buffers.weight.bytes // (columns * K_BLOCK),
-        scale_depth=buffers.scale.bytes // (4 * columns), index_depth=buffers.index.bytes // (2 * columns),
+        weight_depth=weight_depth, scale_depth=buffers.scale.bytes // (4 * columns),
+        index_depth=weight_depth if machine.kept else buffers.index.bytes // (2 * columns), kept=machine.kept,
         act_lines=buffers.act.bytes // LINE_BYTES, global_lines=buffers.vector.bytes // LINE_BYTES,
         instructions=buffers.instruction.bytes // INSTRUCTION_BYTES, queue_depth=machine.controller.queue_depth,
         sfu_width=machine.sfu.elements_per_cycle, burst_bytes=machine.hbm.request_bytes,
@@ -135,11 +137,11 @@ class Core(wiring.Component):
             channels=shape.channels, lanes=lanes, weight_depth=shape.weight_depth, scale_depth=shape.scale_depth,
             index_depth=shape.index_depth, vector_depth=shape.global_lines, act_depth=shape.act_lines,
             burst_bytes=shape.burst_bytes, outstanding=shape.outstanding,
-            exchanges=self.machine.cores > 1,
+            exchanges=self.machine.cores > 1, places=bool(shape.kept),
         )  # fmt: skip
         m.submodules.mv = mv = MatrixVector(
             columns=shape.columns, banks=shape.channels, dots=self.dots, lanes=shape.lanes, outputs=shape.outputs,
-            weight_depth=shape.weight_depth, scale_depth=shape.scale_depth,
+            weight_depth=shape.weight_depth, scale_depth=shape.scale_depth, kept=shape.kept,
         )  # fmt: skip
         m.submodules.sfu = sfu = CoreSfu(width=shape.sfu_width, channels=shape.channels)
         products = {"mv": mv}
@@ -157,6 +159,8 @@ class Core(wiring.Component):
                              (mv.act, memory.act_read), (sfu.act, memory.act_write), (mv.weight, memory.weight),
                              (mv.scale, memory.scale)):  # fmt: skip
             connect(m, client, port)
+        if shape.kept:
+            connect(m, mv.index, memory.index)
         m.submodules.text = text = AxiRead(burst_bytes=shape.burst_bytes, outstanding=_TEXT_BURSTS)
         connect(m, flipped(self.s_axi), controller.s_axi)
         connect(m, controller.reader, text.memory)

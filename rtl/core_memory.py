@@ -4,9 +4,11 @@ from amaranth import *
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
+from mixflight.arch.compact import K_BLOCK
 from mixflight.rtl.axi_read import MEMORY_ERROR
 from mixflight.rtl.core_buffers import BankBuffer, LineBuffer, WeightBuffer
 from mixflight.rtl.core_load import CoreLoad
+from mixflight.rtl.core_operand_select import PLACE_BITS
 from mixflight.rtl.core_ports import (
     ACT_LINE,
     ACT_WORD,
@@ -33,8 +35,8 @@ class CoreMemory(wiring.Component):
     ``load``, ``store``   :func:`mixflight.rtl.core_ports.unit` of LD and ST
     ``head``              elements of a head
     ``hbm``, ``ddr``      memories; DDR is only read
-    ``weight``, ``scale``, ``index``  read ports of the matrix-vector engine; scale and index words are 4 and 2 x lanes
-                          bytes
+    ``weight``, ``scale``, ``index``  read ports of the matrix-vector engine; scale words are 4 x lanes bytes, index
+                          words 2 x lanes, with ``places``, for N:M weights, 8 x lanes
     ``vector_read``       of the global buffer: SFU's a and b; a has a copy of the memory of its own, b shares the other
                           with ST and comes first
     ``vector_write``      the engine's, then the SFU's; LD comes before both
@@ -51,7 +53,7 @@ class CoreMemory(wiring.Component):
 
     def __init__(self, *, channels: int, lanes: int, weight_depth: int, scale_depth: int, index_depth: int,
                  vector_depth: int, act_depth: int, burst_bytes: int = 512, outstanding: int = 16,
-                 in_flight: int = 16, exchanges: bool = False):
+                 in_flight: int = 16, exchanges: bool = False, places: bool = False):
         self.channels, self.lanes, self.exchanges = channels, lanes, exchanges
         self.depths = {"weight": weight_depth, "scale": scale_depth, "index": index_depth, "vector": vector_depth,
                        "act": act_depth}
@@ -60,12 +62,14 @@ class CoreMemory(wiring.Component):
             "exchange_vector_read": In(global_read()), "exchange_vector_write": In(global_write()),
             "exchange_act_read": In(act_read()), "exchange_act_write": In(act_write()),
         } if exchanges else {}
+        # 16 places of four bits a lane: those of a word of weights
+        self.index_bits = PLACE_BITS * K_BLOCK * lanes if places else 16 * lanes
         super().__init__({
             "load": Out(wiring.Signature(unit("LD"))), "store": Out(wiring.Signature(unit("ST"))), "head": In(10),
             "hbm": Out(Axi4(LINE_BITS)).array(channels), "ddr": Out(Axi4Read(LINE_BITS)),
             "weight": In(weight_read(channels, lanes, weight_depth)),
             "scale": In(bank_read(channels, 32 * lanes, scale_depth)),
-            "index": In(bank_read(channels, 16 * lanes, index_depth)),
+            "index": In(bank_read(channels, self.index_bits, index_depth)),
             "vector_read": In(global_read()).array(2), "vector_write": In(global_write()).array(2),
             "act_read": In(act_read()), "act_write": In(act_write()),
             "slot_layouts": Out(SLOT_LAYOUTS),
@@ -79,7 +83,7 @@ class CoreMemory(wiring.Component):
         banks, depths = {"channels": self.channels}, self.depths
         weight = m.submodules.weights = WeightBuffer(**banks, lanes=self.lanes, depth=depths["weight"])
         scale = m.submodules.scales = BankBuffer(**banks, word_bits=32 * self.lanes, depth=depths["scale"])
-        index = m.submodules.indices = BankBuffer(**banks, word_bits=16 * self.lanes, depth=depths["index"])
+        index = m.submodules.indices = BankBuffer(**banks, word_bits=self.index_bits, depth=depths["index"])
         more = int(self.exchanges)      # ports: one more reader behind the others, one more writer in front of them
         vector = m.submodules.vectors = LineBuffer(
             depth=depths["vector"], address_bits=GLOBAL_LINE, shape=LINE_BITS, parts=LINE_WORDS, readers=(1, 2 + more),

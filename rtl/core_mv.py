@@ -5,7 +5,7 @@ from amaranth import *
 from amaranth.lib import data, fifo, wiring
 from amaranth.lib.wiring import In, Out
 
-from mixflight.arch.compact import K_BLOCK, codes
+from mixflight.arch.compact import K_BLOCK, LINE_KEPT, codes
 from mixflight.arch.errors import InputError
 from mixflight.arch.mv_pipeline import RESULT_EVENTS, SELECT_STAGES, mv_latency
 from mixflight.rtl.core_dots import dots_named, row_sum
@@ -19,8 +19,6 @@ from mixflight.rtl.delay import delayed
 ALWAYS = Const(1)
 QUEUE = RESULT_EVENTS + 2
 """Events whose results are on their way, rows taken one at a time."""
-ENGINE_KEPT = (4, 8)
-"""Of 16 weights, that a line of activations has all operands of."""
 PENDING = 4
 """Instructions that may be on their way."""
 
@@ -57,7 +55,7 @@ class MatrixVector(wiring.Component):
     def __init__(self, *, columns: int = 16, banks: int = 2, dots: str = "shift-add", lanes: int = 8,
                  outputs: int = 128, weight_depth: int = 4096, scale_depth: int = 1024, queue: int | None = None,
                  together: int = 1, kept: tuple[int, ...] = ()):
-        if set(kept) - set(ENGINE_KEPT):
+        if set(kept) - set(LINE_KEPT):
             raise InputError(f"a matrix engine must keep 4 or 8 of 16 weights, beside dense ones, not {kept}")
         if lanes < 1 or columns * together % lanes:
             raise InputError("lanes must divide the columns of all rows together: "

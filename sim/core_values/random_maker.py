@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mixflight.arch.compact import LINE_BYTES, REGISTERS, SLOTS
+from mixflight.arch.compact import K_BLOCK, LINE_BYTES, REGISTERS, SLOTS
 from mixflight.arch.control_constants import control_constants
 from mixflight.arch.core import CoreMachine
 from mixflight.arch.errors import InputError
@@ -53,6 +53,7 @@ class Slot:
     bits: int
     group: int
     minimum: bool
+    keep: int = K_BLOCK
 
 
 @dataclass

@@ -8,7 +8,7 @@ from mixflight.sim.core_values.random_memory import CELLS, CODES, OUT, SCALES
 
 
 def slot(maker: Maker, held: Slot, code_bytes: int, scale_at: int, scale_bytes: int, signed: int) -> None:
-    """Load any slot with ``held``: its codes, then its scales."""
+    """Load any slot with ``held``: its codes, then its scales, then the places of N:M weights, whatever bytes."""
     number = maker.whole(0, SLOTS - 1)
     layout = codes("LD", "layout")[held.layout]
     bits = 0 if held.bits == 8 and maker.chance(0.3) else held.bits
@@ -18,16 +18,22 @@ def slot(maker: Maker, held: Slot, code_bytes: int, scale_at: int, scale_bytes: 
     maker.slots[number] = None
     if scale_bytes and not maker.try_("LD", maker.ld("scale", scale_at, scale_bytes, slotted=1, slot=number)):
         return
+    if held.keep < K_BLOCK:
+        size = -(-held.columns // maker.shape.step) * maker.shape.lanes * held.k * held.keep // K_BLOCK // 2
+        if not maker.try_("LD", maker.ld("index", maker.whole(CODES, SCALES - size, 32), size, slotted=1, slot=number)):
+            return
     maker.slots[number] = held
 
 
-def linear(maker: Maker, columns: int, k: int, bits: int, group: int, minimum: bool) -> None:
-    """A slot of a linear's weights in groups of ``group`` along K (0: one)."""
+def linear(
+    maker: Maker, columns: int, k: int, bits: int, group: int, minimum: bool, keep: int = K_BLOCK
+) -> None:  # fmt: skip
+    """A slot of a linear's weights in groups of ``group`` along K (0: one), of which 16 are kept or ``keep``."""
     steps, lanes = -(-columns // maker.shape.step), maker.shape.lanes
-    code_bytes = steps * lanes * k * bits // 8
+    code_bytes = steps * lanes * k * keep // K_BLOCK * bits // 8
     scale_bytes = steps * -(-lanes * (k // group if group else 1) * (4 if minimum else 2) // 32) * 32
     signed = 1 if bits == 8 or not minimum else 0
-    slot(maker, Slot("linear", columns, k, bits, group, minimum), code_bytes,
+    slot(maker, Slot("linear", columns, k, bits, group, minimum, keep), code_bytes,
          maker.whole(SCALES, CELLS - scale_bytes, 32), scale_bytes, signed)  # fmt: skip
 
 
@@ -38,6 +44,15 @@ def linear_slot(maker: Maker) -> None:
     columns = maker.whole(16, 128, 16)
     minimum = bool(group) and maker.chance(0.5)
     linear(maker, columns, k, bits, group, minimum)
+
+
+def sparse_slot(maker: Maker) -> None:
+    """N:M weights of any width in groups of whole words."""
+    keep = maker.any(*maker.machine.kept)
+    word = K_BLOCK * K_BLOCK // keep
+    group = maker.any(0, word, word, 2 * word, 4 * word)
+    linear(maker, maker.whole(16, 256, 16), maker.whole(64, 512, max(64, group)), maker.any(2, 3, 4, 4, 5, 8), group,
+           False, keep)  # fmt: skip
 
 
 def keys(maker: Maker, tokens: int, signed: int = 1) -> None:
@@ -91,7 +106,7 @@ def product(
     done = maker.try_(kind, {
         "rows": rows, "columns": held.columns, "k_blocks": held.k // K_BLOCK, "weight_bits": held.bits,
         "slot": number,
-        "in_line": in_line, "out_line": maker.vector_line(), "keep": K_BLOCK,
+        "in_line": in_line, "out_line": maker.vector_line(), "keep": held.keep,
         "zero": codes("MV", "zero")["minimum" if held.minimum else "none"], "accumulate": int(go_on),
         "last": int(last), "transpose": int(held.layout == "values"), "group": max(0, held.group.bit_length() - 1),
     })  # fmt: skip

@@ -39,7 +39,7 @@ _WAYS: dict[str, tuple[Way, ...]] = {
     "keys": (products.keys_slot, products.product), "values": (products.values_slot, products.product),
     "vector": (vectors.vector, vectors.vector, vectors.embed),
     "attention": (vectors.append, vectors.probabilities, vectors.softmax), "barrier": (Maker.barrier,),
-    "causal": (vectors.causal,),
+    "causal": (vectors.causal,), "sparse": (products.sparse_slot, products.product),
     "matrix": (products.linear_slot, products.keys_slot, products.values_slot, *[products.matrix_product] * 3),
     "tiles": (*[corners.slot] * 3, corners.cells_by_channel, *[corners.product] * 4), "lengths": (corners.vector,),
     "moves": (corners.load, corners.store), "successive": (corners.successive, corners.successive, vectors.causal),
@@ -48,10 +48,10 @@ _WAYS: dict[str, tuple[Way, ...]] = {
 DECODE_FAMILIES = ("transfer", "linear", "keys", "values", "vector", "attention", "barrier")
 FAMILIES = tuple(_WAYS)
 """What instructions are drawn from: transfers of vectors; loads of a slot and its MV; MISC on vectors; the cache's
-quantisation and cells; tokens from everyone to everyone; MISC on successive tokens and MM, which decode steps do not
-have. Of corners: products, vectors and transfers of the smallest and largest sizes at the edges of buffers and
-memories; successive tokens so; instructions that only wait; loops, and operands that the sequencer computes; with
-``whole`` all of the global buffer first."""
+quantisation and cells; tokens from everyone to everyone; MISC on successive tokens, N:M weights and MM, which plain
+decode steps do not have. Of corners: products, vectors and transfers of the smallest and largest sizes at the edges of
+buffers and memories; successive tokens so; instructions that only wait; loops, and operands that the sequencer
+computes; with ``whole`` all of the global buffer first."""
 TRIES = 400
 
 
@@ -87,6 +87,8 @@ def random_program(
     """A program of about ``count`` instructions that compute or move something, drawn from ``families``; its windows
     lie in one of ``PLACES``."""
     check_families(families)
+    if "sparse" in families and not machine.kept:
+        raise InputError(f"programs with N:M weights must be of a machine that takes them, not {machine.name}")
     maker = Maker(machine, seed, matrices="matrix" in families, windows=windows)
     if "whole" in families:
         corners.prologue(maker)

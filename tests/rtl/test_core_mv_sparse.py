@@ -5,10 +5,12 @@ import itertools
 
 import numpy as np
 import pytest
+from amaranth.sim import Simulator
 from core_mv_model import DEPTHS, STALLS, Machine, build, check, engine, tile
 
 from mixflight.arch.errors import InputError
 from mixflight.arch.mv_pipeline import TAKE_CYCLES, mv_cycles
+from mixflight.rtl.core_operand_select import OperandSelect
 from mixflight.rtl.unit_harness import UnitJob, run_unit
 
 SPARSE = {"kept": (4, 8), "lanes": 16}
@@ -42,10 +44,11 @@ def built():
     return build(engine(dots="generic", **SPARSE))
 
 
-def run_all(built, seed, banks=2):
+@pytest.mark.slow
+def test_values(built):
     made = []
     for number, (case, stall) in enumerate(itertools.product(CASES, STALLS)):
-        machine = Machine(columns=16, banks=banks, **DEPTHS, seed=seed + number, sparse=True)
+        machine = Machine(columns=16, banks=2, **DEPTHS, seed=number, sparse=True)
         made.append((machine, tile(machine, **{"in_line": 8, "out_line": 40, **case}), stall, number))
     results = run_unit(built, [job(machine, mvs, stall=stall, seed=seed) for machine, mvs, stall, seed in made])
     for (machine, mvs, _, _), result in zip(made, results, strict=True):
@@ -53,8 +56,33 @@ def run_all(built, seed, banks=2):
         assert result.totals["multiplying"] == steps(mvs)
 
 
-def test_values(built):
-    run_all(built, 0)
+@pytest.mark.parametrize("wider", [0, 1, 2])
+def test_operands_by_their_places(wider):
+    """The selection alone, in the simulator of the language."""
+    rng, select = np.random.default_rng(wider), OperandSelect(columns=3, rows=2)
+    lines = rng.integers(0, 256, (2, 4, 16))
+    places, block = rng.integers(0, 16, (3, 16)), int(rng.integers(4)) >> wider << wider
+
+    async def bench(ctx):
+        for row in range(2):
+            ctx.set(select.lines[row], int.from_bytes(bytes(lines[row].reshape(-1).tolist()), "little"))
+        ctx.set(select.places.as_value(), sum(int(place) << 4 * i for i, place in enumerate(places.reshape(-1))))
+        for pin, value in ((select.wider, wider), (select.block, block), (select.valid, 1)):
+            ctx.set(pin, value)
+        await ctx.tick()
+        ctx.set(select.valid, 0)
+        ctx.set(select.places.as_value(), 0)
+        for row, column, i in np.ndindex(2, 3, 16):
+            of, place = (block + (i >> 4 - wider), places[column, i]) if wider else (block, i)
+            assert ctx.get(select.codes[row][column][i]) == lines[row, of, place]
+            assert wider or ctx.get(select.block_codes[row][i]) == lines[row, block, i]
+        await ctx.tick()
+        assert ctx.get(select.codes[0][0][0]) == (lines[0, block, places[0, 0]] if wider else lines[0, block, 0])
+
+    simulator = Simulator(select)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(bench)
+    simulator.run()
 
 
 @pytest.mark.slow
@@ -70,6 +98,7 @@ def test_other_products(dots, banks):
         check(machine, mvs, result)
 
 
+@pytest.mark.slow
 def test_cycles(built):
     """Tiles back to back, unstalled: the closed form; with 16 steps a group is a word, and all products are busy."""
     machine = Machine(columns=16, banks=2, **DEPTHS, seed=0, sparse=True)

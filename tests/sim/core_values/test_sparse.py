@@ -8,7 +8,8 @@ import msgspec
 import numpy as np
 import pytest
 from command_line import document
-from tiny_llama import TinyLlama, bits
+from sparse_llama import SparseLlama, recipe
+from tiny_llama import bits
 
 from mixflight.arch.accelerator import accelerator_named
 from mixflight.arch.compact import codes
@@ -16,40 +17,18 @@ from mixflight.arch.control_constants import control_constants
 from mixflight.arch.errors import InputError
 from mixflight.mapping.core_image import kept_codes
 from mixflight.sim.core_values.decode import core_model
+from mixflight.sim.core_values.order import races
 from mixflight.sim.core_values.products import multiply
+from mixflight.sim.core_values.random_program import random_program
 from mixflight.sim.core_values.state import new_state, shape_of
 from mixflight.sim.golden.linear import grouped_weight
 from mixflight.sim.golden.llama import Session, load_llama
-from mixflight.workloads.codec import Codec
 from mixflight.workloads.gguf import open_gguf
 from mixflight.workloads.llama_gguf import LINEARS
 from mixflight.workloads.model_file import open_model
 from mixflight.workloads.pruning import pruned
-from mixflight.workloads.recipe import recipe_named
 
 MACHINE = accelerator_named("flightllm-mini-sparse")
-
-
-def recipe(n, m):
-    """Weights of the linears but the head as INT8 in groups of 32, N:M."""
-    codec = {"t": "int", "b": 8, "per": "group", "group": 32, "scale": "f16",
-             "sparse": {"kind": "nm", "n": n, "m": m, "index": "four_bit"}}
-    return msgspec.structs.replace(recipe_named("w4a8g32"),
-                                   weight={"*": msgspec.convert(codec, Codec), "head": "q8_0"})
-
-
-class SparseLlama(TinyLlama):
-    """The made model with N:M weights in all linears but the head."""
-
-    def __init__(self, n, m, **shape):
-        super().__init__(**shape)
-        self.recipe = recipe(n, m)
-        self.linears = {name: item if name == "head" else pruned(item, n, m) for name, item in self.linears.items()}
-        self.golden = replace(self.golden, linears={item.name: grouped_weight(item) for item in self.linears.values()})
-
-    def core(self, machine, max_context):
-        return core_model(machine, self.model, self.recipe, linears=self.linears, vectors=self.vectors,
-                          embedding=self.embedding, max_context=max_context)
 
 
 def kept(core):
@@ -202,3 +181,14 @@ def write_gguf(path: Path, made: SparseLlama) -> None:
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+
+
+def test_random_programs_of_every_ratio_have_tokens_enough():
+    kept = set()
+    for seed in range(3):
+        made = random_program(MACHINE, seed, families=("sparse", "vector"))
+        assert races(made.instructions, shape_of(MACHINE)) == []
+        kept |= {item.fields["keep"] for item in made.instructions if item.kind == "MV"}
+    assert kept == set(MACHINE.kept) == {4, 8}
+    with pytest.raises(InputError, match="must be of a machine that takes them, not flightllm-mini"):
+        random_program(accelerator_named("flightllm-mini"), 0, families=("sparse",))
