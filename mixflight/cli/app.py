@@ -11,11 +11,11 @@ from mixflight import __version__
 from mixflight.arch.errors import InputError
 from mixflight.cli.completion import whole_words
 from mixflight.cli.manners import dress
+from mixflight.cli.summaries import FIRST_STEPS
 
 COMMANDS = (
-    "fetch", "presets", "trace", "compile", "simulate", "compare", "gpu", "rtl", "synth", "verify", "generate",
-    "evaluate", "demo", "report", "reproduce", "sweep", "advise", "power", "prices", "sensitivity", "doctor",
-    "schema",
+    "demo", "doctor", "fetch", "presets", "trace", "simulate", "compare", "sensitivity", "sweep", "advise", "evaluate",
+    "generate", "rtl", "verify", "synth", "compile", "report", "reproduce", "gpu", "power", "prices", "schema",
 )  # fmt: skip
 
 INTERRUPTED = 130  # what typer returns for Ctrl-C
@@ -32,6 +32,7 @@ def command_line() -> typer.Typer:
         add_completion=True,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
+        epilog=FIRST_STEPS,
     )
     app.callback()(_root)
     for name in COMMANDS:

@@ -18,6 +18,7 @@ import typer
 
 from mixflight.arch.errors import InputError
 from mixflight.cli.examples import EXAMPLES
+from mixflight.cli.summaries import SUMMARIES
 
 LOG = logging.getLogger("mixflight")
 
@@ -27,10 +28,11 @@ EXTRA = {"quiet": Quiet, "verbose": Verbose}
 
 
 def dress(app: typer.Typer) -> None:
-    """Give every command of ``app`` its examples and the two options."""
+    """Give every command of ``app`` its line in the list, its examples and the two options."""
     for info in app.registered_commands:
         assert info.callback is not None
-        info.epilog = epilog(info.name or info.callback.__name__)
+        name = info.name or info.callback.__name__
+        info.epilog, info.short_help = epilog(name), SUMMARIES.get(name)
         info.callback = with_loudness(info.callback)
 
 

@@ -14,6 +14,7 @@ from command_line import mixflight, refusal
 import mixflight as package
 from mixflight.cli import app as cli
 from mixflight.cli.examples import EXAMPLES
+from mixflight.cli.summaries import FIRST_STEPS, SUMMARIES
 
 COMMANDS = typer.main.get_command(cli.command_line()).commands
 TINY = ("simulate", "--arch", "int8:w8a8", "--model", "smollm2-135m", "--prefill", "8", "--decode", "2")
@@ -29,6 +30,22 @@ def test_every_example_parses(example):
     program, name, *arguments = shlex.split(example.replace("\\\n", " "))
     assert program == "mixflight"
     COMMANDS[name].make_context(name, arguments)
+
+
+def test_every_command_has_a_line_in_the_list():
+    said = mixflight("--help", env={**os.environ, "COLUMNS": "80"}).stdout
+    assert "..." not in said.replace("[ARGS]...", "")
+    assert list(SUMMARIES) == list(COMMANDS)
+    for name, summary in SUMMARIES.items():
+        assert re.search(rf"^  {name} +{re.escape(summary)}$", said, re.MULTILINE)
+
+
+def test_the_first_steps_run():
+    joined = [line.strip() for line in FIRST_STEPS.replace("\\\n", " ").split("\n") if line.startswith("  mixflight")]
+    assert len(joined) == 3
+    for line in joined:
+        _, name, *arguments = shlex.split(line)
+        COMMANDS[name].make_context(name, arguments)
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
