@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from mixflight.arch.errors import InputError
+from mixflight.rtl.quarter_shift import QuarterShift
 
 
 class Gearbox(wiring.Component):
@@ -97,13 +98,18 @@ class Gearbox(wiring.Component):
         piece, window = self.piece, self.widest * self.quantum_bits
         both = Cat(*held)
         quantum = self.quantum_bits // 8
+        near, low = both, max(0, len(place) - 2)
+        for bits in (range(low, len(place)), range(low)):
+            if bits:
+                step, places = self.quantum_bits << bits[0], 1 << len(bits)
+                shift = QuarterShift(width=window + step - self.quantum_bits, step=step, places=places)
+                m.submodules[f"shift_{bits[0]}"] = shift
+                m.d.comb += [shift.value.eq(near), shift.place.eq(place[bits[0]:bits[-1] + 1])]
+                near = shift.out
         with m.If(piece.ready):
             m.d.sync += piece.valid.eq(0)
         with m.If(taken):
-            with m.Switch(place):
-                for at in range(self.quanta):
-                    with m.Case(at):
-                        m.d.sync += piece.p.window.eq(both[at * self.quantum_bits:][:window])
+            m.d.sync += piece.p.window.eq(near)
             rest = run.end + Mux(lasts[0], 0, self.beat_bits // 8) - place * quantum
             m.d.sync += [piece.valid.eq(1), piece.p.first.eq(first), piece.p.last.eq(final), piece.p.side.eq(run.side),
                          piece.p.bytes.eq(Mux(final, rest, run.take * quantum))]
