@@ -3,10 +3,11 @@ PYTHON ?= python3
 RUN = .venv/bin/python -m
 JOBS ?= 2
 INSTALLED = .venv/.installed
+RUNS = .venv/.runs
 
 .PHONY: demo test test-all check docs bench release-check lock clean
 
-demo: $(INSTALLED)
+demo: $(RUNS)
 	@$(RUN) mixflight.cli.app demo -o build/demo
 
 test: $(INSTALLED)
@@ -38,4 +39,8 @@ clean:
 
 $(INSTALLED): pyproject.toml bootstrap.py constraints.txt
 	@$(PYTHON) bootstrap.py
+	@touch $@ $(RUNS)
+
+$(RUNS): pyproject.toml bootstrap.py constraints.txt
+	@$(PYTHON) bootstrap.py run
 	@touch $@

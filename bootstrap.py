@@ -1,4 +1,6 @@
-"""Make .venv and install mixflight with everything its tests need, from nothing but Python.
+"""Make .venv and install mixflight with what its commands need, or its tests too, from nothing but Python.
+
+    python bootstrap.py [run]       ``run``: what the commands need, without what tests, lint and documentation need
 
 Run by the Makefile. Debian and Ubuntu ship Python without the venv module's pip; in that case pip itself is taken from
 the package index. What is missing is said in one line.
@@ -20,6 +22,8 @@ OLDEST = (3, 11)
 ROOT = Path(__file__).resolve().parent
 LOCK = ROOT / "constraints.txt"
 VENV = ROOT / ".venv"
+RUN = "rtl,search,cluster"
+ALL = f"{RUN},docs,dev"
 PYTHON = VENV / "bin" / "python"
 
 
@@ -33,7 +37,8 @@ def main() -> None:
             refuse(f"{tool} must be installed (a C++ compiler, make and perl are needed): apt-get install {package}")
     if not has_pip():
         make_environment()
-    extras = f"{ROOT}[rtl,search,cluster,docs,dev]"
+    extras = f"{ROOT}[{RUN if sys.argv[1:] == ['run'] else ALL}]"
+    print("mixflight: packages are fetched and installed into .venv; the first time takes minutes", file=sys.stderr)
     install = [PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-e", extras]
     if subprocess.run([*install, "--constraint", LOCK]).returncode == 0:
         return
