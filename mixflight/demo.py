@@ -255,8 +255,8 @@ def _synthesis(counts: Synthesis) -> doc.Synthesis:
         target=TARGETS[counts.target].split(" (")[0], tool=f"Yosys {counts.tools['yosys']}", lut=counts.lut,
         ff=counts.ff, dsp=counts.dsp, bram=counts.bram, uram=counts.uram,
         modules=tuple(
-            doc.Resources(name=name, instances=int(own["instances"]), lut=own["lut"], ff=own["ff"], dsp=own["dsp"],
-                          bram=own["bram"])
+            doc.Resources(name=name, instances=int(own["instances"]), lut=float(own["lut"]), ff=float(own["ff"]),
+                          dsp=float(own["dsp"]), bram=float(own["bram"]))
             for name, own in counts.modules.items()
         ),
     )  # fmt: skip
