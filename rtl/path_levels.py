@@ -118,6 +118,7 @@ class _ModuleGraph:
                     self.names[bit] = name
         self.module, self.parts = module, parts
         self.arcs: dict[int, list[_Arc]] = {}
+        self.within = _NONE
         self.starts: dict[int, Reach] = {}
         self.ends: dict[int, tuple[int, str]] = {}
         chained = {bit for cell in module["cells"].values() if cell["type"].startswith(_CARRY)
@@ -162,6 +163,9 @@ class _ModuleGraph:
     def _part(self, label: str, cell: Mapping[str, Any], part: ModulePaths) -> None:
         """An instance: its inputs end paths, its outputs begin them, and some go through."""
         pins = cell["connections"]
+        levels, begins, ends = part.inside
+        if levels > self.within.levels:
+            self.within = Path(levels, f"{label}.{begins}", f"{label}.{ends}")
         for (port, place), path in part.inputs.items():
             bit = pins.get(port, [])[place] if place < len(pins.get(port, [])) else None
             if isinstance(bit, int) and (path.levels, "") >= self.ends.get(bit, (-1, "")):
@@ -202,7 +206,7 @@ class _ModuleGraph:
                 own[bit] = best
             if inputs:
                 given[bit] = inputs
-        found = ModulePaths()
+        found = ModulePaths(inside=self.within)
         for bit, (levels, name) in self.ends.items():
             reach = own.get(bit)
             if reach is not None:

@@ -71,6 +71,14 @@ def test_paths_go_through_modules():
     assert found["top"].outputs["out", 0].levels == 1 + 2 + 2
 
 
+def test_the_longest_path_may_lie_within_a_part():
+    deep = module([cell("FDRE", [1], {"D": 9}), *(cell("LUT1", [2 + i], {"I": 1 + i}) for i in range(3)),
+                   cell("FDRE", [6], {"D": 4})], [("out", "output", 6)], names=[("begin", 1), ("end", 4)])
+    instance = {"type": "deep", "port_directions": {"out": "output"}, "connections": {"out": [1]}}
+    found = paths(top=module([instance, cell("LUT1", [2], {"I": 1}), cell("FDRE", [3], {"D": 2})]), deep=deep)
+    assert found["top"].inside == found["top"].longest == Path(3, "0.begin", "0.end")
+
+
 def test_a_loop_of_logic_is_refused():
     with pytest.raises(ValueError, match="must have no loop of logic"):
         paths(top=module([cell("LUT1", [1], {"I": 2}), cell("LUT1", [2], {"I": 1})]))
