@@ -92,3 +92,24 @@ def test_layers_gpus_and_front_show_what_they_are_of():
         svg = draw.svg(DRAWINGS[name])
         for shown in texts:
             assert shown in svg, (name, shown)
+
+
+def test_ratios_are_those_of_a_comparison():
+    """The page's ratios, of documents, and the ones of ``mixflight compare``, of simulations."""
+    from mixflight.advantage import advantages
+    from mixflight.arch.costs import costs_of
+    from mixflight.machines import Machine, run, run_gpu
+    from mixflight.report_parts import gpus_of
+    from mixflight.reports import document as doc
+    from mixflight.reports.gpu_figures import ratios
+    from mixflight.results import simulation_document
+
+    machine = Machine.parse("mixpe-w4a8", "w4a8g32")
+    ours = run(machine, "smollm2-135m", 16, 4)
+    scenario = doc.Scenario(model="smollm2-135m", recipe="w4a8g32", prefill=16, decode=4, batch=1, source="smollm2-135m")
+    [found] = ratios(small_document(
+        machines=(doc.machine_of(machine.accelerator, simulation_document(ours), ""),), gpus=gpus_of(scenario, ["h100"]),
+    ))  # fmt: skip
+    [expected] = advantages([ours], [run_gpu("h100", "smollm2-135m", 16, 4)], costs_of(None))
+    for name in ("speed", "energy", "energy_low", "energy_high"):
+        assert getattr(found, name) == pytest.approx(getattr(expected, name))
