@@ -1,4 +1,6 @@
-"""What a machine of cores takes of its device, engine by closed forms of our own synthesis, the rest as published.
+"""What a machine of cores takes of its device: as its core was synthesised, or estimated.
+
+An estimate has the engine by closed forms of our own synthesis, the rest as published.
 
 A core outside its matrix engine (control, memory path, buffers' logic, SFU of 16 elements a cycle, widening of 1,024
 codes a cycle) takes a third of FlightLLM's utilisation table on a U280 (arXiv 2401.03868) less its matrix engines:
@@ -7,12 +9,15 @@ credited by our own synthesis. Multipliers in LUTs; mapped, not placed.
 """
 
 import functools
+import math
 from typing import Any
 
 import msgspec
 
+from mixflight.arch.accelerator import core_machines
 from mixflight.arch.array_resources import array_resources
 from mixflight.arch.core import Chains, CoreMachine
+from mixflight.arch.core_counts import CorePart, core_counts
 from mixflight.arch.strict_toml import read_toml
 from mixflight.arch.synthesis_counts import COUNTS, counts_named
 
@@ -29,7 +34,7 @@ _FABRIC_CHAIN, _FABRIC_DEPTH = "mixpe-w4a8-dot16-lut", 16
 
 
 class Footprint(msgspec.Struct, frozen=True, kw_only=True):
-    """Blocks of the machine; ``lut_error`` is that of the closed form of arrays, 0 where there is none."""
+    """Blocks of the machine; ``lut_error`` is that of the closed form of arrays, 0 where there is none or a count."""
 
     lut: int
     ff: int
@@ -71,8 +76,18 @@ def _rest(machine: CoreMachine, unit: str) -> float:
     return float(base + (machine.sfu.elements_per_cycle - SFU_ELEMENTS) * element + more * code)
 
 
+def _synthesised(machine: CoreMachine) -> CorePart | None:
+    """The recorded counts of the whole core, where ``machine`` is a preset that has them, unchanged."""
+    parts = core_counts().get(machine.name)
+    return parts["whole"] if parts and core_machines().get(machine.name) == machine else None
+
+
 def footprint(machine: CoreMachine) -> Footprint:
     """What ``machine`` takes."""
+    whole = _synthesised(machine)
+    if whole is not None:
+        return Footprint(lut=whole.lut, ff=whole.ff, dsp=whole.dsp, bram36=math.ceil(whole.bram), uram=whole.uram,
+                         lut_error=0.0)
     cores, engine = machine.cores, machine.mpe
     error = 0.0 if isinstance(engine, Chains) else array_resources(engine).lut_error
     lut, ff = (round(cores * (_engine(machine, unit) + _rest(machine, unit))) for unit in ("lut", "ff"))
