@@ -1,10 +1,14 @@
 # amaranth: UnusedElaboratable=no
 """One control bus for several cores: a window each, and one that writes to all."""
 
+import ctypes
+import subprocess
+
 import pytest
 from amaranth import Elaboratable, Module
 from amaranth.lib.wiring import connect
 from amaranth.sim import Simulator
+from core_host import C99, Bus, bus_of, find_compiler_of_c
 
 from mixflight.arch.core_errors import CoreError
 from mixflight.arch.core_registers import as_markdown, c_header, core_registers
@@ -12,6 +16,7 @@ from mixflight.rtl.core_control import SETTLE_CYCLES, Control
 from mixflight.rtl.core_windows import ControlWindows
 from mixflight.rtl.emit import emit_verilog
 from mixflight.rtl.lint import lint
+from mixflight.rtl.vitis import DRIVERS
 
 BITS = core_registers().address_bits
 SLOTS = {"weight": 64, "scale": 64, "index": 64, "act": 64, "global": 64}
@@ -138,3 +143,32 @@ def test_what_says_where_the_windows_are():
 
 def test_the_verilog():
     lint(emit_verilog(ControlWindows(cores=3, window_bits=BITS), "control-windows"), top="control_windows")
+
+
+def test_the_driver_begins_on_all_and_says_whose_error_it_was(tmp_path):
+    """Statuses as three reads of each core find them: busy, busy, ended."""
+    (tmp_path / "core_registers.h").write_text(c_header("two", values={}, sequencer={}, cores=2))
+    (tmp_path / "shim.c").write_text(
+        '#include "core_registers.h"\n#include "core_driver.h"\n'
+        "int run_all(const struct core_bus *a, const struct core_bus *c, int l, uint64_t p)"
+        " { return core_run_all(a, c, l, p); }\n"
+    )
+    library = tmp_path / "driver.so"
+    subprocess.run([find_compiler_of_c(), *C99, "-fPIC", "-shared", f"-I{DRIVERS}", f"-I{tmp_path}", "shim.c", "-o",
+                    library], cwd=tmp_path, check=True)  # fmt: skip
+    run_all = ctypes.CDLL(str(library)).run_all
+    run_all.argtypes = [ctypes.POINTER(Bus), ctypes.POINTER(Bus), ctypes.c_int, ctypes.c_uint64]
+    written = []
+
+    def run(errors, polls=10, busy=0):
+        answers = [[0] * (1 - busy) + [1] * (2 + busy * polls) + [error << 8 | 2] for error in errors]
+        cores = (Bus * 2)(*(bus_of(lambda _, mine=mine: mine.pop(0), lambda *_: None) for mine in answers))
+        everyone = bus_of(lambda _: 0, lambda at, value: written.append((at, value)))
+        return run_all(everyone, cores, 1, polls)
+
+    assert run([0, 0]) == 0
+    assert written == [(core_registers()["START"].address, 3)]
+    assert run([CoreError.OTHER_CORE, CoreError.MEMORY]) == -CoreError.MEMORY
+    assert run([CoreError.TOKENS, CoreError.OTHER_CORE]) == -CoreError.TOKENS
+    assert run([0, CoreError.OTHER_CORE]) == -CoreError.OTHER_CORE
+    assert run([0, 0], polls=1) == -17 and run([0, 0], busy=1) == -16
