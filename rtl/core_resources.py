@@ -93,6 +93,20 @@ def chain_table() -> str:
     return _table(("ratios", "index scheme", "LUT", "DSP", "LUT a DSP", "without skew"), rows)
 
 
+def engine_table() -> str:
+    """LUTs a DSP of whole matrix engines of DSP chains, lanes and all, and of the paper's; empty where none is there.
+    """
+    used, rows = flightllm_machine("u280").utilisation["mpe"], []
+    for name, parts in core_counts().items():
+        machine = accelerator_named(name)
+        if isinstance(machine, CoreMachine) and machine.mpe_dsp:
+            rows.append((f"`{name}`", parts["mv"].lut, parts["mv"].dsp, f"{parts['mv'].lut / parts['mv'].dsp:.1f}"))
+    if not rows:
+        return ""
+    rows.append(("paper, three cores", used.lut, used.dsp, f"{used.lut / used.dsp:.1f}"))
+    return _table(("engine of chains", "LUT", "DSP", "LUT a DSP"), rows)
+
+
 def ecp5_table() -> str:
     """Parts of the small core placed and routed on ECP5."""
     rows: list[dict[str, Any]] = tomllib.loads(COUNTS.with_name("core_ecp5.toml").read_text())["rows"]
@@ -104,7 +118,8 @@ def ecp5_table() -> str:
 def tables() -> list[str]:
     """All of them in the order of the page."""
     recorded = core_counts()
-    return [*map(parts_table, recorded), *map(paper_table, recorded), chain_table(), ecp5_table()]
+    found = [*map(parts_table, recorded), *map(paper_table, recorded), chain_table(), engine_table(), ecp5_table()]
+    return [table for table in found if table]
 
 
 def main() -> None:

@@ -4,10 +4,11 @@ import itertools
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from mixflight.arch.accelerator import accelerator_named
 from mixflight.arch.core_counts import core_counts
-from mixflight.rtl import record_core
+from mixflight.rtl import core_resources, record_core
 from mixflight.rtl.core import Core, core_shape
 from mixflight.rtl.core_harness import TOP, core_text
 from mixflight.rtl.core_resources import tables
@@ -56,6 +57,16 @@ def test_the_recorded_cores_are_the_emitted_ones(name):
 
 def test_only_cores_that_the_script_writes_are_recorded():
     assert set(core_counts()) <= set(record_core.MACHINES)
+
+
+def test_an_engine_of_chains_stands_beside_the_papers(monkeypatch):
+    mv = replace(core_counts()["mixpe-mini"]["mv"], machine="flightllm-mini", lut=12_000, dsp=300)
+    monkeypatch.setattr(core_resources, "core_counts", lambda: {"flightllm-mini": {"mv": mv}})
+    *_, ours, paper = core_resources.engine_table().splitlines()
+    assert ours == "| `flightllm-mini` | 12,000 | 300 | 40.0 |"
+    assert paper == "| paper, three cores | 190,000 | 6,144 | 30.9 |"
+    monkeypatch.setattr(core_resources, "core_counts", lambda: {"mixpe-mini": {"mv": mv}})
+    assert core_resources.engine_table() == ""
 
 
 def test_the_page_has_the_recorded_numbers():
