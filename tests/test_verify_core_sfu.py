@@ -49,8 +49,8 @@ def test_every_width(width, channels):
 
 
 WRONG = {
-    "a quotient that is cut off": (r"quotient_24\[15:1\] \+ quotient_24\[0\]", "quotient_24[15:1]"),
-    "partial sums of the segment before": (r">= used;", ">= 6'h20;"),
+    "a quotient that is cut off": (r"quotient_24\[15:1\] \+ quotient_24\[0\]", "15'h0"),
+    "partial sums of the segment before": (r"< used;", "< 6'h3f;"),
     "probabilities lifted too little": (r"4'h0 : 4'hc;", "4'h0 : 4'hb;"),
 }
 
