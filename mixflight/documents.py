@@ -303,7 +303,8 @@ class Doctor(Diagnosis, frozen=True, kw_only=True):
 DOCUMENTS: dict[str, type[msgspec.Struct]] = {
     "presets/1": Presets, "fetch/1": Fetched, "trace/1": Trace, "simulate/1": Simulate,
     "simulate-published/1": SimulatePublished, "compare/1": Compare, "reproduce/1": Reproduce, "rtl/1": Rtl,
-    "power/1": Power, "doctor/1": Doctor, "verify/1": hardware.Verify, "synth/1": hardware.Synth,
+    "power/1": Power, "doctor/1": Doctor, "verify/1": hardware.Verify, "coverage/1": hardware.Coverage,
+    "synth/1": hardware.Synth,
     "compile/1": hardware.Compile, "report/1": hardware.Page, "demo/1": hardware.Demo,
     "generate/1": hardware.Generate,
     "generate-rtl/1": hardware.GenerateRtl, "recorded-prices/1": studies.RecordedPrices, "sweep/1": studies.Sweep,

@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 
+from mixflight.core_coverage_results import CoreCoverage
 from mixflight.mapping.core_storage import Storage
 
 
@@ -34,6 +35,12 @@ class Verify(msgspec.Struct, kw_only=True):
     failures: int
     real_tiles: int
     real_tiles_absent_because: str | None
+
+
+class Coverage(CoreCoverage, kw_only=True, frozen=True):
+    """``verify --coverage``: what random programs reach of a core (docs/coverage.md)."""
+
+    schema: str
 
 
 class Library(msgspec.Struct, kw_only=True):

@@ -22,6 +22,7 @@ from mixflight.arch.isa import CLASSES
 from mixflight.rtl.cache import cache_folder, digest, write_atomically
 from mixflight.rtl.compiled_model import CompiledModel, compile_model, find_model, source
 from mixflight.rtl.core import Core
+from mixflight.rtl.coverage_data import COVERAGE_MAKE, COVERAGE_OPTIONS, without_unnamed
 from mixflight.rtl.emit import emit_verilog
 from mixflight.rtl.harness import HarnessError
 from mixflight.rtl.registered_inputs import registered_inputs, without_zeros
@@ -66,9 +67,12 @@ def built_core(core: Core) -> CompiledModel | None:
     return find_model(**_job(core)) if _text_entry(core).is_file() else None
 
 
-def build_core(core: Core, *, quick: bool = False, waves: bool = False) -> CompiledModel:
+def build_core(
+    core: Core, *, quick: bool = False, waves: bool = False, coverage: bool = False
+) -> CompiledModel:  # fmt: skip
     """Compile ``core`` with its harness; ``quick`` to build, for a few thousand cycles, otherwise quick to run.
-    ``waves``: so that it can write them.
+    ``waves``: so that it can write them. ``coverage``: so that it counts what is reached (``coverage_data``), which
+    takes some minutes to build and runs a hundredth as fast.
 
     Raises
     ------
@@ -77,10 +81,10 @@ def build_core(core: Core, *, quick: bool = False, waves: bool = False) -> Compi
     """
     if waves and (missing := missing_wave_headers(find_toolchain().compiler)):
         raise InputError(f"waves need {' and '.join(missing)}, which the C++ compiler does not find: {WAVES_HINT}")
-    return compile_model(**_job(core, quick=quick, waves=waves))
+    return compile_model(**_job(core, quick=quick, waves=waves, coverage=coverage))
 
 
-def _job(core: Core, *, quick: bool = False, waves: bool = False) -> dict[str, Any]:
+def _job(core: Core, *, quick: bool = False, waves: bool = False, coverage: bool = False) -> dict[str, Any]:
     """What is compiled, and how."""
     top = TOP.replace("-", "_")
     members = {name: getattr(core.signature.members[name].signature, "members", {}) for name in core.memories}
@@ -92,15 +96,17 @@ def _job(core: Core, *, quick: bool = False, waves: bool = False) -> dict[str, A
     names = ", ".join(f'"{name}"' for name in members)
     ports_h = (f"#define PORTS {', '.join(pins)}\nstatic const char* const PORT_NAMES[] = {{{names}}};\n"
                f"static const int CLASSES = {len(core.begins)};\n")  # fmt: skip
+    text = without_zeros(core_text(core))
+    options = (*_VERILATE, *(("--trace-fst",) if waves else ()), *(COVERAGE_OPTIONS if coverage else ()))
     return {
-        "text": without_zeros(core_text(core)) + registered_inputs(core, top), "top": f"{top}_bench",
+        "text": (without_unnamed(text) if coverage else text) + registered_inputs(core, top), "top": f"{top}_bench",
         "main": source("core_main.cpp"), "headers": {
             "ports.h": ports_h, "core_registers.h": c_header(
                 core.machine.name, values={}, sequencer={}, cores=core.machine.cores
             ),
             "registered_bus.h": source("registered_bus.h"), "axi_memory.h": source("axi_memory.h"),
         },
-        "make": _QUICK if quick else _FAST, "verilate": (*_VERILATE, *(("--trace-fst",) if waves else ())),
+        "make": COVERAGE_MAKE if coverage else _QUICK if quick else _FAST, "verilate": options,
     }  # fmt: skip
 
 
@@ -281,6 +287,17 @@ class CoreProcess:
         """Reset the core and its memories' ports; memories keep what they hold, registers do not."""
         self._ask("reset")
         self._say_where()
+
+    def coverage(self, path: Path) -> None:
+        """Write what lines, branches and signals of the core have done since it was started (``coverage_data``).
+
+        Raises
+        ------
+        HarnessError
+            The model was not built for it, or ``path`` cannot be written.
+        """
+        if self._ask(f"coverage {path.absolute()}") != "1":
+            raise HarnessError("coverage must come from a model that was built for it")
 
     def events(self, path: Path | None) -> bool:
         """Note in ``path`` (:func:`read_events`) when units take and end instructions, from here on, or stop."""

@@ -1,12 +1,14 @@
 """``mixflight verify [TOP...]``: emitted RTL against golden values and computed cycles."""
 
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from mixflight.cli import rtl_options as option
 from mixflight.cli.completion import tops as known_tops
+from mixflight.cli.coverage import show_coverage
 
 
 def register(app: typer.Typer) -> None:
@@ -35,6 +37,14 @@ def register(app: typer.Typer) -> None:
         select: option.Select = None,
         model: Annotated[str, typer.Option("--model", help="Whose tiles are run: a fetched model.")] = "smollm2",
         real: Annotated[bool, typer.Option("--real/--no-real", help="Run tiles of the real model too.")] = True,
+        coverage: Annotated[
+            Path | None, typer.Option("--coverage", metavar="DIR", file_okay=False,
+                                      help="Measure instead what random programs reach of a core."),
+        ] = None,
+        programs: Annotated[int, typer.Option("--programs", min=1, help="With --coverage: how many.")] = 80,
+        on_rtl: Annotated[
+            bool, typer.Option("--on-rtl/--no-rtl", help="With --coverage: run them on the Verilog, and count there.")
+        ] = True,
         seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the random operands and stalls.")] = 0,
         json: option.Json = False,
     ) -> int:
@@ -42,11 +52,16 @@ def register(app: typer.Typer) -> None:
 
         A mixpe-array is verified with every kind of PE, or in the one configuration that the options choose; with
         4-bit codes and f16-min zero points it also runs tiles of the real model. Exit status 1 when a check failed.
+
+        With --coverage it measures instead what random programs exercise of a core: instruction fields, functional
+        bins, and lines, branches and signals of its Verilog (docs/coverage.md).
         """
         from mixflight.cli.output import note, print_json, print_table, progress
         from mixflight.rtl.tops import TOPS
         from mixflight.verification import Row, plan, real_source, verify_top
 
+        if coverage is not None:
+            return show_coverage(tops or [], arch, coverage, count=programs, rtl=on_rtl, json=json)
         names = tops or list(TOPS)
         given: dict[str, Any] = {"arch": arch, "rows": rows, "cols": cols, "lanes": lanes, "pe": pe, "zero": zero,
                                  "group_max": group_max, "two_pass": two_pass, "split": split,

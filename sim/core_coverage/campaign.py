@@ -18,7 +18,7 @@ MIXES: tuple[tuple[str, ...], ...] = (
     (*["tiles"] * 4, "matrix", "loops", "lengths", "transfer", "vector"),
 )  # fmt: skip
 """What the instructions of a program are drawn from, by turns."""
-PROGRAMS, COUNT = 60, 100
+PROGRAMS, COUNT = 80, 100
 """How many programs, and instructions of each."""
 
 

@@ -128,7 +128,8 @@ def _reach(machine: CoreMachine, classes: tuple[str, ...]) -> dict[tuple[str, st
         **{("MISC", name): _Reach(f"the global buffer has {lines:,} lines", lines - 1)
            for name in ("a_line", "b_line", "out_line")},
         ("SYS", "operation"): _Reach("the core is the only one", values=(0, 2, 3, 4, 5, 6, 7)),
-        **{("SYS", name): _Reach("the core is the only one", values=(0,)) for name in ("buffer", "line")},
+        ("SYS", "buffer"): _Reach("the core is the only one", values=(0,)),
+        ("SYS", "line"): _Reach("the core is the only one", 0),
     }  # fmt: skip
     for kind in ("LD", "ST"):
         found[kind, "channel"] = _Reach(f"the core has {channels} channels", channels - 1)

@@ -149,6 +149,8 @@ def product(maker: Maker) -> None:
         return
     in_line = (products.activations(maker, rows, held.k, held.group) if maker.chance(0.5)
                else _codes_at_edge(maker, rows, held.k, lines))  # fmt: skip
+    if in_line is None:
+        return
     out = rows * -(-held.columns // LINE_WORDS)
     done = maker.try_(kind, {
         "rows": rows, "columns": held.columns, "k_blocks": held.k // K_BLOCK, "weight_bits": held.bits, "slot": number,
@@ -161,11 +163,11 @@ def product(maker: Maker) -> None:
         maker.sums = rows, held.columns, held.group > 0, held.layout
 
 
-def _codes_at_edge(maker: Maker, rows: int, k: int, lines: int) -> int:
-    """A line at an edge of the window of the act buffer, where codes with one scale a row are put."""
+def _codes_at_edge(maker: Maker, rows: int, k: int, lines: int) -> int | None:
+    """A line at an edge of the window of the act buffer, where codes with one scale a row are put, if there are any."""
     line = maker.windows.act + maker.any(0, ACT_WINDOW - lines)
-    maker.checked("quantise", rows, k, {"a_line": maker.operand(rows, k), "target": 1, "out_line": line})
-    return line
+    made = maker.checked("quantise", rows, k, {"a_line": maker.operand(rows, k), "target": 1, "out_line": line})
+    return line if made else None
 
 
 def _edge_line(maker: Maker, buffer: str, lines: int) -> int:

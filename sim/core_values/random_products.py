@@ -102,6 +102,8 @@ def product(
     if rows * -(-held.k // LINE_BYTES) > ACT_WINDOW:
         return
     in_line = activations(maker, rows, held.k, held.group)
+    if in_line is None:
+        return
     last = maker.chance(0.75)
     done = maker.try_(kind, {
         "rows": rows, "columns": held.columns, "k_blocks": held.k // K_BLOCK, "weight_bits": held.bits,
@@ -114,8 +116,9 @@ def product(
         maker.sums = rows, held.columns, held.group > 0, held.layout
 
 
-def activations(maker: Maker, rows: int, k: int, group: int) -> int:
-    """A line from which so many codes lie that have one scale in each ``group`` (0: in all); made if need be."""
+def activations(maker: Maker, rows: int, k: int, group: int) -> int | None:
+    """A line from which so many codes lie that have one scale in each ``group`` (0: in all); made if need be, None
+    where nothing can be made codes of."""
     lines = -(-k // LINE_BYTES) * rows
     at = range(maker.windows.act, maker.windows.act + max(1, ACT_WINDOW - lines + 1))
     for line in maker.rng.permutation(at)[:12].tolist():
@@ -125,5 +128,5 @@ def activations(maker: Maker, rows: int, k: int, group: int) -> int:
         if (groups == groups[..., :1]).all():
             return int(line)
     line = maker.whole(at[0], at[-1])
-    maker.checked("quantise", rows, k, {"a_line": maker.operand(rows, k), "target": 1, "out_line": line})
-    return line
+    made = maker.checked("quantise", rows, k, {"a_line": maker.operand(rows, k), "target": 1, "out_line": line})
+    return line if made else None

@@ -31,6 +31,7 @@ RUNS = [
     ("power/1", ("power", "--validate")),
     ("doctor/1", ("doctor",)),
     ("verify/1", ("verify", "int8-pe", "--no-real")),
+    ("coverage/1", ("verify", "flightllm-core", "--coverage", "{folder}/coverage", "--no-rtl", "--programs", "2")),
     ("synth/1", ("synth", "mul4x8-pe")),
     ("synth/1", ("synth", "mul4x8-pe", "--target", "osu018", "--no-energy")),
     ("compile/1", ("compile", "--arch", "flightllm-u280", "--model", "smollm2-135m", "--recipe", "flightllm",
@@ -54,7 +55,7 @@ REAL = [
 ]  # fmt: skip
 
 
-RTL = {"rtl/1", "verify/1", "synth/1"}
+RTL = {"rtl/1", "verify/1", "coverage/1", "synth/1"}
 SPACE = """summary = "rows"
 arch = "int8"
 model = "smollm2-135m"
