@@ -145,7 +145,7 @@ def _core_plan(chosen: ChosenTop) -> list[ChosenTop]:
     found.append(choose_top("core-sfu", width=shape.sfu_width, channels=shape.channels))
     prompts = "MM" in shape.classes and machine.cores == 1
     parts = [dataclasses.replace(chosen, parameters={"arch": machine.name, "programs": part})
-             for part in (*parts_of(shape.classes), *([PREFILL] if prompts else []))]
+             for part in (*parts_of(shape.classes, shape.kept), *([PREFILL] if prompts else []))]
     return [*found, *parts]
 
 
