@@ -50,5 +50,11 @@ def model_file(model: str) -> Path:
     path = Path(model)
     if path.suffix == ".gguf" or path.exists():
         return path
-    names = ", ".join([FETCHED, *models()])
-    raise InputError(f"MODEL must be a .gguf file, a folder of safetensors or one of {names}, not {model!r}")
+    import difflib
+
+    names = [FETCHED, *models()]
+    near = difflib.get_close_matches(model, names, n=1, cutoff=0.0)[0]
+    raise InputError(
+        f"MODEL must be a .gguf file, a folder of safetensors or one of {len(names)} names (mixflight models lists "
+        f"them; nearest: {near}), not {model!r}"
+    )

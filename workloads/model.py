@@ -1,5 +1,6 @@
 """A decoder LLM as an accelerator sees it: dimensions, and the weight matrices they imply."""
 
+import difflib
 import functools
 from pathlib import Path
 from typing import Literal
@@ -151,5 +152,9 @@ def models() -> dict[str, Model]:
 def model_named(name: str) -> Model:
     """The preset model ``name``."""
     if name not in models():
-        raise InputError(f"MODEL must be a .gguf file or one of {', '.join(models())}, not {name!r}")
+        near = difflib.get_close_matches(name, models(), n=1, cutoff=0.0)[0]
+        raise InputError(
+            f"MODEL must be a .gguf file or one of {len(models())} presets (mixflight models lists them; nearest: "
+            f"{near}), not {name!r}"
+        )
     return models()[name]
