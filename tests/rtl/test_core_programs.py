@@ -14,6 +14,7 @@ from mixflight.mapping.core_assembler import Assembler
 from mixflight.rtl.core import Core, core_shape
 from mixflight.rtl.core_harness import CoreProcess, build_core
 from mixflight.rtl.harness import HarnessError
+from mixflight.sim.core_coverage.campaign import programs
 from mixflight.sim.core_values.random_program import random_program
 from mixflight.verify_core import PARTS, check_core, differences, parts_of, process_of, program_cycles, run_program
 
@@ -65,6 +66,25 @@ def test_cycles_over_many_programs(model):
     errors = np.abs([run.error for run in runs])
     assert errors.mean() < 0.001
     assert errors.max() < 0.01
+
+
+@pytest.mark.slow
+def test_corners_of_everything(model):
+    """Tails, full slots, edges of buffers and memories, loops: bytes as the executor's; cycles but for D16."""
+    by_channel, others = [], []
+    for number, made in enumerate(programs(MACHINE, numbers=range(20))):
+        single = any(item.kind == "LD" and item.fields["slotted"] and not item.fields["wide"]
+                     for item in made.instructions if not item.empty)  # fmt: skip
+        run = run_program(model, MACHINE, made, timed=not single)
+        assert run.wrong == "", number
+        if single:
+            by_channel.append(program_cycles(MACHINE, made) / run.cycles - 1)
+        else:
+            others.append(abs(run.error))
+    assert 0.05 < np.mean(by_channel) < 0.2
+    assert max(by_channel) < 0.4
+    assert np.mean(others) < 0.004
+    assert max(others) < 0.02
 
 
 @pytest.mark.slow
