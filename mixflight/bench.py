@@ -378,6 +378,46 @@ def rtl_token_figures(model: Path) -> list[Figure]:
     ]  # fmt: skip
 
 
+def core_rtl_figures() -> list[Figure]:
+    """The small core's Verilog: how long it takes to write, and where it is built how fast it runs and how far from its
+    cycles the engine's are, over random programs of everything."""
+    from mixflight.arch.accelerator import accelerator_named
+    from mixflight.arch.core import CoreMachine
+    from mixflight.rtl.core import Core
+    from mixflight.rtl.core_harness import TOP, built_core
+    from mixflight.rtl.emit import emit_verilog
+    from mixflight.sim.core_values.random_program import random_program
+    from mixflight.verify_core import PARTS, process_of, program_cycles
+
+    name = "mixpe-mini"
+    machine = accelerator_named(name)
+    assert isinstance(machine, CoreMachine)
+    started = time.perf_counter()
+    emit_verilog(Core(machine, generic=True), TOP)
+    figures = [Figure(name=f"Verilog of {name}, written", value=time.perf_counter() - started, unit="s", reference=95,
+                      reference_source="95 s, first measured on a busy machine")]  # fmt: skip
+    compiled = built_core(Core(machine, generic=True))
+    if compiled is None:
+        print(f"programs on RTL are left out: mixflight verify flightllm-core --arch {name} builds the core")
+        return figures
+    errors, speeds = [], []
+    for seed in range(10):
+        made = random_program(machine, seed, families=PARTS["matrix"])
+        with process_of(compiled, machine, made) as core:
+            run = core.run(made.registers)
+        errors.append(100 * abs(program_cycles(machine, made) / run["cycles"] - 1))
+        speeds.append(run["simulated_cycles"] / run["seconds"])
+    return [
+        *figures,
+        Figure(name="engine beside RTL, mean error", value=statistics.mean(errors), unit="%", reference=0.5,
+               reference_source="goal 0.5 %"),
+        Figure(name="engine beside RTL, largest error", value=max(errors), unit="%", reference=2,
+               reference_source="goal 2 %"),
+        Figure(name=f"Verilated {name}", value=statistics.median(speeds), unit="cycles/s", reference=100_000,
+               larger_is_better=True, reference_source="goal 100,000"),
+    ]  # fmt: skip
+
+
 def main() -> None:
     """Print the table."""
     from mixflight.workloads.fetch import fetch_model
@@ -391,6 +431,7 @@ def main() -> None:
         print(f"golden generation and evaluation are left out: {error}")
     figures += study_figures()
     figures += rtl_figures()
+    figures += core_rtl_figures()
     figures += sweep_figures()
     figures += space_figures()
     print_table(
