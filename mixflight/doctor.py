@@ -7,11 +7,13 @@ Packages and the versions that they must have are those that the installed distr
 """
 
 import importlib.metadata
+import json
 import os
 import platform
 import re
 import shutil
 import sys
+import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -122,9 +124,17 @@ def _packages() -> Iterator[Check]:
         yield _package(match["name"], match["limits"].strip(), match["extra"])
 
 
+def _source(extra: str) -> str:
+    """What pip takes for an extra: the checkout that this is installed from, or the name in an index."""
+    said = importlib.metadata.distribution("mixflight").read_text("direct_url.json")
+    url = json.loads(said)["url"] if said else ""
+    folder = urllib.parse.unquote(url.removeprefix("file://")) if url.startswith("file://") else ""
+    return f"-e '{folder}[{extra}]'" if Path(folder, "pyproject.toml").is_file() and folder else f"'mixflight[{extra}]'"
+
+
 def _package(name: str, wanted: str, extra: str | None) -> Check:
     need: Need = "core" if extra is None else "rtl" if extra == "rtl" else "optional"
-    mend = f"pip install 'mixflight[{extra}]'" if extra else f"pip install '{name}{wanted}'"
+    mend = f"pip install {_source(extra)}" if extra else f"pip install '{name}{wanted}'"
     try:
         found = importlib.metadata.version(name)
         status = judge(found, wanted)
