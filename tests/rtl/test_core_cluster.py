@@ -4,7 +4,7 @@
 import msgspec
 import numpy as np
 import pytest
-from tiny_llama import TinyLlama
+from tiny_llama import TinyLlama, bits
 
 from mixflight.arch.accelerator import accelerator_named
 from mixflight.arch.compact import compact
@@ -17,8 +17,11 @@ from mixflight.rtl.core_cluster_harness import ClusterProcess
 from mixflight.rtl.core_harness import build_core
 from mixflight.rtl.harness import HarnessError
 from mixflight.sim.core_values.decode import machine_from_file, machine_model
+from mixflight.sim.golden.llama import Session, load_llama
 from mixflight.verify_cluster import check_cluster
+from mixflight.workloads.gguf import open_gguf
 
+pytestmark = pytest.mark.timeout(3600)      # the first of each machine compiles its cores
 CONTEXT = 128
 
 
@@ -153,14 +156,20 @@ def test_the_engines_cycles_of_two_layers(smollm2_path):
 
 
 @pytest.mark.slow
-def test_two_layers_of_smollm2_on_the_preset(smollm2_path):
+@pytest.mark.parametrize(("layers", "tokens"), [(2, [504, 3575]), (None, [504])])
+def test_smollm2_on_the_preset(smollm2_path, layers, tokens):
+    """Some of its layers, then all: a token from the first position on, its logits as the golden model's."""
     machine = accelerator_named("mixpe-duo")
     built = build_core(CoreCluster(machine, generic=True))
-    made = machine_from_file(machine, smollm2_path, 256, layers=2)
+    made = machine_from_file(machine, smollm2_path, 256, layers=layers)
     with process_of(built, made) as process:
-        for position, token in enumerate([504, 3575]):
+        for position, token in enumerate(tokens):
             counted, expected = step_on_both(process, made, token, position)
-            assert expected / counted["cycles"] == pytest.approx(1, abs=0.0002)
+            assert expected / counted["cycles"] == pytest.approx(1, abs=0.0005)
+    if layers is None:
+        logits = Session(load_llama(open_gguf(smollm2_path))).extend(tokens)
+        found = np.concatenate([core.logits() for core in made.cores])
+        assert np.array_equal(bits(found), bits(logits))
 
 
 def test_a_machine_of_one_core_is_none():
