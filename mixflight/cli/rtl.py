@@ -56,3 +56,5 @@ def register(app: typer.Typer) -> None:
         print_table(f"{top}: ports", ("name", "direction", "bits"), [tuple(port.values()) for port in ports])
         print_table(f"{top}: files in {output}", ("file", "bytes"),
                     [(name, (output / name).stat().st_size) for name in project.files])
+        print(f"next: mixflight verify {top} with the same options; fusesoc --cores-root {output} run --target lint "
+              f"mixflight:rtl:{chosen.module}")
