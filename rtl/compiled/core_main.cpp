@@ -14,6 +14,7 @@
 //                         cycle since the last run or load, which take (32 bits), which end (32); a bit a class
 //   stall SEED PERCENT    from here on so many of 100 cycles do not go on, at every channel of every port
 //   fault PORT READ N     the N-th burst from here on that PORT (a number) reads, or with READ 0 writes, fails
+//   coverage PATH         writes what has been reached so far; answers whether the model was built for it
 //   reset                 core and memories' ports
 //   quit
 //
@@ -26,6 +27,9 @@
 #include <vector>
 
 #include "Vtop.h"
+#if VM_COVERAGE
+#include "verilated_cov.h"
+#endif
 #if VM_TRACE
 #include "verilated_fst_c.h"
 #endif
@@ -172,6 +176,13 @@ int main(int argc, char** argv) {
             AxiMemory& memory = host.memories.at(a);
             (b ? memory.fault_read : memory.fault_write) = unsigned(c);
             std::printf("1\n");
+        } else if (std::sscanf(line, "coverage %3999s", path) == 1) {
+#if VM_COVERAGE
+            host.context->coveragep()->write(path);
+            std::printf("1\n");
+#else
+            std::printf("0\n");
+#endif
         } else if (!std::strncmp(line, "reset", 5)) {
             reset();
             std::printf("1\n");
