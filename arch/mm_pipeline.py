@@ -20,6 +20,15 @@ def rows_together(machine: CoreMachine) -> int:
     return engine.packed_rows * engine.chains_per_mpu // engine.mv_chains_per_mpu
 
 
+def rows_in_core(machine: CoreMachine) -> int:
+    """Rows that go together in the RTL of a core of ``machine``, on a matrix and on a vector of several rows.
+
+    An engine that chooses operands of N:M weights, and one of several cores, take rows one by one.
+    """
+    alone = machine.cores > 1 or bool(machine.kept)
+    return 1 if alone else rows_together(machine)
+
+
 def mm_cycles(
     *, columns: int, step: int, k: int, rows: int, together: int, passes: int, group: int, lanes: int,
     more: bool = False, behind: bool = False, keep: int = K_BLOCK,

@@ -17,7 +17,7 @@ from mixflight.arch.core_registers import as_markdown, c_header, core_registers
 from mixflight.arch.errors import InputError
 from mixflight.arch.exchange_pipeline import LINK_BYTES
 from mixflight.arch.isa import CLASSES
-from mixflight.arch.mm_pipeline import rows_together
+from mixflight.arch.mm_pipeline import rows_in_core, rows_together
 from mixflight.arch.mv_pipeline import DOTS
 from mixflight.rtl.axi_read import AxiRead
 from mixflight.rtl.core_controller import Controller
@@ -34,12 +34,14 @@ _TEXT_BURSTS = 4
 
 @dataclass(frozen=True, kw_only=True)
 class CoreShape:
-    """Sizes of a core, from its machine: channels, columns of a step, depths in words, lines and instructions; the
-    ``classes`` of instructions that it carries out; how many of 16 weights it takes as ``kept`` beside dense ones."""
+    """Sizes of a core, from its machine: channels, columns of a step, rows that go ``together``, depths in words, lines
+    and instructions; the ``classes`` of instructions that it carries out; how many of 16 weights it takes as ``kept``
+    beside dense ones."""
 
     classes: tuple[str, ...]
     channels: int
     columns: int
+    together: int
     dots: str
     lanes: int
     outputs: int
@@ -60,7 +62,7 @@ class CoreShape:
 def core_shape(machine: CoreMachine, *, matrices: bool = True) -> CoreShape:
     """The sizes of one core of ``machine``, on request without ``matrices``; no RTL of the machine is an InputError.
 
-    Rows that share a word of weights are verified in the engine alone, so a machine that has such carries out no MM.
+    A machine whose rows share words of weights carries out no MM where its core takes them one by one.
     """
     buffers, channels, columns = machine.buffers, machine.hbm.channels_per_core, machine.column_step
     if not machine.products or machine.hbm.port_bytes_per_cycle != LINE_BYTES:
@@ -69,13 +71,15 @@ def core_shape(machine: CoreMachine, *, matrices: bool = True) -> CoreShape:
     if machine.cores > 1 and (machine.units != "rtl" or machine.exchange.bytes_per_cycle != LINK_BYTES):
         raise InputError(f"several cores with RTL must have units in RTL and exchange {LINK_BYTES} bytes a cycle, "
                          f"which those of {machine.name} do not")  # fmt: skip
-    matrices = matrices and rows_together(machine) == 1
+    together = rows_in_core(machine) if matrices else 1
+    matrices = matrices and together == rows_together(machine)
     steps = machine.mv_columns // columns
     weight_depth = buffers.weight.bytes // (columns * K_BLOCK)
     return CoreShape(
         classes=tuple(kind for kind in CLASSES if kind != "MM" or matrices),
-        channels=channels, columns=columns, dots=machine.products, lanes=min(machine.memory_unit.lanes, columns),
-        outputs=max(64, 4 * steps, machine.mm_rows * steps if matrices else 0),
+        channels=channels, columns=columns, together=together, dots=machine.products,
+        lanes=min(machine.memory_unit.lanes, columns),
+        outputs=max(64, 4 * steps, -(-machine.mm_rows // together) * steps if matrices else 0),
         weight_depth=weight_depth, scale_depth=buffers.scale.bytes // (4 * columns),
         index_depth=weight_depth if machine.kept else buffers.index.bytes // (2 * columns), kept=machine.kept,
         act_lines=buffers.act.bytes // LINE_BYTES, global_lines=buffers.vector.bytes // LINE_BYTES,
@@ -136,11 +140,12 @@ class Core(wiring.Component):
         m.submodules.memory = memory = CoreMemory(
             channels=shape.channels, lanes=lanes, weight_depth=shape.weight_depth, scale_depth=shape.scale_depth,
             index_depth=shape.index_depth, vector_depth=shape.global_lines, act_depth=shape.act_lines,
-            burst_bytes=shape.burst_bytes, outstanding=shape.outstanding,
+            burst_bytes=shape.burst_bytes, outstanding=shape.outstanding, together=shape.together,
             exchanges=self.machine.cores > 1, places=bool(shape.kept),
         )  # fmt: skip
         m.submodules.mv = mv = MatrixVector(
             columns=shape.columns, banks=shape.channels, dots=self.dots, lanes=shape.lanes, outputs=shape.outputs,
+            together=shape.together,
             weight_depth=shape.weight_depth, scale_depth=shape.scale_depth, kept=shape.kept,
         )  # fmt: skip
         m.submodules.sfu = sfu = CoreSfu(width=shape.sfu_width, channels=shape.channels)

@@ -5,9 +5,11 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from mixflight.arch.compact import K_BLOCK
+from mixflight.arch.errors import InputError
 from mixflight.rtl.axi_read import MEMORY_ERROR
 from mixflight.rtl.core_buffers import BankBuffer, LineBuffer, WeightBuffer
 from mixflight.rtl.core_load import CoreLoad
+from mixflight.rtl.core_mm_rows import RowsBuffer, act_rows_read
 from mixflight.rtl.core_operand_select import PLACE_BITS
 from mixflight.rtl.core_ports import (
     ACT_LINE,
@@ -40,7 +42,7 @@ class CoreMemory(wiring.Component):
     ``vector_read``       of the global buffer: SFU's a and b; a has a copy of the memory of its own, b shares the other
                           with ST and comes first
     ``vector_write``      the engine's, then the SFU's; LD comes before both
-    ``act_read``          the engine's; ST comes last.  ``act_write``: the SFU's
+    ``act_read``          the engine's, ``together`` lines at once; ST comes last.  ``act_write``: the SFU's
     ``slot_layouts``      of the weight buffer
     ``read_error``, ``write_error``, ``refused``  sticky (:class:`~mixflight.rtl.core_load.CoreLoad`,
                           :class:`~mixflight.rtl.core_store.CoreStore`); ``refused``: an LD, an ST
@@ -53,8 +55,10 @@ class CoreMemory(wiring.Component):
 
     def __init__(self, *, channels: int, lanes: int, weight_depth: int, scale_depth: int, index_depth: int,
                  vector_depth: int, act_depth: int, burst_bytes: int = 512, outstanding: int = 16,
-                 in_flight: int = 16, exchanges: bool = False, places: bool = False):
-        self.channels, self.lanes, self.exchanges = channels, lanes, exchanges
+                 in_flight: int = 16, together: int = 1, exchanges: bool = False, places: bool = False):
+        if together > 1 and exchanges:
+            raise InputError("rows must go alone in a core that exchanges lines with others")
+        self.channels, self.lanes, self.together, self.exchanges = channels, lanes, together, exchanges
         self.depths = {"weight": weight_depth, "scale": scale_depth, "index": index_depth, "vector": vector_depth,
                        "act": act_depth}
         self.masters = {"burst_bytes": burst_bytes, "outstanding": outstanding, "in_flight": in_flight}
@@ -71,7 +75,7 @@ class CoreMemory(wiring.Component):
             "scale": In(bank_read(channels, 32 * lanes, scale_depth)),
             "index": In(bank_read(channels, self.index_bits, index_depth)),
             "vector_read": In(global_read()).array(2), "vector_write": In(global_write()).array(2),
-            "act_read": In(act_read()), "act_write": In(act_write()),
+            "act_read": In(act_rows_read(together)), "act_write": In(act_write()),
             "slot_layouts": Out(SLOT_LAYOUTS),
             "read_error": Out(MEMORY_ERROR).array(channels + 1), "write_error": Out(MEMORY_ERROR).array(channels),
             "refused": Out(2), **joined,
@@ -88,8 +92,6 @@ class CoreMemory(wiring.Component):
         vector = m.submodules.vectors = LineBuffer(
             depth=depths["vector"], address_bits=GLOBAL_LINE, shape=LINE_BITS, parts=LINE_WORDS, readers=(1, 2 + more),
             writers=3 + more)
-        act = m.submodules.acts = LineBuffer(
-            depth=depths["act"], address_bits=ACT_LINE, shape=ACT_WORD, parts=4, readers=(2 + more,), writers=1 + more)
         load = m.submodules.loads = CoreLoad(
             **banks, lanes=self.lanes, weight_depth=depths["weight"], scale_lines=scale.lines, index_lines=index.lines,
             **self.masters)
@@ -107,14 +109,10 @@ class CoreMemory(wiring.Component):
         connect(m, load.vector, vector.write[more])     # the others have queues before them
         connect(m, flipped(self.vector_write[0]), vector.write[more + 1])
         connect(m, flipped(self.vector_write[1]), vector.write[more + 2])
-        connect(m, flipped(self.act_read), act.read[0])
-        connect(m, store.act, act.read[1])
-        connect(m, flipped(self.act_write), act.write[more])
+        self._acts(m, store, more)
         if self.exchanges:
             connect(m, flipped(self.exchange_vector_read), vector.read[3])
             connect(m, flipped(self.exchange_vector_write), vector.write[0])
-            connect(m, flipped(self.exchange_act_read), act.read[2])
-            connect(m, flipped(self.exchange_act_write), act.write[0])
         for unit_, mine in ((load, self.load), (store, self.store)):
             connect(m, unit_.instruction, flipped(mine.instruction))
             m.d.comb += mine.done.eq(unit_.done)
@@ -122,6 +120,23 @@ class CoreMemory(wiring.Component):
         m.d.comb += [load.head.eq(self.head), Value.cast(self.slot_layouts).eq(load.slot_layouts),
                      self.refused.eq(Cat(load.refused, store.refused))]
         return m
+
+    def _acts(self, m, store, more):
+        """The act buffer; where rows go together, one whose lines lie in as many banks."""
+        depth = self.depths["act"]
+        if self.together > 1:
+            m.submodules.acts = act = RowsBuffer(depth=depth, together=self.together)
+            read, write = (act.rows, act.read), (act.write,)
+        else:
+            m.submodules.acts = act = LineBuffer(
+                depth=depth, address_bits=ACT_LINE, shape=ACT_WORD, parts=4, readers=(2 + more,), writers=1 + more)
+            read, write = act.read, act.write
+        connect(m, flipped(self.act_read), read[0])
+        connect(m, store.act, read[1])
+        connect(m, flipped(self.act_write), write[more])
+        if self.exchanges:
+            connect(m, flipped(self.exchange_act_read), read[2])
+            connect(m, flipped(self.exchange_act_write), write[0])
 
     def _memories(self, m, load, store):
         """Both halves of each memory's port, and what went wrong on them."""

@@ -23,6 +23,7 @@ from mixflight.arch.core_memory_pipeline import (
     store_busy,
 )  # fmt: skip
 from mixflight.arch.isa import Ints
+from mixflight.arch.mm_pipeline import rows_in_core
 from mixflight.arch.mv_pipeline import mv_cycles, mv_latency, passes, sums_latency
 from mixflight.arch.sfu_pipeline import PATHS, misc_cycles
 from mixflight.mapping.core_program import BUFFERS, OPERATIONS
@@ -34,12 +35,12 @@ _PLAIN_ENDS = 2
 """Cycles from the sums of an MV without results to its done."""
 
 
-def product_times(machine: CoreMachine, table: Mapping[str, Ints], together: int) -> tuple[Ints, Ints]:
-    """(Occupancy, latency) of products of which so many rows share a word of weights: of MV one.
+def product_times(machine: CoreMachine, table: Mapping[str, Ints]) -> tuple[Ints, Ints]:
+    """(Occupancy, latency) of MV and MM: one engine, in which as many rows go together.
 
     With rows together the queue of results holds all that are on their way; those of a group leave one by one.
     """
-    step = machine.column_step
+    step, together = machine.column_step, rows_in_core(machine)
     serial = together * step // min(machine.memory_unit.lanes, step)
     dots = machine.products
     leaves = mv_latency(dots=dots, serial=serial, read_latency=READ_LATENCY) + 1

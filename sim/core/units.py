@@ -40,7 +40,6 @@ from mixflight.arch.core import Chains, CoreMachine
 from mixflight.arch.csd_chain import node_latency
 from mixflight.arch.formats import Zero
 from mixflight.arch.isa import CLASS_INDEX, CLASSES, Ints
-from mixflight.arch.mm_pipeline import rows_together
 from mixflight.mapping.core_program import BUFFERS, CONTROL, MEMORIES, SYS_OPERATIONS, Piece
 from mixflight.sim.array_timing import drain
 from mixflight.sim.core.distinct import distinct
@@ -151,8 +150,7 @@ class Units:
             busy, latency, limit = self.matrix(kind, table)
             if self.machine.units == "rtl":
                 there = (table["columns"] > 0) & (table["rows"] > 0)
-                together = rows_together(self.machine) if kind == "MM" else 1
-                times = product_times(self.machine, table, together)
+                times = product_times(self.machine, table)
                 busy, latency = (
                     np.where(there, mine, other) for mine, other in zip(times, (busy, latency), strict=True)
                 )  # fmt: skip

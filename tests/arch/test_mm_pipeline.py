@@ -3,7 +3,7 @@
 import pytest
 
 from mixflight.arch.accelerator import accelerator_named
-from mixflight.arch.mm_pipeline import mm_cycles, rows_together
+from mixflight.arch.mm_pipeline import mm_cycles, rows_in_core, rows_together
 from mixflight.arch.mv_pipeline import TAKE_CYCLES, mv_cycles
 
 
@@ -13,6 +13,7 @@ from mixflight.arch.mv_pipeline import TAKE_CYCLES, mv_cycles
 def test_a_word_of_weights_and_its_rows_are_all_macs_of_a_cycle(name, rows):
     machine = accelerator_named(name)
     assert rows_together(machine) == rows
+    assert rows_in_core(machine) == (rows if machine.cores == 1 else 1)
     if machine.chains is not None:
         assert rows * machine.column_step * 16 == machine.mm_macs_per_cycle
 

@@ -58,12 +58,13 @@ def decode_on_both(model, made, tokens):
     return cycles
 
 
-def test_matrices_only_where_rows_go_alone():
-    """Room for the sums of a whole tile, too: 16 rows times 16 steps."""
+def test_rows_of_matrices_and_room_for_the_sums_of_a_tile():
+    """16 rows times 16 steps; 16 rows, two together, times 8 steps."""
     alone, together = (core_shape(accelerator_named(name)) for name in ("mixpe-mini", "flightllm-mini"))
-    assert "MM" in alone.classes and alone.outputs == 256
-    assert "MM" not in together.classes and set(alone.classes) == {*together.classes, "MM"}
-    assert core_shape(accelerator_named("mixpe-mini"), matrices=False).classes == together.classes
+    assert "MM" in alone.classes and alone.classes == together.classes
+    assert (alone.together, alone.outputs, together.together, together.outputs) == (1, 256, 2, 64)
+    without = core_shape(accelerator_named("flightllm-mini"), matrices=False)
+    assert without.together == 1 and {*without.classes, "MM"} == set(together.classes)
 
 
 def test_a_machine_without_rtl_is_refused():
