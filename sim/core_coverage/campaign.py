@@ -29,4 +29,5 @@ def programs(
     for number in numbers:
         mix = MIXES[number % len(MIXES)]
         families = [name for name in mix if name != "matrix" or "MM" in classes]
+        families += ["sparse"] * 3 if machine.kept and "tiles" in mix else []
         yield random_program(machine, number, COUNT, families, PLACES[number % len(PLACES)])

@@ -108,7 +108,7 @@ def _reach(machine: CoreMachine, classes: tuple[str, ...]) -> dict[tuple[str, st
     """What programs of ``machine`` can have in fields whose codes are more."""
     shape = shape_of(machine)
     lines, act, channels = shape.global_lines, shape.act_lines, shape.channels
-    dense = machine.products == "shift-add"
+    dense = not machine.kept
     found = {
         ("LD", "buffer"): _Reach("no LD fills the act buffer, nor, where weights are dense, the index buffer",
                                  values=(0, 1, 4) if dense else (0, 1, 2, 4)),
@@ -135,7 +135,7 @@ def _reach(machine: CoreMachine, classes: tuple[str, ...]) -> dict[tuple[str, st
         found[kind, "channel"] = _Reach(f"the core has {channels} channels", channels - 1)
         found[kind, "buffer_line"] = _Reach(f"the global buffer has {lines:,} lines", lines - 1)
         found[kind, "bytes"] = _Reach(f"the global buffer has {lines * LINE_BYTES:,} bytes", lines * LINE_BYTES)
-    keeps = (16,) if dense else (2, 4, 8, 16)
+    keeps = (*machine.kept, 16)
     for kind in ("MM", "MV"):
         found |= {
             (kind, "weight_bits"): _Reach("codes have at most 8 bits", 8),

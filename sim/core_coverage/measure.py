@@ -74,9 +74,10 @@ def _machine_exclusions(machine: CoreMachine, classes: Sequence[str]) -> dict[st
         for name, point in (("overlap", "pair"), ("hazard", "meeting")):
             names = [item for item in groups[name].points[point] if "MM" in item]
             found[name].append(Exclusion(where={point: names}, reason=reason))
-    if machine.products == "shift-add":
+    if absent := [f"{keep} of 16" for keep in (2, 4, 8) if keep not in machine.kept]:
+        found["product"].append(Exclusion(where={"keep": absent}, reason="the machine keeps no such part of weights"))
+    if not machine.kept:
         reason = "the machine's products are of dense weights"
-        found["product"].append(Exclusion(where={"keep": ["2 of 16", "4 of 16", "8 of 16"]}, reason=reason))
         found["transfer"].append(Exclusion(where={"buffer": ["index"]}, reason=reason))
         [points] = [group.points for group in functional_model().group if group.name == "hazard"]
         names = [item for item in points["meeting"] if item.endswith("index")]

@@ -56,7 +56,18 @@ def test_a_core_without_matrices_does_not_owe_them():
     assert (queue.reachable, queue.holes, queue.excluded) == (1, ["queue MV"], {"the core carries out no MM": 1})
     assert not any(item.group == "MM" for item in coverage.fields())
     keep = named(coverage.functional(), "product", "keep")
-    assert keep.reachable == 4
+    assert (keep.reachable, keep.excluded) == (1, {"the machine keeps no such part of weights": 3})
+
+
+def test_a_machine_of_sparse_weights_owes_what_it_keeps():
+    machine = accelerator_named("flightllm-mini-sparse")
+    coverage = ProgramCoverage(machine, ("LD", "ST", "MV", "MISC", "SYS"))
+    for made in programs(machine, ("LD", "ST", "MV", "MISC", "SYS"), range(1, 12, 5)):
+        coverage.add(made)
+    keep = named(coverage.functional(), "product", "keep")
+    assert (keep.covered, keep.reachable) == (3, 3)
+    assert "index" not in str(named(coverage.functional(), "transfer", "buffer").holes)
+    assert named(coverage.fields(), "MV", "keep").covered == 3
 
 
 MODEL = Model(group=[Group(
