@@ -24,10 +24,12 @@ class Report:
         return Path(path)
 
     def save_figures(self, folder: str | Path) -> list[Path]:
-        """Write every figure into ``folder`` as SVG, PNG and CSV."""
+        """Write every figure into ``folder``, which is made where it is not there, as SVG, PNG and CSV."""
         into = Path(folder)
-        if not into.is_dir():
-            raise InputError(f"--figures must be a folder that exists, not {into}")
+        try:
+            into.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"--figures must be a writable folder, not {into}: {error.strerror}") from None
         written = []
         for name, data in self.figures().items():
             with whole_file(into / name) as part:
@@ -41,7 +43,7 @@ class Report:
 
 
 def report(folder: str | Path, *, gpus: Sequence[str] = (), sweep: str | Path | None = None) -> Report:
-    """The page of what ``mixflight demo`` or a sweep left in ``folder``. Raises InputError for any other folder.
+    """The page of what ``mixflight demo``, ``compare -o`` or a sweep left in ``folder``, or InputError for any other.
 
     ``gpus`` (``GPU[:RECIPE]``) and ``sweep`` (the folder of a finished sweep) join the page of a run, in place of those
     that it has. ``html`` is its text, ``save(path)`` writes it, ``save_figures(folder)`` writes every figure as SVG,

@@ -94,7 +94,8 @@ def test_refusals(results, tmp_path):
     assert "must be a folder with results.json" in refused(run("report", tmp_path / "absent"))
     assert "must be a folder with results.json" in refused(run("report", tmp_path))
     assert "writable folder" in refused(run("report", results, "-o", tmp_path / "no" / "page.html"))
-    assert "must be a folder that exists" in refused(run("report", results, "--figures", tmp_path / "no"))
+    (tmp_path / "file").touch()
+    assert "--figures must be a writable folder" in refused(run("report", results, "--figures", tmp_path / "file" / "no"))
     assert [path.name for path in results.iterdir()] == [DOCUMENT]
 
 
