@@ -6,12 +6,8 @@ Synthesis and the build of the Verilator model run while the machines are simula
 that the same run again takes seconds. Nothing appears in the folder before everything has been computed.
 """
 
-import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -20,8 +16,9 @@ import numpy as np
 import mixflight
 from mixflight.arch.accelerator import array_named
 from mixflight.arch.errors import InputError
+from mixflight.files import publish, staging
 from mixflight.machines import Machine, run
-from mixflight.report_parts import gpus_of, layers_of, sweep_of
+from mixflight.report_parts import deviations, gpus_of, layers_of, pass_of, sweep_of
 from mixflight.reporting import report
 from mixflight.reports import document as doc
 from mixflight.reports.timeline import layer_of, timeline
@@ -39,7 +36,7 @@ from mixflight.sweeping.workers import Here
 from mixflight.verification import Check, compare, random_tile, real_tiles
 from mixflight.workload import load_workload
 from mixflight.workloads.fetch import Progress, fetch_model, source_named
-from mixflight.workloads.trace import Trace, decode_traces, prefill_trace
+from mixflight.workloads.trace import decode_traces, prefill_trace
 
 MODEL = "smollm2"
 FALLBACK = ("llama2-7b", "w4a8g128")
@@ -84,23 +81,23 @@ def run_demo(folder: Path, step: Step = lambda _: None, fetching: Progress | Non
     Raises InputError before any work when ``folder`` cannot be written or a program is missing.
     """
     find_toolchain()
-    with _staging(folder) as staging, ThreadPoolExecutor(2) as pool:
+    with staging(folder) as staged, ThreadPoolExecutor(2) as pool:
         try:
-            return _run(folder, staging, pool, step, fetching)
+            return _run(folder, staged, pool, step, fetching)
         except BaseException:     # else leaving the pool would wait for results that nobody wants
             pool.shutdown(wait=False, cancel_futures=True)
             stop_running_tools()
             raise
 
 
-def _run(folder: Path, staging: Path, pool: ThreadPoolExecutor, step: Step, fetching: Progress | None) -> Demo:
+def _run(folder: Path, staged: Path, pool: ThreadPoolExecutor, step: Step, fetching: Progress | None) -> Demo:
     step("finding the model")
     path, absent = _real_model(fetching)
     model, recipe = (str(path), None) if path is not None else FALLBACK
     step("emitting the array")
     chosen = choose_top(TOP, zero="f16-min")
-    project = write_project(chosen, staging / VERILOG)
-    text = (staging / VERILOG / f"{chosen.module}.v").read_text()
+    project = write_project(chosen, staged / VERILOG)
+    text = (staged / VERILOG / f"{chosen.module}.v").read_text()
     counts = pool.submit(synthesise, text, top=chosen.module, target=TARGET)
     build = pool.submit(build_model, text, top=chosen.module)
     step("tracing the model")
@@ -120,7 +117,7 @@ def _run(folder: Path, staging: Path, pool: ThreadPoolExecutor, step: Step, fetc
     step("putting GPUs beside them")
     gpus = gpus_of(scenario, GPUS)
     step("sweeping arrays for such a model")
-    swept = _sweep(staging / SWEEP)
+    swept = _sweep(staged / SWEEP)
     step("running tiles through the Verilog")
     checks = _checks(path, chosen)
     verification = _verify(chosen, checks, build, real=path is not None)
@@ -130,21 +127,21 @@ def _run(folder: Path, staging: Path, pool: ThreadPoolExecutor, step: Step, fetc
     events = timeline(accelerators[0], [first, steps[-1]])
     document = doc.Document(
         version=doc.VERSION, mixflight=mixflight.__version__, scenario=scenario,
-        trace=tuple(_pass(item) for item in (first, steps[0], steps[-1])),
+        trace=tuple(pass_of(item) for item in (first, steps[0], steps[-1])),
         machines=tuple(
             doc.machine_of(accelerator, simulation_document(simulation), EVIDENCE[accelerator.name])
             for accelerator, simulation in zip(accelerators, simulations, strict=True)
         ),
         prices=prices, technologies=technologies, verilog=_verilog(chosen, project, text),
         synthesis=_synthesis(counts.result()), verification=verification, timeline=layer_of(events, TIMELINE),
-        layers=layers_of(accelerators[0], steps[-1], scenario.batch), gpus=gpus, sweep=swept, deviations=_deviations(),
+        layers=layers_of(accelerators[0], steps[-1], scenario.batch), gpus=gpus, sweep=swept, deviations=deviations(),
     )  # fmt: skip
     from mixflight.reports.page import render
 
-    (staging / TIMELINE).write_bytes(msgspec.json.encode(events))
-    (staging / doc.DOCUMENT).write_bytes(doc.encode_document(document))
-    (staging / PAGE).write_text(render(document))
-    _publish(staging, folder)
+    (staged / TIMELINE).write_bytes(msgspec.json.encode(events))
+    (staged / doc.DOCUMENT).write_bytes(doc.encode_document(document))
+    (staged / PAGE).write_text(render(document))
+    publish(staged, folder, (VERILOG, SWEEP, TIMELINE, doc.DOCUMENT, PAGE))
     return Demo(page=folder / PAGE, document=document, simulations=simulations)
 
 
@@ -167,36 +164,6 @@ def _note(absent: str | None) -> str | None:
     if absent is None:
         return None
     return f"the real model could not be had, so that the preset {FALLBACK[0]} with {FALLBACK[1]} was run: {absent}"
-
-
-@contextmanager
-def _staging(folder: Path) -> Iterator[Path]:
-    """A temporary folder on the file system of ``folder``; refuses a folder that cannot be written."""
-    whole = folder.absolute()
-    base = next(path for path in (whole, *whole.parents) if path.exists())
-    if not base.is_dir() or not os.access(base, os.W_OK | os.X_OK):
-        raise InputError(f"the output must be a writable folder, not {folder}")
-    try:
-        staging = Path(tempfile.mkdtemp(dir=base, prefix=".mixflight-demo-"))
-    except OSError as error:
-        raise InputError(f"the output must be a writable folder: {folder}: {error.strerror}") from None
-    try:
-        yield staging
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-
-
-def _publish(staging: Path, folder: Path) -> None:
-    """Put what is ready into ``folder``: the Verilog, the document and, last, the page."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in (VERILOG, SWEEP):
-            if (folder / name).exists():
-                (folder / name).rename(staging / f"{name}-before")
-        for name in (VERILOG, SWEEP, TIMELINE, doc.DOCUMENT, PAGE):
-            (staging / name).rename(folder / name)
-    except OSError as error:
-        raise InputError(f"the output folder must be writable: {folder}: {error.strerror or error}") from None
 
 
 def _checks(path: Path | None, chosen: ChosenTop) -> list[Check]:
@@ -230,11 +197,6 @@ def _verify(chosen: ChosenTop, checks: list[Check], build: Future[Build], real: 
     )  # fmt: skip
 
 
-def _pass(trace: Trace) -> doc.Pass:
-    return doc.Pass(phase=trace.phase, context=trace.context, ops=trace.ops, macs=trace.macs,
-                    weight_bytes=trace.weight_bytes, kv_bytes=trace.kv_bytes)  # fmt: skip
-
-
 def _verilog(chosen: ChosenTop, project: Project, text: str) -> doc.Verilog:
     design = project.design
     return doc.Verilog(
@@ -260,11 +222,3 @@ def _synthesis(counts: Synthesis) -> doc.Synthesis:
             for name, own in counts.modules.items()
         ),
     )  # fmt: skip
-
-
-def _deviations() -> str:
-    """The list of approximations without its title."""
-    import mixflight.sim
-
-    text = Path(str(mixflight.sim.__file__)).with_name("DEVIATIONS.md").read_text()
-    return text.partition("\n")[2] if text.startswith("# ") else text

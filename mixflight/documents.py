@@ -227,13 +227,14 @@ class CompareRow(_Scenario, kw_only=True):
 
 
 class Compare(msgspec.Struct, kw_only=True):
-    """``compare``: every machine and GPU, what is claimed of them, ratios, and what could not run."""
+    """``compare``: machines and GPUs, what is claimed of them, ratios, what could not run, and the folder of ``-o``."""
 
     schema: str
     rows: list[CompareRow]
     claims: list[Row]
     advantages: list[Advantage]
     refused: list[Refusal]
+    folder: str | None = None
 
 
 class Reproduce(msgspec.Struct, kw_only=True):

@@ -1,7 +1,10 @@
 """Parts of a page's document that a run has beside its machines: layers, GPUs, the front of a sweep.
 
+pass_of      what a traced pass computes and moves
 layers_of    a decode step of a machine, layer by layer
 gpus_of      GPUs on the scenario of a document
+gpus_beside  the same, simulated already
+deviations   the list of approximations
 sweep_of     the finished sweep of a folder
 joined       a document with GPUs and a sweep in it
 """
@@ -21,7 +24,22 @@ from mixflight.reports import document as doc
 from mixflight.results import simulation_document
 from mixflight.sim.gpu.phase import GpuPhase
 from mixflight.sim.layer_costs import layer_costs
+from mixflight.sim.simulate import Simulation
 from mixflight.workloads.trace import Trace
+
+
+def pass_of(trace: Trace) -> doc.Pass:
+    """What ``trace`` computes and moves."""
+    return doc.Pass(phase=trace.phase, context=trace.context, ops=trace.ops, macs=trace.macs,
+                    weight_bytes=trace.weight_bytes, kv_bytes=trace.kv_bytes)  # fmt: skip
+
+
+def deviations() -> str:
+    """The list of approximations without its title."""
+    import mixflight.sim
+
+    text = Path(str(mixflight.sim.__file__)).with_name("DEVIATIONS.md").read_text()
+    return text.partition("\n")[2] if text.startswith("# ") else text
 
 
 def layers_of(accelerator: Accelerator, step: Trace, batch: int) -> doc.Layers:
@@ -45,20 +63,29 @@ def layers_of(accelerator: Accelerator, step: Trace, batch: int) -> doc.Layers:
 def gpus_of(scenario: doc.Scenario, gpus: Sequence[str]) -> doc.GpuComparison:
     """Each ``GPU[:RECIPE]`` on ``scenario``; one that names no model, or names another by now, is an InputError."""
     if scenario.source is None:
-        raise InputError("GPUs must join results that name their MODEL, as mixflight demo writes them now")
+        raise InputError("GPUs must join results that name their MODEL, as mixflight demo and compare write them now")
     found = []
     for text in gpus:
         simulation = run_gpu(text, scenario.source, scenario.prefill, scenario.decode, batch=scenario.batch)
         if simulation.model != scenario.model:
             raise InputError(
                 f"{scenario.source} must be the model of the results, {scenario.model}, not {simulation.model}")
-        assert isinstance(simulation.decode, GpuPhase)
-        found.append(doc.Gpu(
-            name=simulation.accelerator, recipe=simulation.formats, summary=gpu_named(simulation.accelerator).summary,
-            scope=energy_scope(simulation), evidence=simulation.decode.source,
-            simulation=msgspec.convert(simulation_document(simulation), doc.Simulation),
-        ))  # fmt: skip
-    return doc.GpuComparison(machine_scope=CHIP, gpus=tuple(found))
+        found.append(simulation)
+    return gpus_beside(found)
+
+
+def gpus_beside(simulations: Sequence[Simulation]) -> doc.GpuComparison:
+    """The ``simulations`` of GPUs as a page has them beside arrays."""
+    return doc.GpuComparison(machine_scope=CHIP, gpus=tuple(_gpu(item) for item in simulations))
+
+
+def _gpu(simulation: Simulation) -> doc.Gpu:
+    assert isinstance(simulation.decode, GpuPhase)
+    return doc.Gpu(
+        name=simulation.accelerator, recipe=simulation.formats, summary=gpu_named(simulation.accelerator).summary,
+        scope=energy_scope(simulation), evidence=simulation.decode.source,
+        simulation=msgspec.convert(simulation_document(simulation), doc.Simulation),
+    )  # fmt: skip
 
 
 def sweep_of(folder: Path) -> doc.Sweep:

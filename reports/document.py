@@ -344,14 +344,15 @@ def read_document(folder: Path) -> Document:
     try:
         content = path.read_bytes()
     except OSError:
-        raise InputError(f"DIR must be a folder with {DOCUMENT}, as mixflight demo writes it, not {folder}") from None
+        raise InputError(
+            f"DIR must be a folder with {DOCUMENT}, as mixflight demo or compare writes it, not {folder}") from None
     try:
         version = msgspec.json.decode(content, type=dict[str, Any]).get("version")
         if version != VERSION:
             raise InputError(f"{path} must be of version {VERSION}, not {version!r}")
         return msgspec.json.decode(content, type=Document)
     except msgspec.DecodeError as error:
-        raise InputError(f"{path} must be a document as mixflight demo writes it: {error}") from None
+        raise InputError(f"{path} must be a document as mixflight demo or compare writes it: {error}") from None
 
 
 def encode_document(document: Document) -> bytes:
@@ -359,11 +360,13 @@ def encode_document(document: Document) -> bytes:
     return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
 
 
-def machine_of(accelerator: Accelerator, simulation: dict[str, Any], evidence: str) -> Machine:
-    """``accelerator`` with what ``mixflight simulate --json`` says of it."""
+def machine_of(
+    accelerator: Accelerator, simulation: dict[str, Any], evidence: str, name: str | None = None
+) -> Machine:
+    """``accelerator`` with what ``mixflight simulate --json`` says of it; ``name`` where its own says too little."""
     array, dram = accelerator.array, accelerator.dram
     return Machine(
-        name=accelerator.name, summary=accelerator.summary, pe=array.pe, rows=array.rows, cols=array.cols,
+        name=name or accelerator.name, summary=accelerator.summary, pe=array.pe, rows=array.rows, cols=array.cols,
         lanes=array.lanes, clock_mhz=accelerator.clock_mhz, dram_gb_s=dram.peak_gb_s * dram.stream_efficiency,
         dram=dram.standard, evidence=evidence,
         parameters=tuple(

@@ -1,6 +1,7 @@
 """What a document's numbers say, in sentences. Every number in them is computed from the document."""
 
 import math
+from collections.abc import Iterator, Sequence
 
 from mixflight.reports.document import Document, Gpu, GpuComparison, Machine, Sweep
 
@@ -47,10 +48,12 @@ def headline(document: Document) -> str:
         return f"What binds decode differs: {', '.join(parts)}; PEs do useful work {used} of the time, DRAM {busy}."
     if decode.bound_by == "array edge":
         tokens = document.scenario.batch
+        edges = sorted({machine.rows for machine in machines})
+        rows = f"{edges[0]}" if len(edges) == 1 else f"{edges[0]} to {edges[-1]}"
         return (
             f"Decode is bound by the array's shape {where}, not by memory: "
             f"{tokens} token{'s' if tokens > 1 else ''} at a time "
-            f"fill{'' if tokens > 1 else 's'} {tokens} of {first.rows} rows in a linear, so that PEs do useful work "
+            f"fill{'' if tokens > 1 else 's'} {tokens} of {rows} rows in a linear, so that PEs do useful work "
             f"{used} of the time while DRAM is busy {busy}."
         )
     return (
@@ -67,9 +70,7 @@ def _range(values: list[float]) -> str:
 def findings(document: Document) -> list[str]:
     """The other things that stand out, most important first."""
     found = [_memory_energy(document)]
-    by_pe = {machine.pe: machine for machine in document.machines}
-    if {"shift-add-4x8", "multiply-4x8"} <= by_pe.keys():
-        found.append(_shift_add(by_pe["shift-add-4x8"], by_pe["multiply-4x8"]))
+    found += [_shift_add(ours, plain) for ours, plain in _pairs(document.machines)]
     checked = document.verification
     if checked is not None:
         found.append(_verified(document))
@@ -78,6 +79,18 @@ def findings(document: Document) -> list[str]:
     if document.sweep is not None:
         found.append(_swept(document.sweep))
     return found
+
+
+def _pairs(machines: Sequence[Machine]) -> Iterator[tuple[Machine, Machine]]:
+    """Machines that are one but for their PEs: shift-add and multipliers of the same width."""
+    def rest(machine: Machine) -> tuple[object, ...]:
+        return (machine.rows, machine.cols, machine.lanes, machine.clock_mhz, machine.dram_gb_s, machine.dram,
+                machine.simulation.recipe)
+
+    for ours in machines:
+        for plain in machines:
+            if (ours.pe, plain.pe) == ("shift-add-4x8", "multiply-4x8") and rest(ours) == rest(plain):
+                yield ours, plain
 
 
 def _beside(machine: Machine, gpu: Gpu, every: GpuComparison) -> str:

@@ -61,6 +61,7 @@ def render(document: Document) -> str:
         parameters=_parameters(document.machines), deviations=markdown(document.deviations),
         energy_by_group=figures.energy_by_group, groups_shown=figures.groups_shown, source=provenance,
         ratios=ratios(document), most=MOST_ROWS,
+        mixed=len({item.simulation.recipe for item in document.machines}) > 1,
     )  # fmt: skip
 
 

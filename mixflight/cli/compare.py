@@ -49,6 +49,9 @@ def register(app: typer.Typer) -> None:
             Path | None,
             typer.Option("--costs", help="Prices as arch/costs.toml; then all must have one.", metavar="F.toml"),
         ] = None,
+        output: Annotated[
+            Path | None, typer.Option("-o", "--output", help="Folder for mixflight report.", metavar="DIR")
+        ] = None,
         mode: ModeOption = "corrected",
         json: JsonOption = False,
     ) -> None:
@@ -63,6 +66,12 @@ def register(app: typer.Typer) -> None:
             raise InputError(f"--batches must come without --batch, not with {batch}")
         if figure is not None and batches is None:
             raise InputError("--figure must come with --batches: it shows energy against the batch")
+        if output is not None:
+            from mixflight.comparison_folder import check_folder, write_folder
+
+            if batches is not None:
+                raise InputError("-o must come without --batches: a page has one batch")
+            check_folder(output, arch or (), gpu or (), model, recipe)
         priced = costs_of(str(costs) if costs else None)
         for name in [item.partition(":")[0] for item in [*(arch or ()), *(gpu or ())]] if costs else ():
             priced.price_of(name)
@@ -77,10 +86,14 @@ def register(app: typer.Typer) -> None:
 
             with whole_file(figure) as part:
                 part.write_text(batch_figure(found.all))
+        if output is not None:
+            write_folder(output, arch or (), found, model, recipe)
         if json:
-            print_json(document, "compare/1")
+            print_json({**document, "folder": str(output) if output is not None else None}, "compare/1")
             return
         _tables(document, found.all)
+        if output is not None:
+            print(output)
 
 
 def _tables(document: dict, results: list) -> None:  # type: ignore[type-arg]

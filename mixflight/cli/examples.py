@@ -29,6 +29,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "compare": (
         "mixflight compare --arch mixpe-w4a8 --arch int8 \\\n    --model smollm2",
         "mixflight compare --arch mixpe-w4a8:w4a8g128 \\\n    --gpu h100:w4a16g128 --model llama2-7b",
+        "mixflight compare --arch mine.toml --arch int8 \\\n    --model model.gguf -o run",
     ),
     "gpu": ("mixflight gpu", "mixflight gpu --validate"),
     "rtl": (
@@ -55,6 +56,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "demo": ("mixflight demo -o build/demo",),
     "report": (
+        "mixflight report run",
         "mixflight report build/demo -o report.html",
         "mixflight report build/demo --figures figures",
         "mixflight report build/demo --gpu h200 --sweep out",

@@ -13,7 +13,7 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def report(
-        folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of demo or of a sweep.")],
+        folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of demo, compare or sweep.")],
         output: Annotated[
             Path | None, typer.Option("-o", "--output", metavar="F.html", help="Default: DIR/report.html.")
         ] = None,

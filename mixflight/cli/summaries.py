@@ -19,7 +19,7 @@ SUMMARIES = {
     "verify": "Run the Verilog: values and cycles against what was said.",
     "synth": "LUTs, registers and DSPs, or area and energy in cells.",
     "compile": "A model's program and memory image for FlightLLM cores.",
-    "report": "The page of a demo or a sweep again, with its figures.",
+    "report": "One page of a demo, a comparison or a sweep.",
     "reproduce": "Published numbers beside ours.",
     "gpu": "GPU presets, and the errors of their model.",
     "power": "Watts of FPGA boards, by part, beside published boards.",
