@@ -65,6 +65,7 @@ struct Bench {
     }
 
     void step();
+    void idle_units();
 };
 
 #define UNIT(number, name)                                                                                     \
@@ -87,6 +88,8 @@ struct Bench {
     top.unit_##name##___05Fdone = !units[number].ends.empty() && units[number].ends.front() == cycle;          \
     top.unit_##name##___05Finstruction___05Fready = units[number].ends.size() -                                \
         top.unit_##name##___05Fdone * (job.overlap > 1) < job.overlap && !chance();
+
+#define IDLE(number, name) top.unit_##name##___05Fdone = 0;
 
 #define ALL(what) what(0, ld) what(1, st) what(2, mm) what(3, mv) what(4, misc) what(5, sys)
 
@@ -113,6 +116,8 @@ void Bench::step() {
         for (int i = 0; i < 17; ++i) top.reader___05Fdata___05Fpayload[i] = beats.front()[i];
     top.eval();
 }
+
+void Bench::idle_units() { ALL(IDLE) }
 
 static bool read_words(std::FILE* file, uint32_t* into, std::size_t count) {
     return std::fread(into, 4, count, file) == count;
@@ -144,6 +149,9 @@ int main(int argc, char** argv) {
             top.rst = 1;
             top.clk = 0;
             step(), step();
+            // What was given away in the reset's first cycle is forgotten by both sides.
+            for (Unit& unit : bench.units) unit.ends.clear();
+            bench.idle_units();
             bench.beats.clear();
             top.reader___05Fdata___05Fvalid = 0;
             top.rst = 0;
