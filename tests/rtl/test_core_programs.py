@@ -164,7 +164,6 @@ def changed(made, kind, **fields):
 
 
 ILLEGAL = {
-    "an operation that is none": ("MISC", {"operation": 31}),
     "causal sums of two vectors": ("MISC", {"operation": codes("MISC", "operation")["residual"], "causal": 1}),
     "scales known beforehand": ("MISC", {"static": 1}),
     "weights that are kept in part": ("MV", {"keep": 8}),
