@@ -8,7 +8,7 @@ from mixflight.arch.compact import codes, compact
 from mixflight.arch.controller_pipeline import start_cycles
 from mixflight.arch.core_errors import MEANINGS, CoreError
 from mixflight.arch.core_memory_pipeline import load_cycles, store_cycles
-from mixflight.arch.isa import encode
+from mixflight.arch.isa import CLASSES, encode
 from mixflight.arch.sfu_pipeline import misc_cycles
 from mixflight.mapping.core_assembler import Assembler
 from mixflight.rtl.core import Core, core_shape
@@ -180,6 +180,17 @@ def test_what_no_unit_carries_out_ends_the_run(model, name):
     made = changed(random_program(MACHINE, 1), kind, **fields)
     with process_of(model, MACHINE, made) as core, pytest.raises(HarnessError, match=MEANINGS[CoreError.UNSUPPORTED]):
         core.run(made.registers, limit=100_000)
+
+
+@pytest.mark.slow
+def test_an_operation_that_is_none_ends_the_run(model):
+    made = random_program(MACHINE, 1)
+    assert compact().instructions["MISC"].fields["operation"].at == "0[17:13]"
+    at = int(np.flatnonzero(np.asarray(made.text.kinds) == CLASSES.index("MISC"))[0])
+    with process_of(model, MACHINE, made) as core:
+        core.ddr[core.text_at :].view(np.uint32)[4 * at] |= 31 << 13
+        with pytest.raises(HarnessError, match=f"{MEANINGS[CoreError.MALFORMED]}, at instruction {at}"):
+            core.run(made.registers, limit=100_000)
 
 
 @pytest.mark.slow
