@@ -22,14 +22,17 @@ class Work(NamedTuple):
 
 
 # Derived from the formulas of arch/numerics.md: e.g. softmax visits the vector for the maximum, for exp and sum, and
-# for the scaling; exp is one multiply by log2 e, one table read and one interpolating multiply. A soft cap is tanh as
-# 2 sigmoid(2x) - 1 between two multiplies by constants. A scale known beforehand saves quantise the pass for the
-# maximum. What a lookup fetches goes straight to the weight buffer. Operators that say their own multiplies, adds and
-# table reads an element take those in addition.
+# for the scaling; exp is one multiply by log2 e, one table read and one interpolating multiply, a reciprocal a table
+# read and an interpolating multiply, a sigmoid both of them (its product for x < 0 left out) and an add. GELU is three
+# multiplies, an add and a clamp before a sigmoid, and the product with x behind it; a soft cap is an exp and a
+# reciprocal, 1 - v and 1 + v, their product, and multiplies by two constants. LayerNorm subtracts the mean in its
+# second pass and again in its third. A scale known beforehand saves quantise the pass for the maximum. What a lookup
+# fetches goes straight to the weight buffer. Operators that say their own multiplies, adds and table reads an element
+# take those in addition.
 WORK: dict[str, Work] = {
     "embed": Work(1, 1, 0, 0, 0, 1),
     "norm": Work(2, 3, 1, 0, 1, 1),
-    "layernorm": Work(3, 3, 3, 0, 1, 1),
+    "layernorm": Work(3, 3, 4, 0, 1, 1),
     "rope": Work(1, 2, 1, 1, 1, 1),
     "quantise": Work(2, 1, 2, 0, 1, 0),
     "quantise:static": Work(1, 1, 1, 0, 1, 0),
@@ -38,13 +41,13 @@ WORK: dict[str, Work] = {
     "softmax": Work(3, 3, 3, 1, 1, 1),
     "residual": Work(1, 0, 1, 0, 2, 1),
     "bias": Work(1, 0, 1, 0, 1, 1),
-    "softcap": Work(1, 4, 1, 2, 1, 1),
+    "softcap": Work(1, 6, 2, 2, 1, 1),
     "lookup": Work(1, 0, 0, 1, 0, 0),
     "elementwise": Work(1, 0, 0, 0, 1, 1),
     "activation:silu:gated": Work(1, 5, 1, 2, 2, 1),
     "activation:silu:plain": Work(1, 4, 1, 2, 1, 1),
-    "activation:gelu:gated": Work(1, 4, 1, 1, 2, 1),
-    "activation:gelu:plain": Work(1, 3, 1, 1, 1, 1),
+    "activation:gelu:gated": Work(1, 8, 3, 2, 2, 1),
+    "activation:gelu:plain": Work(1, 7, 3, 2, 1, 1),
     "activation:relu:gated": Work(1, 1, 1, 0, 2, 1),
     "activation:relu:plain": Work(1, 0, 1, 0, 1, 1),
 }
