@@ -2,13 +2,13 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pythons import Version, python_of, version_of
 
 from mixflight.bench_peers import SCALESIM_MACHINE
 
@@ -32,18 +32,17 @@ class Tool:
         return json.loads(done.stdout.splitlines()[-1])
 
 
-def interpreter_from(least: tuple[int, int]) -> str:
-    """A Python of at least ``least``: of those in ``$MIXFLIGHT_PEERS``, this one, or one on the PATH; else a skip."""
-    name = ".".join(map(str, least))
+def interpreter_from(least: Version) -> str:
+    """A Python of at least ``least``: of those in ``$MIXFLIGHT_PEERS``, this one, or one that the machine has; else a skip."""
     given = os.environ.get("MIXFLIGHT_PEERS", "").split(os.pathsep)
-    on_path = (shutil.which(f"python3.{minor}") for minor in range(least[1] + 4, least[1] - 1, -1))
-    tried = [*filter(None, given), sys.executable, *filter(None, on_path)]
-    check = f"import sys; sys.exit(sys.version_info < {least})"
-    for found in tried:
-        path = shutil.which(found)
-        if path and not _run([path, "-c", check]).returncode:
-            return path
-    pytest.skip(f"a Python of at least {name} is needed: none of {', '.join(tried)}; MIXFLIGHT_PEERS names more")
+    for python in (*filter(None, given), sys.executable):
+        if (version_of(python) or (0, 0)) >= least:
+            return python
+    major, minor = least
+    of_machine = (python_of((major, minor + more)) for more in range(5))
+    for python in filter(None, of_machine):
+        return python
+    pytest.skip(f"a Python of at least {major}.{minor} is needed and none was found; MIXFLIGHT_PEERS names more")
 
 
 def _run(command: list[str], cwd: Path | None = None) -> "subprocess.CompletedProcess[str]":

@@ -9,21 +9,12 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from pythons import python_of
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHONS = ("3.11", "3.12", "3.13")
 
 pytestmark = pytest.mark.slow
-
-
-def interpreter(version):
-    """A Python of that version: ``python3.12`` on the path, or one that pyenv has; else the test is skipped."""
-    own = Path.home() / ".pyenv" / "versions"
-    for candidate in (f"python{version}", *sorted(map(str, own.glob(f"{version}.*/bin/python")), reverse=True)):
-        said = subprocess.run(["sh", "-c", '"$0" -c "import sys; print(sys.version)"', candidate], capture_output=True, text=True)
-        if said.returncode == 0 and said.stdout.startswith(version + "."):
-            return candidate
-    pytest.skip(f"there is no Python {version} here")
 
 
 @pytest.fixture(scope="module")
@@ -58,12 +49,12 @@ def test_the_archives_have_one_version_and_no_strays(archives):
 
 
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("version", PYTHONS)
-@pytest.mark.parametrize("kind", ["wheel", "sdist"])
-def test_an_archive_works_in_a_clean_environment(version, kind, archives, tmp_path):
-    if kind == "sdist" and version != PYTHONS[-1]:
-        pytest.skip("one Python suffices: the wheel of the others is built from this archive")
-    python = interpreter(version)
+@pytest.mark.parametrize(("kind", "version"), [*(("wheel", version) for version in PYTHONS), ("sdist", PYTHONS[-1])])
+def test_an_archive_works_in_a_clean_environment(kind, version, archives, tmp_path):
+    """The source archive with one Python: the wheel of the others is built from it."""
+    python = python_of(tuple(map(int, version.split("."))))
+    if python is None:
+        pytest.skip(f"there is no Python {version} here")
     subprocess.run([python, "-m", "venv", tmp_path / "clean"], check=True)
     own = tmp_path / "clean" / "bin" / "python"
     archive = archives[0] if kind == "sdist" else archives[1]
