@@ -25,19 +25,23 @@ class BalancedRound(Fp32Round):
         sixteens, by_16 = _shifted(m, shifted, 16)
         fours, by_4 = _shifted(m, by_16, 4)
 
-        sign, top, rest = Signal(reset_less=True), Signal(_TOP, reset_less=True), Signal(width - _TOP, reset_less=True)
+        sign, top, below = Signal(reset_less=True), Signal(_TOP, reset_less=True), Const(0)
         exponent, fours_left = Signal(8, reset_less=True), Signal(2, reset_less=True)
         with m.If(self.en):
             m.d.sync += [
-                sign.eq(self.sign), top.eq(by_4[width - _TOP:]), rest.eq(by_4[:width - _TOP]), fours_left.eq(fours),
+                sign.eq(self.sign), top.eq(by_4[width - _TOP:]), fours_left.eq(fours),
                 exponent.eq(self.exponent + (self.magnitude_bits - 1 - self.origin) - (sixteens << 4)),
             ]
+            if width > _TOP:
+                rest = Signal(width - _TOP, reset_less=True)
+                m.d.sync += rest.eq(by_4[:width - _TOP])
+                below = rest.any()
 
         ones, by_1 = _shifted(m, top, 1)
         fraction, guard, odd = by_1[_TOP - SIGNIFICAND:-1], by_1[_TOP - SIGNIFICAND - 1], by_1[_TOP - SIGNIFICAND]
         up, less, rounded, result = Signal(), Signal(8), Signal(31), Signal(FP32)
         m.d.comb += [
-            up.eq(guard & (odd | by_1[:_TOP - SIGNIFICAND - 1].any() | rest.any())),
+            up.eq(guard & (odd | by_1[:_TOP - SIGNIFICAND - 1].any() | below)),
             less.eq(exponent - Cat(ones, fours_left)),
             rounded.eq(Cat(fraction, less) + up),
             result.sign.eq(sign),

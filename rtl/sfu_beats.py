@@ -55,6 +55,7 @@ class SfuBeats(wiring.Component):
         end, here = Signal(), Signal()
         shift = exact_log2(self.width)
         whole, rest = line.seen[shift:], line.seen[:shift]      # beats all of which count; elements of the next one
+        partly = [*(rest > i for i in range(self.width - 1)), Const(0)]
         m.d.comb += [
             end.eq(place == line.count[shift:]), self.begins.eq(self.some & (place == 0)),
             here.eq(self.some & (self.a_some | ~line.use_a) & (self.b_some | ~line.use_b) & ~self.hold),
@@ -63,7 +64,7 @@ class SfuBeats(wiring.Component):
             self.beat.first.eq(line.first & (place == 0)), self.beat.last.eq(line.last & end), self.beat.flush.eq(end),
             self.beat.early.eq(line.turn == 0), self.beat.late.eq(line.turn == self.plan.last_pass),
             self.beat.segment.eq(line.segment),
-            self.beat.mask.eq(Cat((whole > place) | ((whole == place) & (rest > i)) for i in range(self.width))),
+            self.beat.mask.eq(Cat((whole > place) | ((whole == place) & more) for more in partly)),
         ]
         if beats > 1:
             with m.If(self.issued):

@@ -129,10 +129,12 @@ class SfuWalk(wiring.Component):
         ready = []
         value = self.plan.cells & cursor.value
         room = self.busy & ~queue.level[-1]
-        got = Signal(range(self.block))
-        together = self.plan.halves & ~self.plan.codes & (got != self.block - 1)
-        with m.If(self.b.valid & self.b.ready):
-            m.d.sync += got.eq(Mux(together, got + 1, 0))
+        got, together = Const(0), Const(0)
+        if self.block > 1:
+            got = Signal(range(self.block))
+            together = self.plan.halves & ~self.plan.codes & (got != self.block - 1)
+            with m.If(self.b.valid & self.b.ready):
+                m.d.sync += got.eq(Mux(together, got + 1, 0))
         for name, port, used, use, pop, address, more in (
             ("a", self.a, self.a_used, line.use_a, line.pop_a, Mux(value, cursor.b, cursor.a), Const(0)),
             ("b", self.b, self.b_used, line.use_b, line.pop_b, cursor.b + got, together),

@@ -9,12 +9,17 @@ from mixflight.arch.control_constants import phase_steps
 from mixflight.arch.sfu_pipeline import DIVIDE_STAGES, fold_cycles, rotation_cycles
 from mixflight.rtl.emit import emit_verilog
 from mixflight.rtl.fp16_convert import Fp16Round, Fp16Widen
+from mixflight.rtl.fp32_balanced import BalancedRound
+from mixflight.rtl.lint import lint
 from mixflight.rtl.pe_driver import build_driver, drive
+from mixflight.rtl.sfu_beats import SfuBeats
 from mixflight.rtl.sfu_codes import CodeRound
 from mixflight.rtl.sfu_divide import Divide
 from mixflight.rtl.sfu_maximum import Maximum
 from mixflight.rtl.sfu_reduce import Reduce
+from mixflight.rtl.sfu_results import SfuResults
 from mixflight.rtl.sfu_rotation import Rotation
+from mixflight.rtl.sfu_walk import SfuWalk
 from mixflight.sim.golden.reduce import reduce_sum
 from mixflight.sim.golden.rope import rotation
 
@@ -205,3 +210,12 @@ def test_rotations_of_a_new_position_and_those_behind_it(width, rows):
                     assert ctx.get(dut.sines[lane]) == sines[row, at].view(np.uint32)
 
     simulate(dut, [(bench,)], limit=40_000)
+
+
+@pytest.mark.parametrize(("part", "parameters"), [
+    (SfuWalk, {"channels": 2}), (SfuBeats, {"width": 4, "channels": 2}), (SfuResults, {"width": 4}),
+    (BalancedRound, {"magnitude_bits": 25}), (BalancedRound, {"magnitude_bits": 43}),
+])  # fmt: skip
+def test_no_signal_is_without_bits_and_no_width_decides_a_comparison(part, parameters):
+    found = lint(emit_verilog(part(**parameters), "part"), top="part")
+    assert not [finding for finding in found if finding.rule in ("ASCRANGE", "CMPCONST")]
