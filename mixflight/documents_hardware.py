@@ -225,12 +225,12 @@ class Page(msgspec.Struct, kw_only=True):
 class Demo(msgspec.Struct, kw_only=True):
     """``demo``: the page, a row of ``simulate`` a machine, and the array as emitted, synthesised and verified.
 
-    What could not be done without a network or tools is None, and ``note`` says so.
+    What could not be done without a network or tools is None, and ``note`` says so; it is None where all was done.
     """
 
     schema: str
     path: str
-    note: str
+    note: str | None
     verilog: dict[str, Any] | None
     synthesis: dict[str, Any] | None
     verification: dict[str, Any] | None
