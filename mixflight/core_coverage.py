@@ -7,11 +7,12 @@ import time
 from collections.abc import Callable, Sequence
 
 from mixflight.arch.core import CoreMachine
+from mixflight.arch.errors import InputError
 from mixflight.core_coverage_results import Checked, CoreCoverage
 from mixflight.core_coverage_rtl import verilog_coverage
 from mixflight.rtl.core import Core, core_shape
 from mixflight.rtl.core_harness import build_core
-from mixflight.sim.core_coverage.campaign import PROGRAMS, programs
+from mixflight.sim.core_coverage.campaign import PROGRAMS, cores_programs, programs
 from mixflight.sim.core_coverage.measure import ProgramCoverage
 from mixflight.sim.core_values.random_program import RandomProgram
 from mixflight.verify_core import run_program
@@ -27,15 +28,19 @@ Progress = Callable[[str], None]
 def core_coverage(
     machine: CoreMachine, *, count: int = PROGRAMS, rtl: bool = True, progress: Progress = lambda _: None
 ) -> CoreCoverage:  # fmt: skip
-    """Coverage of a core of ``machine`` by the first ``count`` programs; with ``rtl`` they run on its Verilog, and
-    ``RTL_PROGRAMS`` of them on one that counts."""
+    """Coverage of the cores of ``machine`` by the first ``count`` programs, a program a core that meet where there are
+    several; with ``rtl`` they run on the Verilog, and ``RTL_PROGRAMS`` of them on one that counts, which one core alone
+    has."""
     begun, classes = time.perf_counter(), core_shape(machine).classes
+    if rtl and machine.cores > 1:
+        raise InputError(f"lines and signals must be of a machine of one core, not {machine.name}: add --no-rtl")
     coverage, made, instructions = ProgramCoverage(machine, classes), list[RandomProgram](), 0
-    for number, item in enumerate(programs(machine, classes, range(count))):
+    drawn = ((item,) for item in programs(machine, classes, range(count)))
+    for number, items in enumerate(drawn if machine.cores == 1 else cores_programs(machine, classes, range(count))):
         progress(f"program {number}")
-        coverage.add(item)
-        instructions += len(item.instructions)
-        made.append(item)
+        coverage.add(*items)
+        instructions += sum(len(item.instructions) for item in items)
+        made += items
     checked = verilog = None
     if rtl:
         checked = _check(machine, made, progress)

@@ -14,22 +14,19 @@ def show_coverage(
 ) -> int:  # fmt: skip
     """Measure, write ``coverage.json`` and ``holes.txt`` into ``folder``, print tables or the document.
 
-    Exit status 1 where a program fails on the Verilog, or reaches what the model excludes. What is no single core is an
+    Exit status 1 where a program fails on the Verilog, or reaches what the model excludes. What is no core is an
     InputError.
     """
     from mixflight.arch.errors import InputError
     from mixflight.cli.output import encoded, print_json, progress
     from mixflight.core_coverage import core_coverage
     from mixflight.core_coverage_results import holes_text
-    from mixflight.rtl.core import Core
     from mixflight.rtl.design import CORES, choose_top
 
     if len(tops) != 1 or tops[0] not in CORES:
         given = ", ".join(tops) or "of every top"
         raise InputError(f"coverage must be of one top among {', '.join(CORES)}, not {given}")
     component = choose_top(tops[0], arch=arch).component
-    if not isinstance(component, Core):
-        raise InputError(f"coverage must be of a machine of one core, not {component.machine.name}")
     component._MustUse__used = True
     with progress() as bars:
         bar = bars.add_task("programs", total=None)

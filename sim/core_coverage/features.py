@@ -14,7 +14,7 @@ from mixflight.arch.isa import CLASSES
 from mixflight.mapping.core_primitives import Primitive
 from mixflight.sim.core_coverage.executed import Step
 from mixflight.sim.core_coverage.model import Sample
-from mixflight.sim.core_values.order import accesses, units_of
+from mixflight.sim.core_values.order import Access, accesses, units_of
 from mixflight.sim.core_values.state import BUFFERS, LAYOUTS, LINE_WORDS, Shape, shape_of
 from mixflight.sim.core_values.vectors import OPERATIONS
 
@@ -30,7 +30,7 @@ def samples(
     """Of every instruction, on memories of ``memory_bytes`` a channel."""
     shape, layouts = shape_of(machine), dict[int, str]()
     for item in instructions:
-        yield _tokens(item)
+        yield _tokens(item, alone=machine.cores == 1)
         if item.empty:
             continue
         if item.kind in ("LD", "ST"):
@@ -43,18 +43,19 @@ def samples(
             yield Sample("vector", _vector(item.fields, shape))
 
 
-def _tokens(item: Primitive) -> Sample:
+def _tokens(item: Primitive, *, alone: bool) -> Sample:
     """How many tokens an instruction of a class takes and gives, and whether it does nothing else."""
-    found = {"class": item.kind, "taken": _few(len(item.wait)), "given": _few(len(item.release)),
-             "work": "none" if item.empty or item.kind == "SYS" else "some"}  # fmt: skip
+    found = {"class": item.kind, "taken": few(len(item.wait)), "given": few(len(item.release)),
+             "work": "none" if item.empty or item.kind == "SYS" and alone else "some"}  # fmt: skip
     return Sample("token", found)
 
 
-def _few(count: int) -> str:
+def few(count: int) -> str:
+    """0, 1, 2 or more."""
     return str(count) if count < 3 else "more"
 
 
-def _edge(first: int, end: int, size: int) -> str:
+def edge(first: int, end: int, size: int) -> str:
     """Where units ``first`` to before ``end`` of a buffer of ``size`` lie."""
     return "first" if first == 0 else "last" if end == size else "inside"
 
@@ -71,7 +72,7 @@ def _product(item: Primitive, machine: CoreMachine, shape: Shape, layout: str) -
         "rows": _rows(rows, machine.mm_rows), "columns": _columns(fields["columns"], shape.step, machine.mv_columns),
         "depth": _depth(blocks), "sums": "go on" if fields["accumulate"] else "new",
         "result": "written" if fields["last"] else "kept",
-        "act edge": _edge(fields["in_line"], fields["in_line"] + rows * lines, shape.act_lines),
+        "act edge": edge(fields["in_line"], fields["in_line"] + rows * lines, shape.act_lines),
     }  # fmt: skip
     if linear:
         keep = fields["keep"]
@@ -83,7 +84,7 @@ def _product(item: Primitive, machine: CoreMachine, shape: Shape, layout: str) -
         }
     if fields["last"]:
         one = -(-fields["columns"] // LINE_WORDS)
-        found["out edge"] = _edge(fields["out_line"], fields["out_line"] + rows * one, shape.global_lines)
+        found["out edge"] = edge(fields["out_line"], fields["out_line"] + rows * one, shape.global_lines)
     return found
 
 
@@ -124,11 +125,11 @@ def _transfer(item: Primitive, shape: Shape, memory_bytes: int) -> dict[str, str
     if not fields["wide"] and not ddr:
         found["channel"] = str(fields["channel"])
     if not ddr:
-        found["memory edge"] = _edge(address, address + size, memory_bytes)
+        found["memory edge"] = edge(address, address + size, memory_bytes)
     if buffer in ("global", "act"):
         [access] = accesses(item, shape)
         lines = shape.global_lines if buffer == "global" else shape.act_lines
-        found["buffer edge"] = _edge(access.first, access.end, lines)
+        found["buffer edge"] = edge(access.first, access.end, lines)
     else:
         part = "behind others" if fields["line"] else "from its first line"
         found |= {"slot": str(fields["slot"]), "slot part": part}
@@ -163,8 +164,8 @@ def _vector(fields: dict[str, int], shape: Shape) -> dict[str, str]:
         "operation": name, "vectors": "1" if vectors == 1 else "2 to 4" if vectors <= 4 else "more",
         "elements": _elements(n), "rows": "one after the other" if fields["parts"] else "interleaved",
         "causal": "causal" if fields["causal"] else "all",
-        "in edge": _edge(first.first, first.end, shape.global_lines),
-        "out edge": _edge(out.first, out.end, shape.global_lines if out.buffer == "global" else shape.act_lines),
+        "in edge": edge(first.first, first.end, shape.global_lines),
+        "out edge": edge(out.first, out.end, shape.global_lines if out.buffer == "global" else shape.act_lines),
     }  # fmt: skip
     if out.buffer == "global" and name != "embed":
         found["place"] = "its operand's" if out.first == first.first else "another"
@@ -213,16 +214,20 @@ def control_samples(steps: Sequence[Step]) -> Iterator[Sample]:
 # -- hazards -------------------------------------------------------------------------------------------------------
 
 
-def hazards(instructions: Sequence[Primitive], shape: Shape) -> Iterator[Sample]:
+def hazards(
+    instructions: Sequence[Primitive], shape: Shape, received: Sequence[Sequence[Access]] = ()
+) -> Iterator[Sample]:  # fmt: skip
     """Every meeting of two classes in a buffer, by units: of the last write with a read behind it, of the last reads
-    and the last write with a write behind them."""
-    sizes = units_of(shape)
+    and the last write with a write behind them. ``received``: what each exchange of one of several cores writes."""
+    sizes, exchanged = units_of(shape), iter(received)
     written = {name: np.full(size, -1) for name, size in sizes.items()}
     read = {name: np.zeros((len(CLASSES), size), bool) for name, size in sizes.items()}
     for item in instructions:
         if item.empty:
             continue
         mine, touched = CLASSES.index(item.kind), accesses(item, shape)
+        if item.kind == "SYS" and _SYS[item.fields["operation"]] == "exchange":
+            touched = [access for access in (*touched, *next(exchanged, ())) if access.first < access.end]
         for access in touched:
             at = slice(access.first, access.end)
             for other in np.unique(written[access.buffer][at]).tolist():

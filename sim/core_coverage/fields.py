@@ -127,10 +127,12 @@ def _reach(machine: CoreMachine, classes: tuple[str, ...]) -> dict[tuple[str, st
                                      lines * LINE_BYTES // 4),
         **{("MISC", name): _Reach(f"the global buffer has {lines:,} lines", lines - 1)
            for name in ("a_line", "b_line", "out_line")},
-        ("SYS", "operation"): _Reach("the core is the only one", values=(0, 2, 3, 4, 5, 6, 7)),
-        ("SYS", "buffer"): _Reach("the core is the only one", values=(0,)),
-        ("SYS", "line"): _Reach("the core is the only one", 0),
+        ("SYS", "line"): _Reach(f"the global buffer has {lines:,} lines", lines - 1),
     }  # fmt: skip
+    if machine.cores == 1:
+        alone = "the core is the only one"
+        found |= {("SYS", "operation"): _Reach(alone, values=(0, 2, 3, 4, 5, 6, 7)),
+                  ("SYS", "buffer"): _Reach(alone, values=(0,)), ("SYS", "line"): _Reach(alone, 0)}  # fmt: skip
     for kind in ("LD", "ST"):
         found[kind, "channel"] = _Reach(f"the core has {channels} channels", channels - 1)
         found[kind, "buffer_line"] = _Reach(f"the global buffer has {lines:,} lines", lines - 1)

@@ -13,35 +13,40 @@ from mixflight.arch.core import CoreMachine
 from mixflight.arch.errors import InputError
 from mixflight.sim.core_values.execute import exchange
 from mixflight.sim.core_values.order import Access
-from mixflight.sim.core_values.random_maker import ACT_WINDOW, RAW, Maker, fill, nothing
+from mixflight.sim.core_values.random_maker import ACT_WINDOW, RAW, Maker, nothing
 from mixflight.sim.core_values.random_program import (
     DECODE_FAMILIES,
     RandomProgram,
     check_families,
     draw,
     finished,
+    prepare,
 )  # fmt: skip
 
 _OPERATION, _BUFFER = codes("SYS", "operation"), codes("SYS", "buffer")
-APART = tuple(name for name in DECODE_FAMILIES if name != "barrier")
+ALIKE = ("barrier", "meeting")
+"""Families that draw barriers, at which cores that draw apart from each other would not meet."""
+APART = tuple(name for name in DECODE_FAMILIES if name not in ALIKE)
 """What cores do between meetings."""
 _MORE = 1000
 """Between the seeds of two cores."""
 
 
 def random_cores(
-    machine: CoreMachine, seed: int, count: int = 60, families: Sequence[str] = APART, meetings: int = 6
-) -> tuple[RandomProgram, ...]:
+    machine: CoreMachine, seed: int, count: int = 60, families: Sequence[str] = APART, meetings: int = 6,
+    windows: str = "low",
+) -> tuple[RandomProgram, ...]:  # fmt: skip
     """Programs of about ``count`` instructions for the cores of ``machine``, with ``meetings`` of all. They share a
-    DDR."""
+    DDR. ``windows`` as of ``random_program``."""
     check_families(families)
-    if machine.cores < 2 or "barrier" in families:
+    if machine.cores < 2 or any(name in families for name in ALIKE):
         raise InputError(f"cores that meet must be 2 at least, and meet nowhere else, not {machine.cores}")
-    makers = [Maker(machine, seed + _MORE * core, matrices="matrix" in families) for core in range(machine.cores)]
+    makers = [Maker(machine, seed + _MORE * core, matrices="matrix" in families, windows=windows)
+              for core in range(machine.cores)]  # fmt: skip
     for maker in makers:
         maker.ddr = makers[0].ddr
         maker.state.ddr[:] = [makers[0].ddr[0].copy()]
-        fill(maker)
+        prepare(maker, families)
     for _ in range(meetings):
         for maker in makers:
             draw(maker, maker.whole(0, 2 * count // meetings), families)
@@ -50,7 +55,7 @@ def random_cores(
                 maker.barrier()
         else:
             _exchange(makers)
-    return tuple(finished(maker) for maker in makers)
+    return tuple(finished(maker, sequenced="loops" in families) for maker in makers)
 
 
 def _exchange(makers: Sequence[Maker]) -> None:

@@ -90,10 +90,8 @@ def random_program(
     if "sparse" in families and not machine.kept:
         raise InputError(f"programs with N:M weights must be of a machine that takes them, not {machine.name}")
     maker = Maker(machine, seed, matrices="matrix" in families, windows=windows)
-    if "whole" in families:
-        corners.prologue(maker)
-    fill(maker)
-    draw(maker, count, [name for name in families if _WAYS[name]])
+    prepare(maker, families)
+    draw(maker, count, families)
     return finished(maker, sequenced="loops" in families)
 
 
@@ -101,6 +99,13 @@ def check_families(families: Sequence[str]) -> None:
     """No families, or one that there is not, are an InputError."""
     if not families or any(name not in FAMILIES for name in families):
         raise InputError(f"families must be among {', '.join(FAMILIES)}, not {', '.join(families)}")
+
+
+def prepare(maker: Maker, families: Sequence[str]) -> None:
+    """What comes before everything that is drawn from ``families``."""
+    if "whole" in families:
+        corners.prologue(maker)
+    fill(maker)
 
 
 def finished(maker: Maker, *, sequenced: bool = False) -> RandomProgram:
@@ -117,7 +122,7 @@ def finished(maker: Maker, *, sequenced: bool = False) -> RandomProgram:
 
 def draw(maker: Maker, count: int, families: Sequence[str]) -> None:
     """About ``count`` more instructions that compute or move something."""
-    before = len(maker.drafts)
+    before, families = len(maker.drafts), [name for name in families if _WAYS[name]]
     for _ in range(TRIES * count):
         if len(maker.drafts) - before >= count:
             return
