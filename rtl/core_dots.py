@@ -38,7 +38,9 @@ class ShiftAddDots(wiring.Component):
     Every row has adders of its own.
 
     ``sum_k w_k a_k = sum_i 2**i sum_k w_k[i] a_k``: for every bit of a code the activations whose code has it are
-    added, 16 of them in a tree, then the bits' sums are joined by shifts; the sign's counts -16.
+    added, 16 of them in a tree, then the bits' sums are joined by shifts; the sign's counts -16. Two codes have one,
+    the other, both or none of their activations: what both are together is added once for all bits and columns, and a
+    LUT a bit chooses, which is what the first adders of every tree would be.
 
     ``narrow``: the codes lie in -16 … 15 and one step is all: bits 3 … 0, and bit 7 as the sign. Otherwise a step
     with ``high`` = 0 takes bits 3 … 0 as they are, and one with ``high`` bits 7 … 4 with bit 7 as the sign: its sums
@@ -55,38 +57,87 @@ class ShiftAddDots(wiring.Component):
         super().__init__(dots_ports(columns, rows, self.sum_bits, own))
 
     def elaborate(self, platform):
-        """A column of a row each, all alike."""
+        """Rows side by side."""
         m = Module()
         for row, (given, sums) in enumerate(zip(self.codes, self.sum, strict=True)):
             self._row(m, f"{row}_" if row else "", given, sums)
         return m
 
     def _row(self, m, prefix, given, sums):
-        """One row of activations with every column."""
-        for at, (column, total) in enumerate(zip(self.weights, sums, strict=True)):
-            number = f"{prefix}{at}"
-            codes = [code.as_signed() for code in (given[at] if self.own else given)]
-            planes = [self._plane(m, number, bit, column, codes) for bit in range(PLANES)]
-            joined = Signal(signed(self.sum_bits), name=f"joined_{number}", reset_less=True)
-            low, high = planes[0] + (planes[1] << 1), planes[2] + (planes[3] << 1)
-            m.d.sync += joined.eq((low + (high << 2)) - (planes[4] << NARROW_BITS))
-            m.d.comb += total.eq(joined)
-
-    def _plane(self, m, number, bit, column, codes):
-        """The sum of the activations whose code has the bit, of two halves that are there a step later."""
-        terms, counts = [], Signal(name=f"counts_{number}_{bit}")
-        for k, (weight, code) in enumerate(zip(column, codes, strict=True)):
-            chosen = weight[-1] if bit == NARROW_BITS else Mux(self.high, weight[NARROW_BITS + bit], weight[bit])
-            term = Signal(signed(8), name=f"gated_{number}_{bit}_{k}")
-            m.d.comb += term.eq(Mux(chosen, code, 0))
-            terms.append(term)
-        while len(terms) > 2:
-            terms = [left + right for left, right in zip(terms[::2], terms[1::2], strict=True)]
-        halves = [Signal(signed(11), name=f"half_{half}_{number}_{bit}", reset_less=True) for half in range(2)]
-        m.d.comb += counts.eq(1 if bit < NARROW_BITS else self.high | self.narrow)
+        """One row of activations with every column: the halves of every bit's sum, and what they join to."""
+        planes, columns = self.columns * PLANES, range(self.columns)
+        m.submodules[f"{prefix}halves"] = halves = Sums(count=2 * planes, width=10)
+        m.submodules[f"{prefix}nibbles"] = nibbles = Sums(count=2 * self.columns, width=12, shift=1)
+        shared = None if self.own else _pairs(m, f"pair_{prefix}", given)
+        for at, column in enumerate(self.weights):
+            pairs = _pairs(m, f"pair_{prefix}{at}_", given[at]) if shared is None else shared
+            for bit in range(PLANES):
+                terms = self._terms(m, f"{prefix}{at}_{bit}", bit, column, pairs)
+                for half in range(2):
+                    adder, first = 2 * (PLANES * at + bit) + half, 4 * half
+                    m.d.comb += [halves.left[adder].eq(terms[first] + terms[first + 1]),
+                                 halves.right[adder].eq(terms[first + 2] + terms[first + 3])]  # fmt: skip
+        kept = [Signal.like(total, name=f"half_{prefix}{at}", reset_less=True) for at, total in enumerate(halves.sum)]
         with m.If(self.valid):
-            m.d.sync += [half.eq(Mux(counts, term, 0)) for half, term in zip(halves, terms, strict=True)]
-        return halves[0] + halves[1]
+            m.d.sync += [half.eq(total) for half, total in zip(kept, halves.sum, strict=True)]
+        plane = [kept[2 * at] + kept[2 * at + 1] for at in range(planes)]
+        for at in columns:
+            own = plane[PLANES * at : PLANES * (at + 1)]
+            for half in range(2):
+                m.d.comb += [nibbles.left[2 * at + half].eq(own[2 * half]),
+                             nibbles.right[2 * at + half].eq(own[2 * half + 1])]  # fmt: skip
+            joined = Signal(signed(self.sum_bits), name=f"joined_{prefix}{at}", reset_less=True)
+            low, high = nibbles.sum[2 * at], nibbles.sum[2 * at + 1]
+            m.d.sync += joined.eq(low + (high << 2) - (own[-1] << NARROW_BITS))
+            m.d.comb += sums[at].eq(joined)
+
+    def _terms(self, m, number, bit, column, pairs):
+        """Of each pair what the codes that have the bit leave of it."""
+        has = Signal(K_BLOCK, name=f"has_{number}")
+        if bit < NARROW_BITS:
+            m.d.comb += has.eq(Mux(self.high, Cat(weight[NARROW_BITS + bit] for weight in column),
+                                   Cat(weight[bit] for weight in column)))  # fmt: skip
+        else:
+            m.d.comb += has.eq(Mux(self.high | self.narrow, Cat(weight[-1] for weight in column), 0))
+        terms = []
+        for at, (left, right, both) in enumerate(pairs):
+            term = Signal(both.shape(), name=f"term_{number}_{at}")
+            m.d.comb += term.eq(Mux(has[2 * at + 1], Mux(has[2 * at], both, right), Mux(has[2 * at], left, 0)))
+            terms.append(term)
+        return terms
+
+
+class Sums(wiring.Component):
+    """``count`` sums ``left + (right << shift)`` of signed numbers of ``width`` bits; combinational.
+
+    A component, since additions that Yosys sees nothing else between become one tree of full adders, which takes
+    twice the LUTs of adders on carry chains and as many levels.
+    """
+
+    def __init__(self, *, count: int, width: int, shift: int = 0):
+        self.shift = shift
+        super().__init__({
+            "left": In(signed(width)).array(count), "right": In(signed(width)).array(count),
+            "sum": Out(signed(width + shift + 1)).array(count),
+        })  # fmt: skip
+
+    def elaborate(self, platform):
+        """Side by side."""
+        m = Module()
+        m.d.comb += [total.eq(left + (right << self.shift))
+                     for left, right, total in zip(self.left, self.right, self.sum, strict=True)]  # fmt: skip
+        return m
+
+
+def _pairs(m, name, codes):
+    """Of every two of the activations: one, the other, both together."""
+    found = []
+    for at in range(0, K_BLOCK, 2):
+        left, right = codes[at].as_signed(), codes[at + 1].as_signed()
+        both = Signal(signed(9), name=f"{name}{at // 2}")
+        m.d.comb += both.eq(left + right)
+        found.append((left, right, both))
+    return found
 
 
 class ChainDots(wiring.Component):
