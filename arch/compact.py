@@ -29,8 +29,6 @@ LINE_BYTES = 64
 K_BLOCK = 16
 KEPT = (2, 4, 8)
 """Weights of a block of 16 that N:M weights may keep: a word has the codes of whole blocks."""
-LINE_KEPT = (4, 8)
-"""Of them, those of which a word's blocks lie in one line of activations."""
 CONSTANTS = 8192
 """Words of the memory of constants: what differs from layer to layer, and lists of attention blocks."""
 INSTRUCTION_BYTES = 16

@@ -10,7 +10,7 @@ from typing import Literal
 import msgspec
 
 from mixflight.arch.array import Array
-from mixflight.arch.compact import LINE_BYTES, LINE_KEPT, SLOTS
+from mixflight.arch.compact import KEPT, LINE_BYTES, SLOTS
 from mixflight.arch.dram_standard import DramStandard, dram_standard_named
 from mixflight.arch.errors import InputError
 from mixflight.arch.mv_pipeline import DOTS
@@ -368,11 +368,11 @@ class CoreMachine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     @property
     def kept(self) -> tuple[int, ...]:
-        """Of each 16 weights, how many a matrix engine in RTL takes as kept ones, beside dense weights: of ``sparse_n``
-        those whose operands lie in a line, if the index buffer has a place for every code of the weight buffer."""
+        """Of each 16 weights, how many a matrix engine in RTL takes as kept ones, beside dense weights: what of
+        ``sparse_n`` words hold, if the index buffer has a place for every code of the weight buffer."""
         if self.chains is None or 2 * self.buffers.index.bytes != self.buffers.weight.bytes:
             return ()
-        return tuple(keep for keep in LINE_KEPT if keep in self.chains.sparse_n)
+        return tuple(keep for keep in KEPT if keep in self.chains.sparse_n)
 
     @property
     def mm_rows(self) -> int:

@@ -23,15 +23,19 @@ def rows_together(machine: CoreMachine) -> int:
 def rows_in_core(machine: CoreMachine) -> int:
     """Rows that go together in the RTL of a core of ``machine``, on a matrix and on a vector of several rows.
 
-    An engine that chooses operands of N:M weights, and one of several cores, take rows one by one.
+    One of several cores takes rows one by one.
     """
-    alone = machine.cores > 1 or bool(machine.kept)
-    return 1 if alone else rows_together(machine)
+    return 1 if machine.cores > 1 else rows_together(machine)
+
+
+def lanes_in_core(machine: CoreMachine) -> int:
+    """Dequantisation lanes of the RTL of a core of ``machine``: no more than sums that a step of columns has."""
+    return min(machine.memory_unit.lanes, machine.column_step * rows_in_core(machine))
 
 
 def mm_cycles(
     *, columns: int, step: int, k: int, rows: int, together: int, passes: int, group: int, lanes: int,
-    more: bool = False, behind: bool = False, keep: int = K_BLOCK,
+    more: bool = False, behind: bool = False, keep: int = K_BLOCK, written: int = 0,
 ) -> int:  # fmt: skip
     """Cycles in which an MM keeps the engine, unstalled; ``together`` = 1 is an MV.
 
@@ -41,5 +45,5 @@ def mm_cycles(
     """
     serial, reads = together * step // lanes, passes * group_words(k=group or k, groups=1, keep=keep)
     waits = max(0, serial - TAKE_CYCLES - reads) if behind else 0
-    return waits + mv_cycles(columns=columns, step=step, k=k, rows=-(-rows // together), passes=passes, group=group,
-                             serial=serial, more=more, keep=keep)  # fmt: skip
+    return waits + mv_cycles(columns=columns, step=step, k=k, rows=rows, together=together, passes=passes, group=group,
+                             serial=serial, more=more, keep=keep, written=written)  # fmt: skip

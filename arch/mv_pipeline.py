@@ -3,6 +3,8 @@
 ``mixflight.rtl.core_mv`` is built from these numbers and verified against them.
 """
 
+import functools
+
 from mixflight.arch.array_pipeline import lane_latency, loop_latency
 from mixflight.arch.compact import K_BLOCK
 from mixflight.arch.csd_chain import node_latency
@@ -20,7 +22,7 @@ SUM_STAGES = HOLD_STAGES = ROUND_STAGES = GATHER_STAGES = 1
 QUEUE_CYCLES = 1
 """From entering an empty queue of results to leaving it."""
 RESULT_EVENTS = 14
-"""Events whose results may be between their last block's reading and the buffer: places of their queue, less two."""
+"""Events of one row whose results may be between their last block's reading and the buffer."""
 CHAIN_GROUP = 2
 """Products between the reduction nodes of a DSP chain."""
 NARROW_BITS = 4
@@ -34,28 +36,64 @@ def passes(*, dots: str, weight_bits: int) -> int:
 
 def mv_cycles(
     *, columns: int, step: int, k: int, rows: int, passes: int, group: int, serial: int, more: bool = False,
-    written: int = 0, keep: int = K_BLOCK,
+    written: int = 0, keep: int = K_BLOCK, together: int = 1,
 ) -> int:  # fmt: skip
     """Cycles in which an MV keeps the engine, unstalled.
 
-    ``step`` columns advance together, with 16 along ``k`` of one of the ``rows``; a group of ``group`` (0: all of K)
-    ends ``serial`` cycles after another at the earliest, and an accumulator is met again after the lanes' loop.
-    ``more``: a slab of the same tile follows, which meets the accumulators of this one. ``written``: cycles from
-    reading an event's last block until its results have left for the buffer, a line an event; 0 where none do. No more
-    than ``RESULT_EVENTS`` of these are on their way. Weights that ``keep`` so many of 16 have 16 in a word as well; a
-    group is at least a word.
+    ``step`` columns advance together, with 16 along ``k`` of ``together`` of the ``rows``, an *event* of each group; a
+    group of ``group`` (0: all of K) ends ``serial`` cycles after another at the earliest, and an accumulator is met
+    again after the lanes' loop. ``more``: a slab of the same tile follows, which meets the accumulators of this one.
+    ``written``: as of :func:`results_end`; 0 where no results leave. Weights that ``keep`` so many of 16 have 16 in a
+    word as well; a group is at least a word.
     """
     groups = k // group if group else 1
     reads = passes * group_words(k=k, groups=groups, keep=keep)
-    events = rows * -(-columns // step)
-    pace, loop = max(reads, serial), loop_latency("f16-min")
+    steps = -(-columns // step)
+    events = -(-rows // together) * steps
+    pace, loop = event_pace(k=k, group=group, keep=keep, passes=passes, serial=serial), loop_latency("f16-min")
     period, last = pace * events, pace * (events - 1) + reads
-    if written > RESULT_EVENTS * pace:
-        full, rest = divmod(events - 1, RESULT_EVENTS)
-        last = full * written + rest * pace + reads
+    if written:
+        last = reads + results_end(rows=rows, together=together, steps=steps, pace=pace, written=written)[0]
     if more and group:
         last = max(last, loop - TAKE_CYCLES)
     return TAKE_CYCLES + (groups - 1) * max(period, loop) + last
+
+
+def event_pace(*, k: int, group: int, keep: int, passes: int, serial: int) -> int:
+    """Cycles from the end of a group of one event to that of the next: the words of the group, or what lanes take."""
+    return max(passes * group_words(k=k, groups=k // group if group else 1, keep=keep), serial)
+
+
+def result_events(together: int) -> int:
+    """Events whose results may be between their last block's reading and the buffer where so many rows go together:
+    places of their queue, less two."""
+    return RESULT_EVENTS if together == 1 else 2 * RESULT_EVENTS + 2
+
+
+@functools.cache
+def results_end(*, rows: int, together: int, steps: int, pace: int, written: int) -> tuple[int, int]:
+    """Cycles from the first event of a tile's last group of K to its last event, and to its last line's having left.
+
+    An event ends ``pace`` cycles after another at the earliest, and the line of its first row has left for the buffer
+    ``written`` cycles later at the earliest; a row is a line, a line takes a cycle, and no more than
+    :func:`result_events` events are on their way.
+    """
+    groups, most = -(-rows // together), result_events(together)
+    short = rows - (groups - 1) * together
+    events = groups * steps
+    if events < 2 or (together <= pace and written + together - 1 <= most * pace):
+        last = pace * (events - 1)
+        return last, last + written + short - 1
+    left: list[int] = []
+    at = 0
+    for event in range(events):
+        lines = together if (event + 1) % groups else short
+        if event:
+            at += pace
+        if event >= most:
+            at = max(at, left[event - most])
+        left.append(max(at + written + lines - 1, left[-1] + lines if left else 0))
+    return at, left[-1]
 
 
 def group_words(*, k: int, groups: int, keep: int) -> int:

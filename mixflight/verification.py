@@ -141,7 +141,8 @@ def _core_plan(chosen: ChosenTop) -> list[ChosenTop]:
     machine, shape = chosen.component.machine, chosen.component.shape
     found = [choose_top("csd-chain", arch=machine.name)] if machine.products == "dsp48e2" else []
     if shape.columns == choose_top("core-mv").component.columns:
-        found.append(choose_top("core-mv", banks=shape.channels, lanes=shape.lanes, dots=shape.dots))
+        found.append(choose_top("core-mv", banks=shape.channels, dots=shape.dots,
+                                lanes=min(shape.lanes, shape.columns)))
     found.append(choose_top("core-sfu", width=shape.sfu_width, channels=shape.channels))
     prompts = "MM" in shape.classes and machine.cores == 1
     parts = [dataclasses.replace(chosen, parameters={"arch": machine.name, "programs": part})

@@ -17,7 +17,7 @@ from mixflight.arch.core_registers import as_markdown, c_header, core_registers
 from mixflight.arch.errors import InputError
 from mixflight.arch.exchange_pipeline import LINK_BYTES
 from mixflight.arch.isa import CLASSES
-from mixflight.arch.mm_pipeline import rows_in_core, rows_together
+from mixflight.arch.mm_pipeline import lanes_in_core, rows_in_core, rows_together
 from mixflight.arch.mv_pipeline import DOTS
 from mixflight.rtl.axi_read import AxiRead
 from mixflight.rtl.core_controller import Controller
@@ -78,7 +78,7 @@ def core_shape(machine: CoreMachine, *, matrices: bool = True) -> CoreShape:
     return CoreShape(
         classes=tuple(kind for kind in CLASSES if kind != "MM" or matrices),
         channels=channels, columns=columns, together=together, dots=machine.products,
-        lanes=min(machine.memory_unit.lanes, columns),
+        lanes=min(lanes_in_core(machine), columns * together),
         outputs=max(64, 4 * steps, -(-machine.mm_rows // together) * steps if matrices else 0),
         weight_depth=weight_depth, scale_depth=buffers.scale.bytes // (4 * columns),
         index_depth=weight_depth if machine.kept else buffers.index.bytes // (2 * columns), kept=machine.kept,
@@ -141,7 +141,7 @@ class Core(wiring.Component):
             channels=shape.channels, lanes=lanes, weight_depth=shape.weight_depth, scale_depth=shape.scale_depth,
             index_depth=shape.index_depth, vector_depth=shape.global_lines, act_depth=shape.act_lines,
             burst_bytes=shape.burst_bytes, outstanding=shape.outstanding, together=shape.together,
-            exchanges=self.machine.cores > 1, places=bool(shape.kept),
+            exchanges=self.machine.cores > 1, places=bool(shape.kept), far=2 in shape.kept,
         )  # fmt: skip
         m.submodules.mv = mv = MatrixVector(
             columns=shape.columns, banks=shape.channels, dots=self.dots, lanes=shape.lanes, outputs=shape.outputs,
@@ -166,6 +166,8 @@ class Core(wiring.Component):
             connect(m, client, port)
         if shape.kept:
             connect(m, mv.index, memory.index)
+        if 2 in shape.kept:
+            connect(m, mv.act_far, memory.act_far)
         m.submodules.text = text = AxiRead(burst_bytes=shape.burst_bytes, outstanding=_TEXT_BURSTS)
         connect(m, flipped(self.s_axi), controller.s_axi)
         connect(m, controller.reader, text.memory)

@@ -42,7 +42,8 @@ class CoreMemory(wiring.Component):
     ``vector_read``       of the global buffer: SFU's a and b; a has a copy of the memory of its own, b shares the other
                           with ST and comes first
     ``vector_write``      the engine's, then the SFU's; LD comes before both
-    ``act_read``          the engine's, ``together`` lines at once; ST comes last.  ``act_write``: the SFU's
+    ``act_read``          the engine's, ``together`` lines at once; ST comes last.  ``act_write``: the SFU's.  With
+                          ``far`` the engine reads as many of a copy of the buffer by ``act_far``
     ``slot_layouts``      of the weight buffer
     ``read_error``, ``write_error``, ``refused``  sticky (:class:`~mixflight.rtl.core_load.CoreLoad`,
                           :class:`~mixflight.rtl.core_store.CoreStore`); ``refused``: an LD, an ST
@@ -55,10 +56,12 @@ class CoreMemory(wiring.Component):
 
     def __init__(self, *, channels: int, lanes: int, weight_depth: int, scale_depth: int, index_depth: int,
                  vector_depth: int, act_depth: int, burst_bytes: int = 512, outstanding: int = 16,
-                 in_flight: int = 16, together: int = 1, exchanges: bool = False, places: bool = False):
+                 in_flight: int = 16, together: int = 1, exchanges: bool = False, places: bool = False,
+                 far: bool = False):
         if together > 1 and exchanges:
             raise InputError("rows must go alone in a core that exchanges lines with others")
         self.channels, self.lanes, self.together, self.exchanges = channels, lanes, together, exchanges
+        self.far = far
         self.depths = {"weight": weight_depth, "scale": scale_depth, "index": index_depth, "vector": vector_depth,
                        "act": act_depth}
         self.masters = {"burst_bytes": burst_bytes, "outstanding": outstanding, "in_flight": in_flight}
@@ -76,6 +79,7 @@ class CoreMemory(wiring.Component):
             "index": In(bank_read(channels, self.index_bits, index_depth)),
             "vector_read": In(global_read()).array(2), "vector_write": In(global_write()).array(2),
             "act_read": In(act_rows_read(together)), "act_write": In(act_write()),
+            **({"act_far": In(act_rows_read(together))} if far else {}),
             "slot_layouts": Out(SLOT_LAYOUTS),
             "read_error": Out(MEMORY_ERROR).array(channels + 1), "write_error": Out(MEMORY_ERROR).array(channels),
             "refused": Out(2), **joined,
@@ -127,13 +131,22 @@ class CoreMemory(wiring.Component):
         if self.together > 1:
             m.submodules.acts = act = RowsBuffer(depth=depth, together=self.together)
             read, write = (act.rows, act.read), (act.write,)
+            if self.far:
+                m.submodules.acts_far = copy = RowsBuffer(depth=depth, together=self.together)
+                read = (*read, copy.rows)
+                m.d.comb += [copy.write.valid.eq(act.write.valid & act.write.ready),
+                             *(getattr(copy.write, name).eq(getattr(act.write, name))
+                               for name in ("address", "data", "mask"))]
         else:
             m.submodules.acts = act = LineBuffer(
-                depth=depth, address_bits=ACT_LINE, shape=ACT_WORD, parts=4, readers=(2 + more,), writers=1 + more)
+                depth=depth, address_bits=ACT_LINE, shape=ACT_WORD, parts=4,
+                readers=(2 + more, 1) if self.far else (2 + more,), writers=1 + more)
             read, write = act.read, act.write
         connect(m, flipped(self.act_read), read[0])
         connect(m, store.act, read[1])
         connect(m, flipped(self.act_write), write[more])
+        if self.far:
+            connect(m, flipped(self.act_far), read[-1])
         if self.exchanges:
             connect(m, flipped(self.exchange_act_read), read[2])
             connect(m, flipped(self.exchange_act_write), write[0])

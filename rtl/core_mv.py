@@ -5,9 +5,9 @@ from amaranth import *
 from amaranth.lib import data, fifo, wiring
 from amaranth.lib.wiring import In, Out
 
-from mixflight.arch.compact import K_BLOCK, LINE_KEPT, codes
+from mixflight.arch.compact import K_BLOCK, KEPT, codes
 from mixflight.arch.errors import InputError
-from mixflight.arch.mv_pipeline import RESULT_EVENTS, SELECT_STAGES, mv_latency
+from mixflight.arch.mv_pipeline import SELECT_STAGES, mv_latency, result_events
 from mixflight.rtl.core_dots import dots_named, row_sum
 from mixflight.rtl.core_mm_rows import act_rows_read
 from mixflight.rtl.core_mv_issue import OUT_WORDS, MvIssue
@@ -17,8 +17,6 @@ from mixflight.rtl.core_ports import READ_LATENCY, SLOT_LAYOUTS, bank_read, glob
 from mixflight.rtl.delay import delayed
 
 ALWAYS = Const(1)
-QUEUE = RESULT_EVENTS + 2
-"""Events whose results are on their way, rows taken one at a time."""
 PENDING = 4
 """Instructions that may be on their way."""
 
@@ -31,12 +29,14 @@ class MatrixVector(wiring.Component):
     :func:`mixflight.rtl.core_dots.dots_named`; ``lanes`` dequantisation lanes, which divide P S; ``outputs``: most
     groups of P rows times steps of columns of a tile (its sums are kept in the lanes); depths of the banks in words;
     ``queue`` places for events' results that are on their way or wait for the global buffer: by default enough for
-    groups of 32 of a tile of 8 steps, with rows together for any tile. ``kept``: what it takes beside dense weights, 4
-    and 8 of 16; then every product has a multiplexer before it, and ``index`` banks are read beside the weights'.
+    groups of 32 of a tile of 8 steps, with rows together for any tile. ``kept``: what it takes beside dense weights, 2,
+    4 and 8 of 16; then every product has a multiplexer before it, and ``index`` banks are read beside the weights'.
 
-    **Ports.** The weight and scale banks are read by nobody else: their ``ready`` is taken for granted. A word of the
+    **Ports.** The weight, scale and index banks and ``act_far`` are read by nobody else: their ``ready`` is taken for
+    granted. A word of the
     scale banks is 4 S / C bytes, one of the index banks 8 S / C, the places of the weights' word. ``act`` gives P lines
-    at once, from the one that is asked for on. ``multiplying``: rows whose products count in this cycle, 0 ... P, each
+    at once, from the one that is asked for on; ``act_far``, a copy of it for weights that keep 2 of 16, those a line
+    further along K. ``multiplying``: rows whose products count in this cycle, 0 ... P, each
     of 16 S of them; for counters.
 
     **Cycles.** :func:`mixflight.arch.mm_pipeline.mm_cycles`: as a rule 1 + passes x blocks of 16 x ceil(rows / P) x
@@ -55,13 +55,13 @@ class MatrixVector(wiring.Component):
     def __init__(self, *, columns: int = 16, banks: int = 2, dots: str = "shift-add", lanes: int = 8,
                  outputs: int = 128, weight_depth: int = 4096, scale_depth: int = 1024, queue: int | None = None,
                  together: int = 1, kept: tuple[int, ...] = ()):
-        if set(kept) - set(LINE_KEPT):
-            raise InputError(f"a matrix engine must keep 4 or 8 of 16 weights, beside dense ones, not {kept}")
+        if set(kept) - set(KEPT):
+            raise InputError(f"a matrix engine must keep 2, 4 or 8 of 16 weights, beside dense ones, not {kept}")
         if lanes < 1 or columns * together % lanes:
             raise InputError("lanes must divide the columns of all rows together: "
                              f"{lanes} does not divide {columns * together}, in a matrix engine")
         self.columns, self.banks, self.dots, self.lanes, self.together = columns, banks, dots, lanes, together
-        self.queue = queue or (QUEUE if together == 1 else 2 * QUEUE)
+        self.queue = queue or result_events(together) + 2
         self.weight_depth, self.scale_depth = weight_depth, scale_depth
         self.kept = kept
         self.products = dots_named(dots, columns=columns, rows=together, own=bool(kept))
@@ -79,6 +79,7 @@ class MatrixVector(wiring.Component):
             "scale": Out(bank_read(banks, 32 * columns // banks, scale_depth)),
             "act": Out(act_rows_read(together)), "out": Out(global_write()), "multiplying": Out(range(together + 1)),
             **({"index": Out(index_read(banks, columns // banks, weight_depth))} if kept else {}),
+            **({"act_far": Out(act_rows_read(together))} if 2 in kept else {}),
         })
 
     @property
@@ -152,12 +153,20 @@ class MatrixVector(wiring.Component):
 
     def _select(self, m, dots, come, lines):
         """The operand of every weight, by its place. Returns the codes of the rows' block, where weights are dense."""
-        m.submodules.select = select = OperandSelect(columns=self.columns, rows=self.together)
+        m.submodules.select = select = OperandSelect(
+            columns=self.columns, rows=self.together, far=2 in self.kept)
         m.d.comb += [
             select.valid.eq(come.valid), select.block.eq(come.block), select.wider.eq(come.wider),
             select.places.as_value().eq(Cat(self.index.data)), dots.codes.eq(select.codes),
             *(mine.eq(Cat(block.codes for block in line)) for mine, line in zip(select.lines, lines, strict=True)),
         ]
+        if 2 in self.kept:
+            issue, far = self.issue, self.act_far.data
+            m.d.comb += [
+                self.act_far.valid.eq(issue.issued & (issue.wider == 3)), self.act_far.address.eq(issue.far_line),
+                *(mine.eq(Cat(block.codes for block in line))
+                  for mine, line in zip(select.far_lines, [far] if self.together == 1 else far, strict=True)),
+            ]
         return list(select.block_codes)
 
     def _events(self, m, term):

@@ -45,7 +45,8 @@ class MvIssue(wiring.Component):
 
     With that order an FP32 accumulator is met again only after all steps and rows, so additions hide their latency.
     Rows go ``together`` at a time, 1 or 2; what follows counts such groups of rows. Where an engine takes N:M weights
-    (``kept``: of 16, beside dense ones), a word of them is that of ``1 << wider`` blocks along K.
+    (``kept``: of 16, beside dense ones), a word of them is that of ``1 << wider`` blocks along K; eight of these, of
+    weights that keep 2, are those of ``act_line`` and of ``far_line``, the row's line behind.
 
     ``issued``: in this cycle a block is read. With it: the word of the weight banks, the line of activations and
     ``block`` in it, ``high`` (second pass), ``first`` and ``end`` of the group (``end`` comes with ``event``, the word
@@ -79,7 +80,8 @@ class MvIssue(wiring.Component):
             "weight_word": Out(range(weight_depth)), "act_line": Out(ACT_LINE), "scale_word": Out(range(scale_depth)),
             "block": Out(range(BLOCKS_OF_LINE)), "high": Out(1), "narrow": Out(1), "first": Out(1), "end": Out(1),
             "event": Out(self.event_layout), "place": Out(self.place_layout), "rows": Out(range(together + 1)),
-            **({"wider": Out(range(3))} if kept else {}),
+            **({"wider": Out(range(4))} if kept else {}),
+            **({"far_line": Out(ACT_LINE)} if 2 in kept else {}),
         })
 
     def elaborate(self, platform):
@@ -144,8 +146,8 @@ class MvIssue(wiring.Component):
         """What makes words of blocks: of N:M weights a word is that of several, which groups and slabs are made of."""
         if not self.kept:
             return lambda blocks: blocks
-        self.step_words, wider = Signal(12, reset_less=True), Signal(range(3), name="given_wider")
-        m.d.comb += wider.eq(Mux(given.keep == 4, 2, given.keep == 8))
+        self.step_words, wider = Signal(12, reset_less=True), Signal(range(4), name="given_wider")
+        m.d.comb += wider.eq(Mux(given.keep == 2, 3, Mux(given.keep == 4, 2, given.keep == 8)))
         with m.If(self.instruction.valid & self.instruction.ready):
             m.d.sync += self.wider.eq(wider)
         return lambda blocks: blocks >> wider
@@ -173,6 +175,9 @@ class MvIssue(wiring.Component):
         m.d.sync += [signal.eq(given.in_line) for signal in (self.line, self.group_line)]
         m.d.sync += [signal.eq(given.out_line) for signal in (self.out, self.step_out)]
         m.d.sync += self.left.eq(given.columns)
+        if 2 in self.kept:      # the rows before, and those of a line more
+            self.far_row = Signal(9, reset_less=True)
+            m.d.sync += self.far_row.eq(given.rows)
 
     def _state(self, m):
         """What is read now, and what goes with it."""
@@ -186,6 +191,7 @@ class MvIssue(wiring.Component):
             self.rows.eq(Mux(self.last_r, (self.r_end & (self.together - 1)) + 1, self.together)),
             self.weight_word.eq(self.word), self.act_line.eq(self.line + (self.r << self.row_bits)),
             self.block.eq(self.k),
+            *([self.far_line.eq(self.line + self.far_row)] if 2 in self.kept else []),
             self.scale_word.eq(self.unit >> 1),
             self.high.eq(self.second), self.narrow.eq(~self.wide), self.first.eq((self.b == 0) & ~self.second),
             self.end.eq(self.last_b & self.last_pass),
@@ -219,11 +225,13 @@ class MvIssue(wiring.Component):
         mv = self.mv
         next_k = Signal(2)
         next_line = Signal(ACT_LINE)
-        line_ends, blocks, step_words = self.k == BLOCKS_OF_LINE - 1, 1, mv.k_blocks
+        line_ends, blocks, step_words, lines = self.k == BLOCKS_OF_LINE - 1, 1, mv.k_blocks, mv.rows
         if self.kept:       # words begin at multiples of their length
             blocks, step_words = 1 << self.wider, self.step_words
             line_ends = self.k + blocks >= BLOCKS_OF_LINE
-        m.d.comb += [next_k.eq(self.k + blocks), next_line.eq(Mux(line_ends, self.line + mv.rows, self.line))]
+        if 2 in self.kept:
+            lines = Mux(self.wider == 3, mv.rows << 1, mv.rows)
+        m.d.comb += [next_k.eq(self.k + blocks), next_line.eq(Mux(line_ends, self.line + lines, self.line))]
         inc_block, inc_step = Mux(self.values, self.steps, 1), Mux(self.values, 1, step_words)
         with m.If(~self.last_pass):
             m.d.sync += self.second.eq(1)
@@ -236,6 +244,7 @@ class MvIssue(wiring.Component):
                 m.d.sync += [self.b.eq(0), self.element.eq(self.element + 1)]
                 with m.If(~self.last_r):
                     m.d.sync += [
+                        *([self.far_row.eq(self.far_row + self.together)] if 2 in self.kept else []),
                         self.r.eq(self.r + 1), self.word.eq(self.step_word), self.k.eq(self.group_k),
                         self.line.eq(self.group_line),
                         self.out.eq(self.out + (Mux(mv.transpose, self.lines, 1) << self.row_bits)),
@@ -247,7 +256,7 @@ class MvIssue(wiring.Component):
         """Behind the last row of a step of columns: the next step, or the next group."""
         mv, lines = self.mv, self.columns // OUT_WORDS
         further = Mux(mv.transpose, lines, mv.rows * lines)
-        m.d.sync += self.r.eq(0)
+        m.d.sync += [self.r.eq(0), *([self.far_row.eq(mv.rows)] if 2 in self.kept else [])]
         with m.If(~self.last_s):
             m.d.sync += [
                 self.s.eq(self.s + 1), self.step_word.eq(self.step_word + inc_step),

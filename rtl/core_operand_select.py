@@ -22,18 +22,21 @@ class OperandSelect(wiring.Component):
 
     ``valid``   ``lines`` (the 64 codes of each row's line) and ``places`` [column][weight] are those of a word
     ``wider``   0: dense, the operands are those of ``block``; 1, 2: weights i are of block i / 8 of the two from
-                ``block`` on, of block i / 4 of all four, at their places
+                ``block`` on, of block i / 4 of all four, at their places; 3, with ``far``: of block i / 2 of the eight
+                of ``lines`` and ``far_lines``, each row's line behind
     ``codes``   [row][column][weight], from the next cycle on until the next word
     ``block_codes``  [row] codes of ``block``, where weights are dense, at the same time
 
     A weight's block is chosen before the register, once for all columns; its code behind it, by a multiplexer of 16.
     """
 
-    def __init__(self, *, columns: int, rows: int = 1):
-        self.columns, self.rows = columns, rows
+    def __init__(self, *, columns: int, rows: int = 1, far: bool = False):
+        self.columns, self.rows, self.far = columns, rows, far
+        self.parts = 2 * BLOCKS if far else BLOCKS
+        lines = data.ArrayLayout(8 * LINE_BYTES, rows)
         super().__init__({
             "valid": In(1), "wider": In(2), "block": In(range(BLOCKS)),
-            "lines": In(data.ArrayLayout(8 * LINE_BYTES, rows)),
+            "lines": In(lines), **({"far_lines": In(lines)} if far else {}),
             "places": In(data.ArrayLayout(data.ArrayLayout(PLACE_BITS, K_BLOCK), columns)),
             "codes": Out(data.ArrayLayout(data.ArrayLayout(_CODES, columns), rows)),
             "block_codes": Out(data.ArrayLayout(_CODES, rows)),
@@ -53,18 +56,23 @@ class OperandSelect(wiring.Component):
             blocks = self._blocks(m, row)
             m.d.comb += self.block_codes[row].as_value().eq(blocks[0])
             m.d.comb += [
-                self.codes[row][column][i].eq(blocks[i * BLOCKS // K_BLOCK].word_select(places[column][i], 8))
+                self.codes[row][column][i].eq(blocks[i * self.parts // K_BLOCK].word_select(places[column][i], 8))
                 for column in range(self.columns) for i in range(K_BLOCK)
             ]
         return m
 
     def _blocks(self, m, row):
-        """The block of every quarter of a word's weights."""
-        line, found = self.lines[row], []
-        for quarter in range(BLOCKS):
-            block = Signal(8 * K_BLOCK, name=f"row_{row}_block_{quarter}", reset_less=True)
-            number = Mux(self.wider == 2, quarter, self.block | Mux(self.wider == 1, quarter >> 1, 0))
+        """The block of every quarter of a word's weights, or of every eighth."""
+        line, found, bits = self.lines[row], [], 8 * K_BLOCK
+        for part in range(self.parts):
+            block = Signal(bits, name=f"row_{row}_block_{part}", reset_less=True)
+            number = Mux(self.wider == 2, part * BLOCKS // self.parts,
+                         self.block | Mux(self.wider == 1, 2 * part // self.parts, 0))
+            chosen = line.word_select(number, bits)
+            if self.far:
+                eighth = (self.far_lines[row] if part >= BLOCKS else line).word_select(part % BLOCKS, bits)
+                chosen = Mux(self.wider == 3, eighth, chosen)
             with m.If(self.valid):
-                m.d.sync += block.eq(line.word_select(number, 8 * K_BLOCK))
+                m.d.sync += block.eq(chosen)
             found.append(block)
         return found

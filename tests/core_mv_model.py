@@ -11,6 +11,7 @@ from mixflight.rtl.core_ports import primitive
 from mixflight.rtl.emit import emit_verilog
 from mixflight.rtl.harness import build_model
 from mixflight.rtl.primitive_models import models_for
+from mixflight.rtl.unit_harness import UnitJob
 
 LINE = 64
 SCALE_PAD = 32
@@ -203,6 +204,17 @@ def engine(**given):
 
 def build(top):
     return build_model(models_for(emit_verilog(top, "core-mv")), top="core_mv")
+
+
+def job(machine, mvs, top, **given):
+    """Instructions for the engine ``top``: each read of activations gives as many lines as it takes rows together."""
+    reads, bits = machine.reads(), 4 * 144
+    lines = [*reads["act"], *[0] * top.together]
+    reads["act"] = [sum(lines[at + i] << i * bits for i in range(top.together)) for at in range(len(reads["act"]))]
+    if 2 in top.kept:
+        reads["act_far"] = reads["act"]
+    return UnitJob(instructions=[mv.word() for mv in mvs], reads=reads, writes=["out"], pins=machine.pins(),
+                   watch=["multiplying"], **given)
 
 
 def check(machine, mvs, result):

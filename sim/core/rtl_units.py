@@ -23,8 +23,8 @@ from mixflight.arch.core_memory_pipeline import (
     store_busy,
 )  # fmt: skip
 from mixflight.arch.isa import Ints
-from mixflight.arch.mm_pipeline import rows_in_core
-from mixflight.arch.mv_pipeline import mv_cycles, mv_latency, passes, sums_latency
+from mixflight.arch.mm_pipeline import lanes_in_core, rows_in_core
+from mixflight.arch.mv_pipeline import event_pace, mv_cycles, mv_latency, passes, results_end, sums_latency
 from mixflight.arch.sfu_pipeline import PATHS, misc_cycles
 from mixflight.mapping.core_program import BUFFERS, OPERATIONS
 
@@ -38,24 +38,27 @@ _PLAIN_ENDS = 2
 def product_times(machine: CoreMachine, table: Mapping[str, Ints]) -> tuple[Ints, Ints]:
     """(Occupancy, latency) of MV and MM: one engine, in which as many rows go together.
 
-    With rows together the queue of results holds all that are on their way; those of a group leave one by one.
+    Results that a tile leaves in their queue are taken to have left before those of the next come.
     """
     step, together = machine.column_step, rows_in_core(machine)
-    serial = together * step // min(machine.memory_unit.lanes, step)
+    serial = together * step // lanes_in_core(machine)
     dots = machine.products
     leaves = mv_latency(dots=dots, serial=serial, read_latency=READ_LATENCY) + 1
     kept = table["keep_n"] if isinstance(machine.mpe, Chains) else np.full_like(table["k"], K_BLOCK)
     names = ("rows", "columns", "k", "weight_bits", "group", "last")
-    busy = [
-        mv_cycles(columns=columns, step=step, k=k, rows=-(-rows // together), group=group, serial=serial, more=not last,
-                  passes=passes(dots=dots, weight_bits=bits), written=leaves if last and together == 1 else 0,
-                  keep=keep or K_BLOCK)
-        for rows, columns, k, bits, group, last, keep in zip(
-            *(table[name].tolist() for name in names), kept.tolist(), strict=True)
-    ]  # fmt: skip
     stored = sums_latency(dots=dots, read_latency=READ_LATENCY) - 1 + _PLAIN_ENDS
-    lines_behind = (table["rows"] - 1) % together
-    return np.array(busy, np.int64), np.where(table["last"] > 0, leaves + lines_behind, stored)
+    busy, behind = [], []
+    for rows, columns, k, bits, group, last, keep in zip(
+        *(table[name].tolist() for name in names), kept.tolist(), strict=True
+    ):
+        words = {"k": k, "group": group, "keep": keep or K_BLOCK, "passes": passes(dots=dots, weight_bits=bits),
+                 "serial": serial}  # fmt: skip
+        busy.append(mv_cycles(columns=columns, step=step, rows=rows, together=together, more=not last,
+                              written=leaves if last else 0, **words))  # fmt: skip
+        ends, left = results_end(rows=rows, together=together, steps=-(-columns // step), pace=event_pace(**words),
+                                 written=leaves)  # fmt: skip
+        behind.append(left - ends if last else stored)
+    return np.array(busy, np.int64), np.array(behind, np.int64)
 
 
 def has_rtl(table: Mapping[str, Ints]) -> NDArray[np.bool_]:

@@ -5,25 +5,16 @@ import itertools
 
 import numpy as np
 import pytest
-from core_mv_model import CASES, DEPTHS, STALLS, Machine, build, check, engine, tile
+from core_mv_model import CASES, DEPTHS, STALLS, Machine, build, check, engine, job, tile
 
 from mixflight.arch.errors import InputError
 from mixflight.arch.mm_pipeline import mm_cycles
 from mixflight.arch.mv_pipeline import TAKE_CYCLES, passes
-from mixflight.rtl.unit_harness import UnitJob, run_unit
+from mixflight.rtl.unit_harness import run_unit
 
 ROWS = (1, 2, 3, 5, 8, 16)
 SHAPES = [("generic", 2, 16), ("shift-add", 2, 8)]
 """Dots, rows together, lanes."""
-
-
-def job(machine, mvs, together, **given):
-    """As of an MV, but each read of activations gives the lines behind it too."""
-    reads, bits = machine.reads(), 4 * 144
-    lines = [*reads["act"], *[0] * together]
-    reads["act"] = [sum(lines[at + i] << i * bits for i in range(together)) for at in range(len(reads["act"]))]
-    return UnitJob(instructions=[mv.word() for mv in mvs], reads=reads, writes=["out"], pins=machine.pins(),
-                   watch=["multiplying"], **given)
 
 
 def random_tiles(together):
@@ -50,7 +41,7 @@ def test_values(made):
     tiles = list(random_tiles(top.together))
     assert len(tiles) > 50
     results = run_unit(built, [
-        job(machine, mvs, top.together, stall=stall, seed=seed) for machine, mvs, stall, seed in tiles
+        job(machine, mvs, top, stall=stall, seed=seed) for machine, mvs, stall, seed in tiles
     ])  # fmt: skip
     for (machine, mvs, _, _), result in zip(tiles, results, strict=True):
         check(machine, mvs, result)
@@ -67,7 +58,7 @@ def test_cycles_and_busy_products(made, rows):
     mvs = list(itertools.chain.from_iterable(
         tile(machine, rows=rows, columns=columns, k=64, group=group, act_group=group, bits=4)
         for columns, group in ((64, 32), (64, 64), (64, 32), (48, 0))))  # fmt: skip
-    result, = run_unit(built, [job(machine, mvs, top.together)])
+    result, = run_unit(built, [job(machine, mvs, top)])
     spent = [mm_cycles(columns=mv.columns, step=16, k=mv.k, rows=mv.rows, together=top.together, lanes=top.lanes,
                        group=mv.group, passes=1, behind=number > 0) for number, mv in enumerate(mvs)]  # fmt: skip
     assert np.diff(result.taken).tolist() == spent[:-1]
@@ -85,7 +76,7 @@ def test_the_sums_of_rows_together_go_on_over_slabs(made):
     top, built = made
     machine = Machine(columns=16, banks=2, **DEPTHS, seed=9)
     mvs = tile(machine, rows=5, columns=48, k=64, bits=8, act_group=0, slabs=4, in_line=3)
-    result, = run_unit(built, [job(machine, mvs, top.together, stall={"out": 0.5})])
+    result, = run_unit(built, [job(machine, mvs, top, stall={"out": 0.5})])
     check(machine, mvs, result)
 
 

@@ -5,6 +5,7 @@ import pytest
 
 from mixflight.arch.accelerator import accelerator_named
 from mixflight.arch.errors import InputError
+from mixflight.arch.isa import CLASSES
 from mixflight.mapping.core_sequencer import Sequencer
 from mixflight.mapping.core_tiles import slot_bytes
 from mixflight.sim.core_coverage import model as models
@@ -61,13 +62,13 @@ def test_a_core_without_matrices_does_not_owe_them():
 
 def test_a_machine_of_sparse_weights_owes_what_it_keeps():
     machine = accelerator_named("flightllm-mini-sparse")
-    coverage = ProgramCoverage(machine, ("LD", "ST", "MV", "MISC", "SYS"))
-    for made in programs(machine, ("LD", "ST", "MV", "MISC", "SYS"), range(1, 12, 5)):
+    coverage = ProgramCoverage(machine, CLASSES)
+    for made in programs(machine, CLASSES, range(1, 12, 3)):
         coverage.add(made)
     keep = named(coverage.functional(), "product", "keep")
-    assert (keep.covered, keep.reachable) == (3, 3)
+    assert (keep.covered, keep.reachable) == (4, 4)
     assert "index" not in str(named(coverage.functional(), "transfer", "buffer").holes)
-    assert named(coverage.fields(), "MV", "keep").covered == 3
+    assert named(coverage.fields(), "MV", "keep").covered == 4
 
 
 MODEL = Model(group=[Group(
