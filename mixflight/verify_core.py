@@ -23,9 +23,10 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     "memory": ("transfer",), "mpe": ("linear", "keys", "values"), "sfu": ("vector", "attention"),
     "core": DECODE_FAMILIES, "matrix": (*DECODE_FAMILIES, *["matrix"] * 6),
     "sparse": (*DECODE_FAMILIES, *["sparse"] * 6),
+    "sparse-matrix": (*DECODE_FAMILIES, *["sparse"] * 4, *["matrix"] * 4),
 }  # fmt: skip
 """What random programs are drawn from: instructions of one unit, with what brings their operands; all of them; these
-and MM; these and N:M weights."""
+and MM; these and N:M weights; with both."""
 SEEDS, COUNT = 5, 60
 """Programs of a part, and instructions of each."""
 TOLERANCE = 0.02

@@ -30,6 +30,7 @@ from mixflight.sim.core_values.decode import CoreModel, Step, from_file
 from mixflight.sim.core_values.execute import execute
 from mixflight.sim.golden.attention import Int8Cache
 from mixflight.sim.golden.llama import Llama, Session, load_llama
+from mixflight.sim.golden.numerics import Numerics
 from mixflight.verify_outcome import StreamOutcome
 from mixflight.workloads.gguf import open_gguf
 
@@ -62,11 +63,11 @@ def first_layer(path: Path) -> Llama:
 
 def check_blocks(
     model: CompiledModel, made: CoreModel, llama: Llama, prompt: Sequence[int], *, past: Sequence[int] = (),
-    head: bool = True,
+    head: bool = True, numerics: Numerics | None = None,
 ) -> StreamOutcome:  # fmt: skip
     """As :func:`check_prefill`, of a model with blocks in memories that nothing has run in; behind the ``past`` tokens,
-    whole rows of the cache, whose cells the golden model writes."""
-    begun, checked = time.perf_counter(), _Checked(made, llama, past)
+    whole rows of the cache, whose cells the golden model writes. ``numerics`` where they are not the usual ones."""
+    begun, checked = time.perf_counter(), _Checked(made, Session(llama, numerics=numerics), past)
     text, most = made.block_step(prompt[:1], 0).text.text, made.block_tokens
     with CoreProcess(model, hbm=made.hbm, ddr=made.ddr[0], text=encode(text.stream, compact()),
                      constants=text.constants.tolist(),
@@ -86,8 +87,8 @@ def check_blocks(
 class _Checked:
     """What was compared so far."""
 
-    def __init__(self, made: CoreModel, llama: Llama, past: Sequence[int]) -> None:
-        self.made, self.session = made, Session(llama)
+    def __init__(self, made: CoreModel, session: Session, past: Sequence[int]) -> None:
+        self.made, self.session = made, session
         if past:
             self.session.residuals(past)
             self._put_cells(made)

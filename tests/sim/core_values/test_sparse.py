@@ -1,14 +1,12 @@
 """N:M weights on a core: values as the golden model's on the matrix with zeros, bytes as the compiler lays them."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import gguf
-import msgspec
 import numpy as np
 import pytest
 from command_line import document
-from sparse_llama import SparseLlama, recipe
+from sparse_llama import SparseLlama, real_layer
 from tiny_llama import bits
 
 from mixflight.arch.accelerator import accelerator_named
@@ -16,17 +14,10 @@ from mixflight.arch.compact import codes
 from mixflight.arch.control_constants import control_constants
 from mixflight.arch.errors import InputError
 from mixflight.mapping.core_image import kept_codes
-from mixflight.sim.core_values.decode import core_model
 from mixflight.sim.core_values.order import races
 from mixflight.sim.core_values.products import multiply
 from mixflight.sim.core_values.random_program import random_program
 from mixflight.sim.core_values.state import new_state, shape_of
-from mixflight.sim.golden.linear import grouped_weight
-from mixflight.sim.golden.llama import Session, load_llama
-from mixflight.workloads.gguf import open_gguf
-from mixflight.workloads.llama_gguf import LINEARS
-from mixflight.workloads.model_file import open_model
-from mixflight.workloads.pruning import pruned
 
 MACHINE = accelerator_named("flightllm-mini-sparse")
 
@@ -35,27 +26,29 @@ def kept(core):
     return {item.fields["keep"] for item in core.instructions(core.step(0, 0)) if item.kind == "MV" and not item.empty}
 
 
-@pytest.mark.parametrize(("n", "m", "machine"), [
-    (8, 16, "flightllm-mini-sparse"), (4, 8, "flightllm-mini-sparse"), (2, 4, "flightllm-mini")])
-def test_a_sequence_of_a_sparse_model(n, m, machine):
-    model = SparseLlama(n, m)
-    core, session = model.core(accelerator_named(machine), 512), Session(model.golden)
+@pytest.mark.parametrize(("n", "m", "group", "machine"), [
+    (8, 16, 32, "flightllm-mini-sparse"), (4, 8, 32, "flightllm-mini-sparse"), (2, 4, 32, "flightllm-mini"),
+    (4, 16, 64, "flightllm-mini-sparse"), (2, 16, 128, "flightllm-mini-sparse")])
+def test_a_sequence_of_a_sparse_model(n, m, group, machine):
+    model = SparseLlama(n, m, group, ffn=256)
+    core, session = model.core(accelerator_named(machine), 512), model.session()
     for position, token in enumerate([3, 99, 0, 41, 7]):
         assert np.array_equal(bits(core.decode(token, position)), bits(session.extend([token])))
-    assert kept(core) == {8, 16}
+    assert kept(core) == {16 * n // m, 16}
+
+
+def test_a_prompt_of_a_sparse_model_in_blocks():
+    """2:16, the groups of the activations that q, k and v make as long as a head."""
+    model = SparseLlama(2, 16, 128, head_dim=128, heads=2, kv_heads=1, hidden=256, ffn=256, layers=1)
+    core, session = model.core(MACHINE, 256, block=8), model.session()
+    prompt = [3, 9, 77, 20, 1, 0, 55, 42, 13, 12]
+    assert np.array_equal(bits(core.prompt(prompt)), bits(session.extend(prompt)))
+    step = core.block_step(prompt[:8], 0)
+    assert {item.fields["keep"] for item in core.instructions(step) if item.kind == "MM" and not item.empty} == {2, 16}
 
 
 def test_a_layer_of_the_real_model_pruned_by_magnitude(smollm2_path):
-    stored, llama = open_model(smollm2_path), load_llama(open_gguf(smollm2_path))
-    model = msgspec.structs.replace(stored.model, layers=1)
-    linears = {"head": stored.linears["head"]}
-    linears |= {name: pruned(stored.linears[name], 8, 16) for name in (f"layers.0.{role}" for role in LINEARS)}
-    assert 0.499 < np.mean([np.mean(item.codes() != 0) for name, item in linears.items() if name != "head"]) <= 0.5
-    named = {item.name: grouped_weight(item) for name, item in linears.items() if name != "head"}
-    session = Session(replace(llama, model=model, linears=llama.linears | named))
-    vectors = {name: item for name, item in stored.vectors.items() if name.startswith(("blk.0.", "output"))}
-    core = core_model(MACHINE, model, recipe(8, 16), linears=linears, vectors=vectors, embedding=linears["head"],
-                      max_context=256)
+    core, session = real_layer(smollm2_path, MACHINE, 256)
     for position, token in enumerate([504, 3575]):
         assert np.array_equal(bits(core.decode(token, position)), bits(session.extend([token])))
     assert kept(core) == {8, 16}
@@ -189,6 +182,6 @@ def test_random_programs_of_every_ratio_have_tokens_enough():
         made = random_program(MACHINE, seed, families=("sparse", "vector"))
         assert races(made.instructions, shape_of(MACHINE)) == []
         kept |= {item.fields["keep"] for item in made.instructions if item.kind == "MV"}
-    assert kept == set(MACHINE.kept) == {4, 8}
+    assert kept == set(MACHINE.kept) == {2, 4, 8}
     with pytest.raises(InputError, match="must be of a machine that takes them, not flightllm-mini"):
         random_program(accelerator_named("flightllm-mini"), 0, families=("sparse",))
