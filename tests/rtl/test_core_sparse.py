@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from sparse_llama import SparseLlama
+from sparse_llama import SparseLlama, real_layer
+from tiny_llama import bits
 
 from mixflight.arch.accelerator import accelerator_named
 from mixflight.arch.compact import compact
@@ -27,23 +28,42 @@ MODELS = [(2, 128, WIDE), (4, 64, {"head_dim": 64, "heads": 2, "kv_heads": 1}),
 """Kept of 16, group, shape."""
 
 
+def check_step(made, core, token, position):
+    """Run a step on the core and in the executor: cycles and every byte."""
+    step = made.step(token, position)
+    core.set_constants(step.constants)
+    cycles = core.run(step.numbered, limit=1_000_000)["cycles"]
+    assert made.engine(step, loads=position == 0).total == pytest.approx(cycles, rel=0.005)
+    logits = made.decode(token, position)
+    for mine, golden in zip(core.hbm, made.hbm, strict=True):
+        assert np.array_equal(mine[: len(golden)], golden), position
+    return logits
+
+
+def process(model, made):
+    """The core with the memories of a model and its text."""
+    first = made.step(0, 0).text.text
+    return CoreProcess(model, hbm=made.hbm, ddr=made.ddr[0], text=encode(first.stream, compact()),
+                       constants=first.constants.tolist())  # fmt: skip
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("n", "group", "shape", "tokens"), [
     (8, 32, {}, 40), *((*given, 5) for given in MODELS[:2])])
 def test_a_sparse_model_speaks_bit_for_bit(model, n, group, shape, tokens):
     made = SparseLlama(n, 16, group, **shape).core(MACHINE, 128)
-    first = made.step(0, 0).text.text
-    with CoreProcess(model, hbm=made.hbm, ddr=made.ddr[0], text=encode(first.stream, compact()),
-                     constants=first.constants.tolist()) as core:  # fmt: skip
-        chosen = np.random.default_rng(3).integers(0, made.model.vocab, tokens)
-        for position, token in enumerate(chosen.tolist()):
-            step = made.step(token, position)
-            core.set_constants(step.constants)
-            cycles = core.run(step.numbered, limit=1_000_000)["cycles"]
-            assert made.engine(step, loads=position == 0).total == pytest.approx(cycles, rel=0.005)
-            made.decode(token, position)
-            for mine, golden in zip(core.hbm, made.hbm, strict=True):
-                assert np.array_equal(mine[: len(golden)], golden), position
+    with process(model, made) as core:
+        for position, token in enumerate(np.random.default_rng(3).integers(0, made.model.vocab, tokens).tolist()):
+            check_step(made, core, token, position)
+
+
+@pytest.mark.slow
+def test_a_token_through_a_pruned_layer_of_smollm2(model, smollm2_path):
+    """8:16 by magnitude: every byte as the executor's, the logits as the golden model's."""
+    made, session = real_layer(smollm2_path, MACHINE, 128)
+    with process(model, made) as core:
+        logits = check_step(made, core, 504, 0)
+    assert np.array_equal(bits(logits), bits(session.extend([504])))
 
 
 @pytest.mark.slow
