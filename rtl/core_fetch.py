@@ -37,6 +37,7 @@ class TextFetch(wiring.Component):
         beat = Signal(self.port_bits)
         index = Signal(range(max(self.depth, self.constants) + 1))
         left = Signal(range(self.port_bits // _CONSTANT_BITS + 1))
+        more = Signal.like(index)                   # items that are in no beat yet
         request, coming = self.reader.request, self.reader.data
 
         def run(name: str, following: str, address, count, write, bits: int) -> None:
@@ -45,13 +46,12 @@ class TextFetch(wiring.Component):
             with m.State(f"{name}-ask"):
                 m.d.comb += [request.valid.eq(count != 0), request.p.address.eq(address),
                              request.p.beats.eq((count + (each - 1)) // each)]  # fmt: skip
-                m.d.sync += [index.eq(0), left.eq(0)]
+                m.d.sync += [index.eq(0), left.eq(0), more.eq(count)]
                 with m.If(count == 0):
                     m.next = following
                 with m.Elif(request.ready):
                     m.next = name
             with m.State(name):
-                more = count - index - left
                 m.d.comb += [
                     coming.ready.eq((left <= 1) & (more != 0)),
                     write.valid.eq(left != 0), write.index.eq(index), write.value.eq(beat[:bits]),
@@ -59,8 +59,9 @@ class TextFetch(wiring.Component):
                 with m.If(left != 0):
                     m.d.sync += [left.eq(left - 1), index.eq(index + 1), beat.eq(beat >> bits)]
                 with m.If(coming.valid & coming.ready):
-                    m.d.sync += [beat.eq(coming.p.data), left.eq(Mux(more < each, more[: len(left)], each))]
-                with m.If((left == 0) & (index == count)):
+                    m.d.sync += [beat.eq(coming.p.data), left.eq(Mux(more < each, more[: len(left)], each)),
+                                 more.eq(Mux(more < each, 0, more - each))]  # fmt: skip
+                with m.If((left == 0) & (more == 0)):
                     m.next = following
 
         with m.FSM():

@@ -1,8 +1,9 @@
 """The queues of a core: instructions of a class in order, tokens between the classes."""
 
 from amaranth import *
-from amaranth.lib import data, wiring
+from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
 
 from mixflight.arch.compact import codes
 from mixflight.arch.core_errors import CoreError
@@ -88,19 +89,17 @@ class Queues(wiring.Component):
             m.d.sync += stuck.eq(0)
         with m.Elif(stuck != STUCK_CYCLES - 1):
             m.d.sync += stuck.eq(stuck + 1)
-        overflowed = Signal(len(overflows))         # for a short path: an error a cycle later
-        m.d.sync += overflowed.eq(Mux(self.clear, 0, overflows))
         with m.If(self.clear):
             m.d.sync += self.error.eq(0)
         with m.Elif(self.error == 0):
-            with m.If(overflowed.any()):
+            with m.If(overflows.any()):
                 m.d.sync += self.error.eq(CoreError.TOKENS)
             with m.Elif(stuck == STUCK_CYCLES - 1):
                 m.d.sync += self.error.eq(CoreError.DEADLOCK)
         return m
 
     def _tokens(self, m, queues):
-        """A counter for every pair of classes; the bits of those that overflow."""
+        """A counter for every pair of classes; bits of those that overflowed: they are 0, and a token is there."""
         overflows = []
         for kind, queue in queues.items():
             for place, other in enumerate(name for name in CLASSES if name != kind):
@@ -112,15 +111,14 @@ class Queues(wiring.Component):
                 back = TOKENS - 1 - [name for name in CLASSES if name != other].index(kind)
                 count = Signal(TOKEN_BITS, name=f"tokens_{other.lower()}_{kind.lower()}")
                 there = Signal(name=f"token_{other.lower()}_{kind.lower()}")
-                given, taken, overflow = giver.gives[back], queue.takes[bit], Signal()
-                m.d.comb += [queue.tokens[bit].eq(there), overflow.eq(given & ~taken & count.all())]
+                given, taken = giver.gives[back], queue.takes[bit]
+                m.d.comb += queue.tokens[bit].eq(there)
+                m.d.sync += there.eq(given | (there & ~(taken & (count == 1))))
+                with m.If(given ^ taken):
+                    m.d.sync += count.eq(count + Mux(given, 1, -1))
                 with m.If(self.clear):
                     m.d.sync += [count.eq(0), there.eq(0)]
-                with m.Elif(given & ~taken):
-                    m.d.sync += [count.eq(count + 1), there.eq(1)]
-                with m.Elif(taken & ~given):
-                    m.d.sync += [count.eq(count - 1), there.eq(count != 1)]
-                overflows.append(overflow)
+                overflows.append(there & (count == 0))
         return Cat(overflows)
 
 
@@ -139,25 +137,24 @@ class _Queue(wiring.Component):
     def elaborate(self, platform):
         """The head starts when it can; what has nothing to do and nothing before it ends at once."""
         m = Module()
-        entry = data.StructLayout({"instruction": queued(self.kind), "empty": 1})
         reset = ResetInserter(self.clear)
-        m.submodules.waiting = waiting = reset(SmallFifo(shape=entry, depth=self.depth))
+        m.submodules.waiting = waiting = reset(SmallFifo(shape=queued(self.kind), depth=self.depth))
+        m.submodules.heads = heads = reset(_Heads(self.depth))
         m.submodules.flying = flying = reset(SmallFifo(shape=TOKENS + 1, depth=self.in_flight))
-        given, head = Signal(entry), Signal(entry)
-        operands, sources = self.instruction.p.operands, _EMPTY[self.kind]
+        operands, sources, head = self.instruction.p.operands, _EMPTY[self.kind], waiting.head
         m.d.comb += [
-            given.instruction.eq(self.instruction.p),
-            given.empty.eq(Cat(getattr(operands, name) == 0 for name in sources).any() if sources else self.alone),
-            waiting.word.eq(given), waiting.push.eq(self.instruction.valid & waiting.room),
-            self.instruction.ready.eq(waiting.room), head.eq(waiting.head),
+            waiting.word.eq(self.instruction.p), waiting.push.eq(self.instruction.valid & waiting.room),
+            self.instruction.ready.eq(waiting.room),
+            heads.push.eq(waiting.push), heads.pop.eq(waiting.pop), heads.level.eq(waiting.level),
+            heads.word.wait.eq(self.instruction.p.wait),
+            heads.word.empty.eq(Cat(getattr(operands, name) == 0 for name in sources).any() if sources else self.alone),
         ]  # fmt: skip
-        have, start, empty = Signal(), Signal(), head.empty
-        wanted = head.instruction.wait
+        have, start, empty, wanted = Signal(), Signal(), heads.head.empty, heads.head.wait
         m.d.comb += have.eq(waiting.some & ((wanted & ~self.tokens) == 0))
         if self.kind == "SYS":
-            done = Signal()
+            done = heads.head.done
             m.d.comb += [
-                done.eq(head.instruction.operands.operation == codes("SYS", "operation")["done"]),
+                heads.word.done.eq(operands.operation == codes("SYS", "operation")["done"]),
                 self.finished.eq(have & done & self.others_idle & ~flying.some),
                 self.able.eq(have & (~done | self.others_idle)),
             ]  # fmt: skip
@@ -165,38 +162,65 @@ class _Queue(wiring.Component):
             done = C(0)
             m.d.comb += self.able.eq(have)
         offered = have & flying.room & ~done
-        pending = Signal(range(self.in_flight + 1))
+        pending, owed = Signal(range(self.in_flight + 1)), Signal()
         first, ends, direct = Signal(TOKENS + 1), Signal(), Signal()
         m.d.comb += [
             self.unit.instruction.valid.eq(offered & ~empty),
-            self.unit.instruction.payload.eq(head.instruction.operands),
+            self.unit.instruction.payload.eq(head.operands),
             start.eq((offered & (empty | self.unit.instruction.ready)) | (self.finished if self.kind == "SYS" else 0)),
             waiting.pop.eq(start), self.takes.eq(Mux(start, wanted, 0)),
             direct.eq(start & (empty | done) & ~flying.some),
-            flying.push.eq(start & ~direct), flying.word.eq(Cat(head.instruction.release, empty)),
-            first.eq(flying.head), ends.eq(flying.some & (first[TOKENS] | self.unit.done | (pending != 0))),
+            flying.push.eq(start & ~direct), flying.word.eq(Cat(head.release, empty)),
+            first.eq(flying.head), ends.eq(flying.some & (first[TOKENS] | self.unit.done | owed)),
             flying.pop.eq(ends),
-            self.gives.eq(Mux(ends, first[:TOKENS], Mux(direct, head.instruction.release, 0))),
+            self.gives.eq(Mux(ends, first[:TOKENS], Mux(direct, head.release, 0))),
             self.flying.eq(flying.some), self.idle.eq(~waiting.some & ~flying.some),
         ]  # fmt: skip
         # done of a later instruction may come while empty ones before it are still being counted out
         more, less = self.unit.done, ends & ~first[TOKENS]
+        m.d.sync += owed.eq((more & ~less) | (owed & ~(less & ~more & (pending == 1))))
+        with m.If(more ^ less):
+            m.d.sync += pending.eq(pending + Mux(more, 1, -1))
         with m.If(self.clear):
-            m.d.sync += pending.eq(0)
-        with m.Elif(more & ~less):
-            m.d.sync += pending.eq(pending + 1)
-        with m.Elif(less & ~more):
-            m.d.sync += pending.eq(pending - 1)
+            m.d.sync += [pending.eq(0), owed.eq(0)]
         self._busy(m)
         return m
 
     def _busy(self, m) -> None:
         inside = Signal(range(self.in_flight + 1))
         m.d.comb += self.begins.eq(self.unit.instruction.valid & self.unit.instruction.ready)
+        with m.If(self.begins ^ self.unit.done):
+            m.d.sync += inside.eq(inside + Mux(self.begins, 1, -1))
         with m.If(self.clear):
             m.d.sync += inside.eq(0)
-        with m.Elif(self.begins & ~self.unit.done):
-            m.d.sync += inside.eq(inside + 1)
-        with m.Elif(self.unit.done & ~self.begins):
-            m.d.sync += inside.eq(inside - 1)
         m.d.comb += self.busy.eq(inside != 0)
+
+
+class _Heads(wiring.Component):
+    """What decides whether the oldest instruction of a queue starts, in a register: read before its turn comes.
+
+    ``push``, ``pop`` and ``level`` are the queue's; ``word`` goes in with ``push``; ``head`` means nothing while the
+    queue is empty.
+    """
+
+    def __init__(self, depth: int):
+        self.places = 1 << max(1, ceil_log2(depth))
+        word = data.StructLayout({"wait": TOKENS, "empty": 1, "done": 1})
+        super().__init__({
+            "push": In(1), "word": In(word), "pop": In(1), "level": In(range(depth + 1)), "head": Out(word),
+        })  # fmt: skip
+
+    def elaborate(self, platform):
+        """The second oldest is read, so that it is there when the oldest leaves; or what comes is the next one."""
+        m = Module()
+        m.submodules.memory = stored = memory.Memory(shape=self.word.shape(), depth=self.places, init=[])
+        write, read = stored.write_port(), stored.read_port(domain="comb")
+        last, second = Signal(range(self.places)), Signal(range(self.places), init=1)
+        m.d.comb += [write.addr.eq(last), write.data.eq(self.word), write.en.eq(self.push), read.addr.eq(second)]
+        with m.If(self.push):
+            m.d.sync += last.eq(last + 1)
+        with m.If(self.pop):
+            m.d.sync += second.eq(second + 1)
+        with m.If(self.pop | (self.push & (self.level == 0))):
+            m.d.sync += self.head.eq(Mux(self.level[1:] == 0, self.word, read.data))
+        return m

@@ -117,7 +117,7 @@ class Sequencer(wiring.Component):
         self._registers(m, decode, execute)
         m.d.comb += [
             execute.take.eq(step), execute.drop.eq(skip), execute.number.eq(at), execute.word.eq(read.data),
-            execute.issue_free.eq(~issue.full | issue.leaves), execute.deep.eq(loops.full),
+            execute.blocked.eq(issue.blocked), execute.deep.eq(loops.full),
             loops.begin.eq(execute.loop), loops.count.eq(execute.sums.a), loops.opened.eq(execute.here_at),
             loops.limit.eq(execute.limit),
             issue.take.eq(execute.issues), issue.word.eq(execute.held), issue.sums.eq(execute.sums),
@@ -129,7 +129,7 @@ class Sequencer(wiring.Component):
             m.d.comb += [mine.valid.eq(theirs.valid), mine.payload.eq(theirs.payload), theirs.ready.eq(mine.ready)]
 
         m.d.comb += [self.executed.eq(execute.done & self.running),
-                     self.waits.eq(~issue.leaves & (issue.full | ~self.running))]  # fmt: skip
+                     self.waits.eq(issue.blocked | ~(issue.full | self.running))]  # fmt: skip
         with m.If(self.start):
             m.d.sync += [self.running.eq(1), self.error.eq(0), self.at.eq(0), length.eq(self.length)]
         with m.Elif(self.running):
@@ -154,7 +154,7 @@ class Sequencer(wiring.Component):
             m.submodules[f"registers_{place}"] = copy
             into, out = copy.write_port(), copy.read_port(domain="comb")
             number = getattr(decode.registers, place)
-            forward = execute.writes & (execute.destination == number)
+            forward = execute.forwards & (execute.destination == number)
             m.d.comb += [
                 into.en.eq(write.valid), into.addr.eq(write.index), into.data.eq(write.value), out.addr.eq(number),
                 getattr(execute.operands, place).eq(Mux(forward, execute.result, out.data)),
@@ -195,7 +195,7 @@ class _Decode(wiring.Component):
         m.d.comb += [
             self.is_times.eq(moves & field(word, "LD", "times")),
             self.is_advance.eq(moves & field(word, "LD", "advance")),
-            is_end.eq(kind["SYS"] & operation_is(word, "end")), self.is_end.eq(is_end & ~self.over),
+            is_end.eq(kind["SYS"] & operation_is(word, "end")), self.is_end.eq(is_end),
             self.is_done.eq(kind["SYS"] & operation_is(word, "done")),
         ]  # fmt: skip
         for name in ("set", "rotate", "fetch", "loop"):
@@ -308,72 +308,71 @@ class _Execute(wiring.Component):
             "operands": In(_VALUES), "immediates": In(_IMMEDIATES), "addend": In(signed(_ADDEND)),
             "destination_number": In(_REGISTER),
             **{name: In(1) for name in _DECODED if name.startswith("is_")}, "fault": In(4),
-            "issue_free": In(1), "deep": In(1), "constant": In(memory_write(constants, 32)),
+            "blocked": In(1), "deep": In(1), "constant": In(memory_write(constants, 32)),
             "free": Out(1), "opens": Out(1), "done": Out(1), "error": Out(4), "here_at": Out(number),
             "held": Out(INSTRUCTION_BITS), "sums": Out(_VALUES), "code_bits": Out(4), "issues": Out(1),
             "loop": Out(1), "limit": Out(24), "ends": Out(1),
-            "writes": Out(1), "destination": Out(_REGISTER), "result": Out(32),
+            "forwards": Out(1), "writes": Out(1), "destination": Out(_REGISTER), "result": Out(32),
         })  # fmt: skip
 
     def elaborate(self, platform):
-        """One cycle, or two where a product or a constant is fetched in the first."""
+        """One cycle, or two where a product or a constant is fetched in the first.
+
+        ``forwards``: what is here writes ``destination``, in the cycle in which it makes room for the next instruction.
+        """
         m = Module()
         m.submodules.constant_memory = memory_ = memory.Memory(shape=32, depth=self.constants, init=[])
         read, write = memory_.read_port(), memory_.write_port()
         m.d.comb += [write.en.eq(self.constant.valid), write.addr.eq(self.constant.index),
                      write.data.eq(self.constant.value)]  # fmt: skip
-        full, second = Signal(), Signal()
+        full, first = Signal(), Signal()            # of two cycles the first; only when full
         operands, immediates, addend = Signal(_VALUES), Signal(_IMMEDIATES), Signal(signed(_ADDEND))
         fault, is_ = Signal(4), {name: Signal(name=name) for name in _DECODED if name.startswith("is_")}
-        last = Signal()
-        m.d.comb += last.eq(second | ~(is_["is_times"] | is_["is_fetch"]))
+        writer, queued = Signal(), is_["is_queued"]
         with m.If(self.take):
             m.d.sync += [
+                writer.eq(self.is_set | self.is_rotate | self.is_fetch | self.is_advance),
                 operands.eq(self.operands), immediates.eq(self.immediates), addend.eq(self.addend),
                 fault.eq(self.fault), self.destination.eq(self.destination_number), self.held.eq(self.word),
                 self.here_at.eq(self.number), *(signal.eq(getattr(self, name)) for name, signal in is_.items()),
             ]  # fmt: skip
 
-        active, leaves = Signal(), Signal()
+        active = Signal()
         m.d.comb += [
             active.eq(full & ~self.drop & ~self.clear),
-            leaves.eq(last & (~is_["is_queued"] | self.issue_free)),
-            self.free.eq(~full | leaves), self.done.eq(active & leaves & (self.error == 0)),
+            self.free.eq(~first & ~(queued & self.blocked)), self.done.eq(active & self.free & (self.error == 0)),
             self.opens.eq(full & is_["is_loop"]),
             self.loop.eq(self.done & is_["is_loop"]), self.limit.eq(field(self.held, "SYS", "limit")),
-            self.issues.eq(self.done & is_["is_queued"]), self.ends.eq(is_["is_done"]),
+            self.issues.eq(self.done & queued), self.ends.eq(is_["is_done"]),
         ]  # fmt: skip
+        m.d.sync += first.eq(0)
+        with m.If(self.take):
+            m.d.sync += [full.eq(1), first.eq(self.is_times | self.is_fetch)]
+        with m.Elif(self.free | self.drop):
+            m.d.sync += [full.eq(0), queued.eq(0)]
         with m.If(self.clear):
-            m.d.sync += full.eq(0)
-        with m.Elif(self.take):
-            m.d.sync += full.eq(1)
-        with m.Elif(leaves | self.drop):
-            m.d.sync += full.eq(0)
-        with m.If(active & ~last):
-            m.d.sync += second.eq(1)
-        with m.Elif(leaves | ~active):
-            m.d.sync += second.eq(0)
+            m.d.sync += [full.eq(0), first.eq(0), queued.eq(0)]
 
         for place in WIDTHS:
             immediate = getattr(immediates, place) if place in _IMMEDIATES.members else 0
             m.d.comb += getattr(self.sums, place).eq(getattr(operands, place) + immediate)
-        self._multiply(m, full & ~last, is_["is_times"], operands, immediates)
+        self._multiply(m, first, is_["is_times"], operands, immediates)
 
-        ring, beyond = Signal(signed(_ADDEND)), Signal()
+        ring, beyond = Signal(signed(_ADDEND)), Signal()    # beyond: known in the second cycle
+        m.d.sync += beyond.eq(self.sums.a >= self.constants)
         rotated = is_["is_rotate"] & (ring < 0)
         m.d.comb += [
             ring.eq(operands.a + operands.b + addend),
-            read.addr.eq(self.sums.a), read.en.eq(full & ~last),
-            beyond.eq(self.sums.a >= self.constants),
+            read.addr.eq(self.sums.a), read.en.eq(first),
             self.result.eq(Mux(is_["is_fetch"], read.data, Mux(rotated, self.sums.a, ring))),
-            self.writes.eq(self.done & (is_["is_set"] | is_["is_rotate"] | is_["is_fetch"] | is_["is_advance"])),
+            self.forwards.eq(full & writer), self.writes.eq(self.done & writer),
         ]  # fmt: skip
         with m.If(active):
             with m.If(fault != 0):
                 m.d.comb += self.error.eq(fault)
             with m.Elif(is_["is_loop"] & self.deep):
                 m.d.comb += self.error.eq(CoreError.LOOP_DEPTH)
-            with m.Elif(is_["is_fetch"] & beyond):
+            with m.Elif(is_["is_fetch"] & ~first & beyond):
                 m.d.comb += self.error.eq(CoreError.CONSTANT)
         return m
 
@@ -387,13 +386,13 @@ class _Execute(wiring.Component):
 
 
 class _Issue(wiring.Component):
-    """Holds an evaluated instruction until its queue takes it."""
+    """Holds an evaluated instruction until its queue takes it; ``blocked``: holds one, and it does not."""
 
     def __init__(self, *, several: bool):
         self.several = several
         super().__init__({
             "clear": In(1), "take": In(1), "word": In(INSTRUCTION_BITS), "sums": In(_VALUES), "code_bits": In(4),
-            "full": Out(1), "leaves": Out(1), **dispatch(),
+            "full": Out(1), "blocked": Out(1), **dispatch(),
         })  # fmt: skip
 
     def elaborate(self, platform):
@@ -404,7 +403,7 @@ class _Issue(wiring.Component):
         with m.If(self.take):
             m.d.sync += [word.eq(self.word), sums.eq(self.sums), code_bits.eq(self.code_bits), self.full.eq(1),
                          *(signal.eq(opcode_is(self.word, kind)) for kind, signal in offered.items())]  # fmt: skip
-        with m.Elif(self.leaves | self.clear):
+        with m.Elif(~self.blocked | self.clear):
             m.d.sync += [self.full.eq(0), *(signal.eq(0) for signal in offered.values())]
         for kind in CLASSES:
             out = getattr(self, kind.lower())
@@ -420,6 +419,5 @@ class _Issue(wiring.Component):
                 m.d.comb += operands.code_bits.eq(code_bits)
             if kind == "SYS" and self.several:
                 m.d.comb += operands.value.eq(field(word, "SYS", "limit"))
-        m.d.comb += self.leaves.eq(Cat(getattr(self, kind.lower()).valid & getattr(self, kind.lower()).ready
-                                       for kind in CLASSES).any())  # fmt: skip
+        m.d.comb += self.blocked.eq(Cat(offered[kind] & ~getattr(self, kind.lower()).ready for kind in CLASSES).any())
         return m

@@ -36,8 +36,10 @@ class SmallFifo(wiring.Component):
             m.d.sync += last.eq(last + 1)
         with m.If(self.pop):
             m.d.sync += first.eq(first + 1)
-        with m.If(self.push & ~self.pop):
-            m.d.sync += [self.level.eq(self.level + 1), self.some.eq(1), self.room.eq(self.level != self.depth - 1)]
-        with m.Elif(self.pop & ~self.push):
-            m.d.sync += [self.level.eq(self.level - 1), self.some.eq(self.level != 1), self.room.eq(1)]
+        # Written so that whoever pushes or pops is one LUT away from each register.
+        with m.If(self.push ^ self.pop):
+            m.d.sync += self.level.eq(self.level + Mux(self.push, 1, -1))
+        more, less = self.push & ~self.pop, self.pop & ~self.push
+        m.d.sync += [self.some.eq(more | (self.some & ~(less & (self.level == 1)))),
+                     self.room.eq(less | (self.room & ~(more & (self.level == self.depth - 1))))]
         return m
