@@ -1,4 +1,5 @@
-"""A compressed model speaks on the Verilog of a core: every layer and the head on RTL, a token or a block a step.
+"""A compressed model speaks on the Verilog of a core, or of several: every layer and the head on RTL, a token or a
+block a step.
 
     generate_rtl      prompt to RtlGeneration; the host only tokenises, says which row of the embedding a step takes and
                       which logit is the largest
@@ -107,8 +108,6 @@ def generate_rtl(
     machine = accelerator_named(arch)
     if not isinstance(machine, CoreMachine):
         raise InputError(f"--arch must be a machine of a core with RTL, such as {DEFAULT_ARCH}, not {arch}")
-    if machine.cores != 1:
-        raise InputError(f"--arch must be a machine of one core to generate on RTL, such as {DEFAULT_ARCH}, not {arch}")
     if "MM" not in core_shape(machine).classes and blocks:
         raise InputError(f"--blocks must come with a core that carries out MM, such as {DEFAULT_ARCH}, not {arch}")
     path = model_path(model)

@@ -5,8 +5,8 @@ text, the first step's; weights, keys and values are written as they were loaded
 time goes by the core's cycles in both. No price here knows an operand's value, or a unit's cycles.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -16,8 +16,11 @@ from mixflight.sim.activity import Activity
 from mixflight.sim.core.activity import program_counts
 from mixflight.sim.core.over_time import counts_over_time
 from mixflight.sim.core.recorded import Seen, recorded_counts
-from mixflight.sim.core_values.decode import CoreModel, Step
+from mixflight.sim.core_values.decode import MachineModel, Step
 from mixflight.sim.cost import NONE, Energy, energy_by_component
+
+Key = TypeVar("Key")
+Number = TypeVar("Number", int, float)
 
 
 class ComponentEnergy(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,7 +33,7 @@ class ComponentEnergy(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RecordedStep(msgspec.Struct, frozen=True, kw_only=True):
-    """A step as it was seen, by class of instruction or memory, and its energy by component.
+    """A step as it was seen, by class of instruction or memory, and its energy by component; of all cores together.
 
     ``busy_cycles``  cycles in which a unit had an instruction, by the core's own counters; ``ended``: how many it ended
     ``executed``     instructions of the sequencer
@@ -68,16 +71,30 @@ class RecordedStep(msgspec.Struct, frozen=True, kw_only=True):
         return sum(item.estimated_j for item in self.components.values())
 
 
+class SeenCore(msgspec.Struct, frozen=True, kw_only=True):
+    """A core in a step: its ``instructions`` in program order, how many of each class its units ``ended``, and what its
+    own counters say: ``executed``, ``busy`` by class."""
+
+    instructions: Sequence[Primitive]
+    ended: Mapping[str, int]
+    executed: int
+    busy: Mapping[str, int]
+
+
 def recorded_step(
-    made: CoreModel, step: Step, instructions: Sequence[Primitive], counted: Mapping[str, Any], ended: Mapping[str, int]
-) -> RecordedStep:
-    """``step`` of ``instructions`` as a run ``counted`` it (``rtl.core_harness``), whose units ``ended`` so many."""
-    channels = made.machine.hbm.channels_per_core
-    read, written = (_by_memory(channels, counted[name]) for name in ("read_bytes", "written_bytes"))
-    seen = Seen(cycles=counted["cycles"], executed=counted["executed"], ended=ended, read_bytes=read,
-                written_bytes=written, text_bytes=read["text"])  # fmt: skip
-    found = recorded_counts(made.machine, instructions, seen)
-    recorded, estimated = _priced(made, seen.cycles, found.counts), _estimate(made, step, seen.cycles)
+    made: MachineModel, steps: Sequence[Step], cores: Sequence[SeenCore], counted: Mapping[str, Any]
+) -> RecordedStep:  # fmt: skip
+    """The ``steps`` of all ``cores`` as a run ``counted`` them (``rtl.core_harness``): cycles, bytes of the ports."""
+    machine, cycles = made.machine, counted["cycles"]
+    moved = [_by_memory(machine.cores, counted[name]) for name in ("read_bytes", "written_bytes")]
+    found = [
+        recorded_counts(machine, core.instructions, Seen(
+            cycles=0 if number else cycles, executed=core.executed, ended=core.ended, read_bytes=read,
+            written_bytes=written, text_bytes=read["text"]))  # what goes by time is the machine's, so it counts once
+        for number, (core, read, written) in enumerate(zip(cores, *moved, strict=True))
+    ]  # fmt: skip
+    recorded = _priced(made, cycles, _sum(item.counts for item in found))
+    estimated = _estimate(made, steps, cycles)
     components = {}
     for name in sorted(recorded | estimated):
         priced = recorded.get(name, NONE)
@@ -86,25 +103,40 @@ def recorded_step(
             estimated_j=estimated.get(name, NONE).pj * 1e-12,
         )  # fmt: skip
     return RecordedStep(
-        busy_cycles=dict(counted["busy"]), ended=dict(ended), executed=seen.executed, read_bytes=read,
-        written_bytes=written, products=found.products, sfu_elements=found.elements, components=components,
+        busy_cycles=_sum(core.busy for core in cores), ended=_sum(core.ended for core in cores),
+        executed=sum(core.executed for core in cores), read_bytes=_sum(moved[0]), written_bytes=_sum(moved[1]),
+        products=sum(item.products for item in found), sfu_elements=sum(item.elements for item in found),
+        components=components,
     )  # fmt: skip
 
 
-def _by_memory(channels: int, ports: Sequence[int]) -> dict[str, int]:
-    """Bytes of a core's ports (``rtl.core.Core.memories``): HBM's ``channels``, DDR's for LD and ST, the text's."""
-    hbm, (ddr, text) = ports[:channels], ports[channels:]
-    return {"hbm": sum(hbm), "ddr": ddr, "text": text}
+def _sum(parts: Iterable[Mapping[Key, Number]]) -> dict[Key, Number]:
+    """Numbers of the same name together."""
+    found: dict[Key, Number] = {}
+    for part in parts:
+        for name, value in part.items():
+            found[name] = found.get(name, 0) + value
+    return found
 
 
-def _priced(made: CoreModel, cycles: int, counts: dict[tuple[str, str], float]) -> dict[str, Energy]:
+def _by_memory(cores: int, ports: Sequence[int]) -> list[dict[str, int]]:
+    """Bytes of each core's ports (``memories`` of ``rtl.core.Core`` and ``rtl.core_cluster.CoreCluster``): HBM's, core
+    after core, then of each DDR's for LD and ST, and of each the text's."""
+    channels = len(ports) // cores - 2
+    ddr, text = (ports[cores * (channels + more) :] for more in (0, 1))
+    return [{"hbm": sum(ports[core * channels : (core + 1) * channels]), "ddr": ddr[core], "text": text[core]}
+            for core in range(cores)]  # fmt: skip
+
+
+def _priced(made: MachineModel, cycles: int, counts: dict[tuple[str, str], float]) -> dict[str, Energy]:
     prices = machine_prices(made.machine.technology, made.machine.memories)
     return energy_by_component(Activity(float(cycles), counts), prices)
 
 
-def _estimate(made: CoreModel, step: Step, cycles: int) -> dict[str, Energy]:
-    """By the price table: what the engine counts in ``step``, and what goes by time in ``cycles``."""
-    pieces = step.text.sequencer.expand(step.numbered, repeat=False)
-    counts = program_counts(made.machine, [pieces], [0], len(step.text.text.names), shared=True)
+def _estimate(made: MachineModel, steps: Sequence[Step], cycles: int) -> dict[str, Energy]:
+    """By the price table: what the engine counts in ``steps``, and what goes by time in ``cycles``."""
+    pieces = [step.text.sequencer.expand(step.numbered, repeat=False) for step in steps]
+    operators = max(len(step.text.text.names) for step in steps)
+    counts = program_counts(made.machine, pieces, range(len(pieces)), operators, shared=True)
     whole = {key: float(values.sum()) for key, values in counts.items()} | counts_over_time(made.machine, cycles)
     return _priced(made, cycles, whole)

@@ -1,10 +1,10 @@
-"""A model on the compiled Verilog of a core: a token in, its logits and what the core counted out.
+"""A model on the compiled Verilog of a core, or of several that are joined: a token in, its logits and what was
+counted out.
 
-    open_core     a model file on a machine's core
+    open_core     the Verilog of a machine's cores
     RtlSession    its steps; ``save`` and ``load`` are a checkpoint
 """
 
-import dataclasses
 import json
 import tempfile
 from bisect import bisect_right
@@ -24,16 +24,19 @@ from mixflight.arch.isa import encode
 from mixflight.files import whole_file
 from mixflight.mapping.core_primitives import Primitive
 from mixflight.rtl.compiled_model import CompiledModel
-from mixflight.rtl.core import Core
-from mixflight.rtl.core_harness import CoreProcess, build_core, read_events
-from mixflight.rtl_energy import RecordedStep, recorded_step
-from mixflight.sim.core_values.decode import CoreModel, Step, from_file
+from mixflight.rtl.core_cluster_harness import ClusterProcess
+from mixflight.rtl.core_harness import build_core, read_events
+from mixflight.rtl.design import cores_of
+from mixflight.rtl_energy import RecordedStep, SeenCore, recorded_step
+from mixflight.sim.core_values.decode import MachineModel, Step, machine_from_file
 
 EVERY_CYCLES = 4096
 """How often progress is told: a few times a layer of a small model."""
 CONTEXTS = (512, 1024, 2048)
 """Contexts that memories and programs are laid out for: the least that is enough."""
 SAVED = "checkpoint.npz"
+_STEPS, _BLOCKS = 0, 1
+"""Texts of a session, by number."""
 
 Progress = Callable[["Moment"], None]
 
@@ -49,10 +52,11 @@ class Moment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TokenRun(msgspec.Struct, frozen=True, kw_only=True):
-    """One token through the core, or a block of a prompt.
+    """One token through the core, or all cores, or a block of a prompt.
 
     ``tokens``         how many from ``position`` on; ``token`` is the last of them
-    ``cycles``         what the core counted, START to DONE; the first step of a text fetches it in them
+    ``cycles``         what the core counted, START to DONE; of several the most. The first step of a text fetches it in
+                       them
     ``engine_cycles``  the engine's, for the same step
     ``energy_j``       the price table's, of the engine's actions in the time that the core took
     ``read_bytes``     of all memory ports, ``written_bytes`` likewise; ``seconds`` of simulation
@@ -72,8 +76,8 @@ class TokenRun(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def open_core(machine: CoreMachine, *, waves: bool = False) -> CompiledModel:
-    """The compiled core of ``machine``, from the cache or made now; ``waves``: one that can write them."""
-    return build_core(Core(machine, generic=True), waves=waves)
+    """The compiled cores of ``machine``, from the cache or made now; ``waves``: such that can write them."""
+    return build_core(cores_of(machine, generic=True), waves=waves)
 
 
 def context_for(tokens: int) -> int:
@@ -85,9 +89,9 @@ def context_for(tokens: int) -> int:
 
 
 class RtlSession:
-    """One sequence on a core of its own. Use it in a ``with``.
+    """One sequence on cores of its own. Use it in a ``with``.
 
-    ``model`` has ``layers`` first layers of the file, all without; contexts up to ``max_context``. ``waves``: a file,
+    ``made`` has ``layers`` first layers of the file, all without; contexts up to ``max_context``. ``waves``: a file,
     the first cycle, counted from the first step's START on, and how many. ``prompt``: so many tokens come in blocks,
     of ``block`` tokens, on a core that carries out MM; 0: none. ``loads``: the last step fetched its text.
     """
@@ -97,18 +101,19 @@ class RtlSession:
         waves: tuple[Path, int, int] | None = None, prompt: int = 0,
     ) -> None:  # fmt: skip
         self.machine, self.position, self.loads = machine, 0, True
-        made = from_file(machine, path, max_context, layers=layers)
+        made = machine_from_file(machine, path, max_context, layers=layers)
         self.block = made.block_size(prompt) if prompt else 0
         if self.block:
             made = made.with_blocks(self.block)
-        self._last: Step | None = None
+        self._last: list[Step] = []
+        self._selected = -1
         self._folder = tempfile.TemporaryDirectory(prefix="mixflight-events-")
         self._events = Path(self._folder.name) / "events"
-        self._texts = [made.text] if made.blocks is None else [made.text, made.blocks]
-        coded = [(encode(item.text.stream, compact()), item.text.constants.tolist()) for item in self._texts]
-        self._process = CoreProcess(compiled, hbm=made.hbm, ddr=made.ddr[0], text=coded[0][0], constants=coded[0][1],
-                                    more=coded[1:])  # fmt: skip
-        self.made: CoreModel = dataclasses.replace(made, hbm=list(self._process.hbm), ddr=[self._process.ddr])
+        texts = [[(encode(item.text.stream, compact()), item.text.constants.tolist()) for item in items]
+                 for items in ([core.text for core in made.cores], [core.blocks for core in made.cores if core.blocks])]
+        self._process = ClusterProcess(compiled, hbm=made.hbm, ddr=made.cores[0].ddr[0], texts=texts[_STEPS],
+                                       more=texts[_BLOCKS:])  # fmt: skip
+        self.made: MachineModel = made.in_memories(self._process.hbm, self._process.ddr)
         if waves is not None:
             self._process.waves(*waves)
 
@@ -123,7 +128,7 @@ class RtlSession:
 
     def step(self, token: int, on_progress: Progress | None = None) -> tuple[TokenRun, NDArray[np.float32]]:
         """Run ``token`` at the next position; what was counted, and its logits."""
-        return self._run(self.made.step(token, self.position), [token], on_progress), self.made.logits()
+        return self._run(self.made.steps(token, self.position), _STEPS, [token], on_progress), self.made.logits()
 
     @property
     def takes_blocks(self) -> bool:
@@ -134,17 +139,20 @@ class RtlSession:
         self, tokens: Sequence[int], on_progress: Progress | None = None, *, logits: bool = True
     ) -> tuple[TokenRun, NDArray[np.float32] | None]:  # fmt: skip
         """Run a block of at most ``block`` tokens; what was counted, and the last one's ``logits``."""
-        run = self._run(self.made.block_step(tokens, self.position, logits=logits), tokens, on_progress)
-        return run, self.made.logits() if logits else None
+        steps = self.made.block_steps(tokens, self.position, logits=logits)
+        return self._run(steps, _BLOCKS, tokens, on_progress), self.made.logits() if logits else None
 
-    def _run(self, step: Step, tokens: Sequence[int], on_progress: Progress | None) -> TokenRun:
+    def _run(
+        self, steps: list[Step], text: int, tokens: Sequence[int], on_progress: Progress | None
+    ) -> TokenRun:  # fmt: skip
         made, position = self.made, self.position
-        self.loads = self._last is None or self._last.text is not step.text
+        self.loads = self._selected != text
         if self.loads:
-            self._process.select(next(at for at, text in enumerate(self._texts) if text is step.text))
-        engine = made.engine(step, loads=self.loads).total
-        instructions = made.instructions(step)
-        ends = _layer_ends(instructions, made.model.layers)
+            self._process.select(text)
+            self._selected = text
+        engine = made.engine(steps, loads=self.loads).total
+        instructions = made.instructions(steps)
+        ends = _layer_ends(instructions[0], made.model.layers)  # the first core has heads
 
         def told(cycles: int, taken: Mapping[str, int]) -> None:
             layer = bisect_right(ends, taken["MISC"])
@@ -152,13 +160,18 @@ class RtlSession:
                 on_progress(Moment(position=position, layer=layer, layers=len(ends), cycles=cycles,
                                    engine_cycles=engine))  # fmt: skip
 
-        self._process.set_constants(step.constants)
+        self._process.set_constants(steps[0].constants)
         self._process.events(self._events)
-        counted = self._process.run(step.numbered, every=EVERY_CYCLES if on_progress else 0, on_progress=told)
+        counted = self._process.run_all([step.numbered for step in steps], every=EVERY_CYCLES if on_progress else 0,
+                                        on_progress=told)  # fmt: skip
         self._process.events(None)
-        self.position, self._last = position + len(tokens), step
-        ended = {kind: len(times) for kind, times in self.units().items()}
-        recorded = recorded_step(made, step, instructions, counted, ended)
+        self.position, self._last = position + len(tokens), steps
+        seen = [
+            SeenCore(instructions=mine, ended={kind: len(times) for kind, times in self.units(core).items()},
+                     executed=own["executed"], busy=own["busy"])
+            for core, (mine, own) in enumerate(zip(instructions, counted["cores"], strict=True))
+        ]  # fmt: skip
+        recorded = recorded_step(made, steps, seen, counted)
         return TokenRun(
             position=position, token=tokens[-1], tokens=len(tokens), cycles=counted["cycles"], engine_cycles=engine,
             read_bytes=sum(counted["read_bytes"]), written_bytes=sum(counted["written_bytes"]),
@@ -166,23 +179,23 @@ class RtlSession:
         )  # fmt: skip
 
     @property
-    def last(self) -> Step:
-        """The last step that this process ran."""
-        if self._last is None:
+    def last(self) -> list[Step]:
+        """The last step that this process ran, core by core."""
+        if not self._last:
             raise InputError("a step must have run before its units can be looked at")
         return self._last
 
-    def units(self) -> dict[str, NDArray[np.int64]]:
-        """By class: cycles from START on in which its unit took, and ended, each of the last step's instructions."""
-        return read_events(self._events)
+    def units(self, core: int = 0) -> dict[str, NDArray[np.int64]]:
+        """By class: cycles from START on in which the unit of ``core`` took, and ended, each of the last step's
+        instructions."""
+        return read_events(self._events, core)
 
     def save(self, folder: Path, **facts: Any) -> None:
         """Write a checkpoint: ``facts``, the position, and all that steps change of the memories, in one file that is
         there whole or not at all."""
         folder.mkdir(parents=True, exist_ok=True)
-        first = self.made.text.memory.cache[0]
         document = json.dumps({"position": self.position, "made_of": self._made_of(), **facts})
-        parts: dict[str, Any] = {f"channel{index}": channel[first:] for index, channel in enumerate(self.made.hbm)}
+        parts: dict[str, Any] = {f"channel{index}": changed for index, changed in enumerate(self._changed())}
         with whole_file(folder / SAVED) as part, part.open("wb") as file:
             np.savez(file, document=np.array(document), **parts)
 
@@ -191,17 +204,21 @@ class RtlSession:
         facts = read_checkpoint(folder)
         if facts["made_of"] != self._made_of():
             raise InputError(f"a checkpoint must be of this machine, model and context, not that in {folder}")
-        first = self.made.text.memory.cache[0]
         with np.load(folder / SAVED) as saved:
-            for index, channel in enumerate(self.made.hbm):
-                channel[first:] = saved[f"channel{index}"]
+            for index, changed in enumerate(self._changed()):
+                changed[:] = saved[f"channel{index}"]
         self.position = facts["position"]
         return facts
+
+    def _changed(self) -> list[NDArray[np.uint8]]:
+        """What steps change: of each channel what lies from the cache on."""
+        return [channel[core.text.memory.cache[0] :] for core in self.made.cores for channel in core.hbm]
 
     def _made_of(self) -> str:
         """What a checkpoint must agree with: machine, model and where everything lies."""
         made = self.made
-        return repr((made.machine, made.model, made.text.memory, made.text.cache))
+        places = (part for core in made.cores for part in (core.text.memory, core.text.cache))
+        return repr((made.machine, made.model, *places))
 
 
 def read_checkpoint(folder: Path) -> dict[str, Any]:

@@ -40,6 +40,7 @@ from mixflight.verify_cluster import check_cluster
 from mixflight.verify_core import SEEDS, check_core, parts_of
 from mixflight.verify_core_mv import check_core_mv
 from mixflight.verify_core_sfu import build_text, check_sfu
+from mixflight.verify_cores_model import DECODE, check_cores_model
 from mixflight.verify_csd import check_chain
 from mixflight.verify_outcome import NOTHING, StreamOutcome
 from mixflight.verify_pe import build_element, check_element
@@ -144,9 +145,9 @@ def _core_plan(chosen: ChosenTop) -> list[ChosenTop]:
         found.append(choose_top("core-mv", banks=shape.channels, dots=shape.dots,
                                 lanes=min(shape.lanes, shape.columns)))
     found.append(choose_top("core-sfu", width=shape.sfu_width, channels=shape.channels))
-    prompts = "MM" in shape.classes and machine.cores == 1
+    layers = [*([DECODE] if machine.cores > 1 else []), *([PREFILL] if "MM" in shape.classes else [])]
     parts = [dataclasses.replace(chosen, parameters={"arch": machine.name, "programs": part})
-             for part in (*parts_of(shape.classes, shape.kept), *([PREFILL] if prompts else []))]
+             for part in (*parts_of(shape.classes, shape.kept), *layers)]
     return [*found, *parts]
 
 
@@ -354,16 +355,19 @@ def verify_core_sfu(chosen: ChosenTop, *, seed: int = 0, mutate: Mutate | None =
 def verify_core(chosen: ChosenTop, *, model: Path | None = None, seed: int = 0) -> Row:
     """Run programs of the ``programs`` among its parameters on a core, DSP blocks as operators (the same values in the
     same cycles), or on several that meet; ``prefill`` those of a prompt through the first layer of ``model``, without
-    which there are none."""
+    which there are none, ``decode`` of single tokens likewise."""
     machine, part = chosen.component.machine, chosen.parameters["programs"]
-    if part == PREFILL and model is None:
+    if part in (PREFILL, DECODE) and model is None:
         return _row(chosen, NOTHING, 0.0)
     core = cores_of(machine, generic=True)
     core._MustUse__used = True      # its Verilog may be known, then Amaranth would warn
     built = build_core(core)
-    check = check_core if machine.cores == 1 else check_cluster
-    outcome = (check_prefill(built, machine, model, seed=seed) if model is not None and part == PREFILL else
-               check(built, machine, part, seeds=range(seed, seed + SEEDS)))
+    if model is not None and part in (PREFILL, DECODE):
+        outcome = (check_prefill(built, machine, model, seed=seed) if machine.cores == 1 else
+                   check_cores_model(built, machine, model, part, seed=seed))
+    else:
+        check = check_core if machine.cores == 1 else check_cluster
+        outcome = check(built, machine, part, seeds=range(seed, seed + SEEDS))
     return _row(chosen, outcome, built.seconds)
 
 

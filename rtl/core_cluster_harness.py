@@ -1,6 +1,6 @@
 """Several joined cores on compiled Verilog with their memories: as ``core_harness`` runs one."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,8 @@ Text = tuple[NDArray[np.uint32], Sequence[int]]
 
 
 class ClusterProcess(CoreProcess):
-    """Running cores, one for each of ``texts``: words and constants.
+    """Running cores, one for each of ``texts``: words and constants. ``more`` has other texts of all cores, which
+    ``select`` takes by their number from 1 on. One core alone has no windows.
 
     ``hbm`` are the channels of the first core, then of the second, …; all share ``ddr``. What is written or read
     without more is of the core that ``of`` chose last.
@@ -25,22 +26,28 @@ class ClusterProcess(CoreProcess):
 
     def __init__(
         self, model: CompiledModel, *, hbm: Sequence[NDArray[np.uint8]], ddr: NDArray[np.uint8], texts: Sequence[Text],
-        latency: int = LATENCY_CYCLES,
+        latency: int = LATENCY_CYCLES, more: Sequence[Sequence[Text]] = (),
     ) -> None:  # fmt: skip
-        self.cores = len(texts)
-        (text, constants), *more = texts
-        super().__init__(model, hbm=hbm, ddr=ddr, text=text, constants=constants, more=more, cores=self.cores,
+        self.cores, self.selected = len(texts), 0
+        (text, constants), *others = (item for each in (texts, *more) for item in each)
+        super().__init__(model, hbm=hbm, ddr=ddr, text=text, constants=constants, more=others, cores=self.cores,
                          latency=latency)  # fmt: skip
+
+    def select(self, number: int) -> None:
+        """The next run loads the ``number``-th text of each core, 0 the first; buffers keep what they hold."""
+        self.selected = number
+        self._say_where()
 
     def of(self, core: int) -> "ClusterProcess":
         """The same, for the registers of ``core``; those of all for the number behind the last core's, to write."""
-        self.window = core << core_registers().address_bits
+        self.window = core << core_registers().address_bits if self.cores > 1 else 0
         return self
 
     def _say_where(self) -> None:
         for core in range(self.cores):
             self.of(core)
-            self.text_at, self.constants_at, self.instructions, self.constants = self._texts[core]
+            place = self._texts[self.selected * self.cores + core]
+            self.text_at, self.constants_at, self.instructions, self.constants = place
             super()._say_where()
 
     def set_constants(self, constants: ControlConstants, core: int | None = None) -> None:
@@ -48,10 +55,11 @@ class ClusterProcess(CoreProcess):
         super(ClusterProcess, self.of(self.cores if core is None else core)).set_constants(constants)
 
     def run_all(
-        self, registers: Sequence[Mapping[int, int]], *, limit: int = LIMIT_CYCLES
+        self, registers: Sequence[Mapping[int, int]], *, limit: int = LIMIT_CYCLES, every: int = 0,
+        on_progress: Callable[[int, dict[str, int]], None] | None = None,
     ) -> dict[str, Any]:  # fmt: skip
         """Write each core's registers of the sequencer, run all texts to their ends; what was counted, ``cores`` what
-        each has: cycles, executed, busy.
+        each has: cycles, executed, busy. ``on_progress`` is told of the first core's units as by ``run``.
 
         Raises
         ------
@@ -60,7 +68,7 @@ class ClusterProcess(CoreProcess):
         """
         for core, given in enumerate(registers):
             self.of(core).write_registers(given)
-        of_all = self._ran(self._until_end(limit, 0, None), limit)
+        of_all = self._ran(self._until_end(limit, every, on_progress), limit)
         each = [self.of(core)._counted() for core in range(self.cores)]
         return of_all | {"cycles": max(item["cycles"] for item in each), "cores": each}
 

@@ -231,7 +231,7 @@ class CoreProcess:
         while answer.startswith("at "):
             cycles, *taken = map(int, answer.split()[1:])
             if on_progress is not None:
-                on_progress(cycles, dict(zip(CLASSES, taken, strict=True)))
+                on_progress(cycles, dict(zip(CLASSES, taken[: len(CLASSES)], strict=True)))  # the first core's
             answer = self._answer("run")
         self._loaded = True
         return self._ask("seconds").split()
@@ -318,11 +318,12 @@ class CoreProcess:
         return str(answer.strip())
 
 
-def read_events(path: Path) -> dict[str, NDArray[np.int64]]:
-    """By class: cycles of a run, from the write of START on, in which its unit took an instruction, and ended it."""
+def read_events(path: Path, core: int = 0) -> dict[str, NDArray[np.int64]]:
+    """By class: cycles of a run, from the write of START on, in which its unit took an instruction, and ended it; of
+    the unit of ``core``."""
     words = np.fromfile(path, "<u8").reshape(-1, 2)
     found = {}
-    for bit, kind in enumerate(CLASSES):
+    for bit, kind in enumerate(CLASSES, core * len(CLASSES)):
         takes, ends = (words[words[:, 1] >> np.uint64(shift + bit) & np.uint64(1) == 1, 0] for shift in (0, 32))
         found[kind] = np.stack([takes[: len(ends)], ends], axis=1).astype(np.int64)
     return found

@@ -9,6 +9,7 @@ from mixflight.rtl.core_harness import build_core
 from mixflight.sim.core_values.random_program import random_program
 from mixflight.verification import plan, verify_top
 from mixflight.verify_core import PARTS, parts_of, run_program
+from mixflight.verify_cores_model import DECODE
 from mixflight.verify_prefill import PREFILL
 
 MINI = accelerator_named("mixpe-mini")
@@ -24,9 +25,10 @@ def test_a_core_is_verified_by_its_components_and_by_programs():
     assert (engine.component.dots, unit.component.width) == ("dsp48e2", 4)
 
 
-def test_joined_cores_run_the_programs_of_one():
+def test_joined_cores_run_the_programs_of_one_and_a_layers_steps():
     chosen = plan("flightllm-core", arch="mixpe-duo")
-    assert [item.parameters.get("programs", "") for item in chosen] == ["", "", *parts_of(core_shape(MINI).classes)]
+    parts = [*parts_of(core_shape(MINI).classes), DECODE, PREFILL]
+    assert [item.parameters.get("programs", "") for item in chosen] == ["", "", *parts]
     assert (chosen[-1].component.machine.cores, len(chosen[-1].component.memories)) == (2, 12)
 
 

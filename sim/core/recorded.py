@@ -24,6 +24,7 @@ from mixflight.sim.core.units import misc_steps
 _TARGETS = tuple(codes("MISC", "target"))
 _LOADED = ("weight", "act")
 _BYTE_BITS = 8
+_EXCHANGE = codes("SYS", "operation")["exchange"]
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,17 +50,22 @@ class Recorded(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def recorded_counts(machine: CoreMachine, instructions: Sequence[Primitive], seen: Seen) -> Recorded:
-    """Actions of a run of ``instructions``, those of a core in program order, of which ``seen`` ended.
+    """Actions of a run of ``instructions``, those of a core in program order, of which ``seen`` ended. One of several
+    cores also has the lines that it was sent.
 
     In RTL an MM takes its operands from where an MV does (``arch/core_execution.md``).
     """
     counts = {("controller", "instruction"): float(seen.executed)} | counts_over_time(machine, seen.cycles)
     products = elements = 0
     for kind in CLASSES:
-        if kind == "SYS":
-            continue  # what the sequencer executed has them
         mine = [item.fields for item in instructions if item.kind == kind and not item.empty][: seen.ended[kind]]
         if not mine:
+            continue
+        if kind == "SYS":  # what else there is the sequencer executed
+            mine = [item for item in mine if item["operation"] == _EXCHANGE]
+            received = float(_BYTE_BITS * sum(item["value"] for item in mine))
+            for key in (("exchange", "bit"), ("sram.global", "write_bit")):
+                counts[key] = counts.get(key, 0.0) + received
             continue
         table = _columns(machine, kind, {name: np.array([item[name] for item in mine], np.int64) for name in mine[0]})
         found = {key: float(values.sum()) for key, values in counts_of_class(machine, kind, table, shared=True).items()}

@@ -123,16 +123,7 @@ class CoreModel:
         """The only core of a machine with a program for blocks of ``tokens`` of a prompt, in the same memories but for
         a longer DDR."""
         _one_core(self.machine)
-        [blocks] = block_texts([self.text], self.network, self.machine, tokens)
-        table = self.ddr[0][: self.model.vocab * self.network.embedding_stride]
-        room = np.zeros(self.network.embedded_bytes(tokens), np.uint8)
-        return replace(self, ddr=[np.concatenate([table, room])], blocks=blocks, block_tokens=tokens)
-
-    def block_size(self, prompt: int) -> int:
-        """Tokens of a block where a prompt comes in as few of one size as buffers hold; an InputError if none."""
-        channels = self.machine.hbm.channels_per_core
-        most = block_tokens([self.text], self.network, self.machine)
-        return round_up(ceil_div(prompt, ceil_div(prompt, most)), channels)
+        return MachineModel(cores=(self,)).with_blocks(tokens).cores[0]
 
     def instructions(self, step: Step) -> list[Primitive]:
         """What the queues get in ``step``, in program order."""
@@ -218,41 +209,98 @@ def zeros(name: str, size: int) -> Octets:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class MachineModel:
-    """A model on all ``cores`` of a machine."""
+    """A model on all ``cores`` of a ``machine``; ``hbm`` has the channels of the first core, then of the second, …"""
 
     cores: tuple[CoreModel, ...]
 
+    @property
+    def machine(self) -> CoreMachine:
+        """That all are cores of."""
+        return self.cores[0].machine
+
+    @property
+    def model(self) -> Model:
+        """All of it."""
+        return self.cores[0].model
+
+    @property
+    def hbm(self) -> list[Octets]:
+        """The memories of all cores."""
+        return [channel for core in self.cores for channel in core.hbm]
+
+    def in_memories(self, hbm: Sequence[Octets], ddr: Octets) -> "MachineModel":
+        """The same with other memories, which hold what its own do."""
+        channels = self.machine.hbm.channels_per_core
+        return MachineModel(cores=tuple(
+            replace(core, hbm=list(hbm[number * channels : (number + 1) * channels]), ddr=[ddr])
+            for number, core in enumerate(self.cores)
+        ))  # fmt: skip
+
+    def with_blocks(self, tokens: int) -> "MachineModel":
+        """The same with programs for blocks of ``tokens`` of a prompt, in the same memories but for a longer DDR."""
+        first = self.cores[0]
+        texts = block_texts([core.text for core in self.cores], first.network, self.machine, tokens)
+        table = first.ddr[0][: self.model.vocab * first.network.embedding_stride]
+        room = np.zeros(first.network.embedded_bytes(tokens), np.uint8)
+        ddr = [np.concatenate([table, room])]
+        return MachineModel(cores=tuple(
+            replace(core, ddr=ddr, blocks=text, block_tokens=tokens)
+            for core, text in zip(self.cores, texts, strict=True)
+        ))  # fmt: skip
+
+    def block_size(self, prompt: int) -> int:
+        """Tokens of a block where a prompt comes in as few of one size as buffers hold; an InputError if none."""
+        channels = self.machine.hbm.channels_per_core
+        most = block_tokens([core.text for core in self.cores], self.cores[0].network, self.machine)
+        return round_up(ceil_div(prompt, ceil_div(prompt, most)), channels)
+
+    def steps(self, token: int, position: int) -> list[Step]:
+        """What the host writes before a step of ``token``, core by core."""
+        return [core.step(token, position) for core in self.cores]
+
+    def block_steps(self, tokens: Sequence[int], position: int, *, logits: bool = True) -> list[Step]:
+        """As :meth:`CoreModel.block_step`, core by core."""
+        return [core.block_step(tokens, position, logits=logits) for core in self.cores]
+
+    def instructions(self, steps: Sequence[Step]) -> list[list[Primitive]]:
+        """What the queues of each core get, in program order."""
+        return [core.instructions(step) for core, step in zip(self.cores, steps, strict=True)]
+
+    def logits(self) -> NDArray[np.float32]:
+        """The logits that the last step left in the cores' memories."""
+        return np.concatenate([core.logits() for core in self.cores])
+
     def decode(self, token: int, position: int) -> NDArray[np.float32]:
         """Run a step on all cores; its logits."""
-        return self._run([core.step(token, position) for core in self.cores])
+        return self.execute(self.steps(token, position))
 
     def prefill(self, tokens: Sequence[int], position: int) -> NDArray[np.float32]:
         """Run a chunk on all cores; the logits behind its last token."""
-        return self._run([core.chunk_step(tokens, position) for core in self.cores])
+        return self.execute([core.chunk_step(tokens, position) for core in self.cores])
 
     def prompt(self, tokens: Sequence[int], position: int = 0) -> NDArray[np.float32]:
         """Run a prompt in blocks on matrices on all cores; the logits behind its last token."""
         found = np.zeros(0, np.float32)
         for part, at, last in _blocks(tokens, position, self.cores[0].block_tokens):
-            found = self._run([core.block_step(part, at, logits=last) for core in self.cores])
+            found = self.execute(self.block_steps(part, at, logits=last))
         return found
 
-    def engine(self, steps: Sequence[Step], *, loads: bool = True) -> Execution:
+    def engine(self, steps: Sequence[Step], *, loads: bool = True, with_slices: bool = False) -> Execution:
         """What the engine says that the ``steps`` of all cores take together, as ``CoreModel.engine``; of the texts the
-        longest is what all wait for."""
+        longest is what all wait for. ``with_slices`` notes each instruction."""
         units = Units(self.cores[0].machine)
         pieces = [step.text.sequencer.expand(step.numbered, repeat=False) for step in steps]
         size = max(INSTRUCTION_BYTES * len(step.text.text.stream) for step in steps) if loads else 0
         constants = max(len(step.text.text.constants) for step in steps) if loads else 0
         return run_engine(units, compile_streams(units, pieces, range(len(pieces))), text_bytes=size,
-                          constants=constants)  # fmt: skip
+                          constants=constants, with_slices=with_slices)  # fmt: skip
 
-    def _run(self, steps: Sequence[Step]) -> NDArray[np.float32]:
+    def execute(self, steps: Sequence[Step]) -> NDArray[np.float32]:
+        """Run the ``steps`` of all cores; the logits that are in their memories then."""
         execute_together(
-            [core.state(step) for core, step in zip(self.cores, steps, strict=True)],
-            [core.instructions(step) for core, step in zip(self.cores, steps, strict=True)],
+            [core.state(step) for core, step in zip(self.cores, steps, strict=True)], self.instructions(steps)
         )
-        return np.concatenate([core.logits() for core in self.cores])
+        return self.logits()
 
     def put_cache(self, layer: int, keys: Int8Cache, values: Int8Cache, tokens: int) -> None:
         """As ``CoreModel.put_cache``, every core its heads."""

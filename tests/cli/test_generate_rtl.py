@@ -246,7 +246,7 @@ def test_waves_are_of_the_cycles_asked_for(smollm2_path, tmp_path):
     (("--backend", "rtl", "--waves", "f.fst"), "--waves must come with --waves-from, at least 0, and --waves-cycles"),
     (("--backend", "rtl", "--kv", "fp16"), "--kv must be int8 with --backend rtl, not fp16"),
     (("--backend", "rtl", "--arch", "int8"), "--arch must be a machine of a core with RTL, such as mixpe-mini, not int8"),
-    (("--backend", "rtl", "--arch", "flightllm-u280"), "--arch must be a machine of one core to generate on RTL"),
+    (("--backend", "rtl", "--arch", "flightllm-u280"), "several cores with RTL must have units in RTL"),
     (("--layers", "31"), "layers must be 1 ... 30, not 31"),
 ])  # fmt: skip
 def test_bad_input_is_one_line_and_status_2(smollm2_path, arguments, message):

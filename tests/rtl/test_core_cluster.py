@@ -4,6 +4,7 @@
 import msgspec
 import numpy as np
 import pytest
+from small_duo import smallest
 from tiny_llama import TinyLlama, bits
 
 from mixflight.arch.accelerator import accelerator_named
@@ -23,22 +24,6 @@ from mixflight.workloads.gguf import open_gguf
 
 pytestmark = pytest.mark.timeout(3600)      # the first of each machine compiles its cores
 CONTEXT = 128
-
-
-def smallest():
-    """The machine with as little of everything as a made model needs, so that its Verilog compiles soon."""
-    machine, replace = accelerator_named("mixpe-duo"), msgspec.structs.replace
-    buffers = machine.buffers
-    return replace(
-        machine, name="mixpe-small-duo", memory_unit=replace(machine.memory_unit, lanes=1),
-        hbm=replace(machine.hbm, channels_per_core=2), sfu=replace(machine.sfu, elements_per_cycle=1),
-        buffers=replace(
-            buffers, weight=replace(buffers.weight, depth=256), act=replace(buffers.act, depth=256),
-            vector=replace(buffers.vector, depth=1024), index=replace(buffers.index, depth=16),
-            scale=replace(buffers.scale, depth=128), instruction=replace(buffers.instruction, depth=256),
-        ),
-        controller=replace(machine.controller, queue_depth=4),
-    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")

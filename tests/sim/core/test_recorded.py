@@ -9,7 +9,7 @@ from mixflight.arch.isa import CLASSES
 from mixflight.sim.core.activity import program_counts
 from mixflight.sim.core.over_time import counts_over_time
 from mixflight.sim.core.recorded import Seen, recorded_counts
-from mixflight.sim.core_values.decode import from_file
+from mixflight.sim.core_values.decode import from_file, machine_from_file
 
 
 @pytest.fixture(scope="module", params=["mixpe-mini", "flightllm-mini"])
@@ -59,3 +59,18 @@ def test_fetched_text_is_read_from_ddr_and_written(program):
         **{name: getattr(seen, name) for name in seen.__struct_fields__} | {"text_bytes": 640})).counts  # fmt: skip
     assert {key: fetched[key] - plain[key] for key in fetched if fetched[key] != plain[key]} == {
         ("ddr", "read_bit"): 5120.0, ("memory_path", "bit"): 5120.0, ("sram.instruction", "write_bit"): 5120.0}  # fmt: skip
+
+
+def test_several_cores_also_have_what_they_are_sent(smollm2_path):
+    made = machine_from_file(accelerator_named("mixpe-duo"), smollm2_path, 256, layers=1)
+    steps, found = made.steps(504, 0), Counter()
+    pieces = [step.text.sequencer.expand(step.numbered, repeat=False) for step in steps]
+    names = max(len(step.text.text.names) for step in steps)
+    whole = {key: float(values.sum()) for key, values in program_counts(made.machine, pieces, [0, 1], names).items()}
+    for instructions in made.instructions(steps):
+        ended = dict.fromkeys(CLASSES, 0) | Counter(item.kind for item in instructions if not item.empty)
+        found.update(recorded_counts(made.machine, instructions, seen_of(whole, ended, cycles=0)).counts)
+    on_chip = {key for key in whole if key[0] not in ("controller", "memory_path", "hbm", "ddr")}
+    assert {key: found[key] for key in on_chip} == pytest.approx({key: whole[key] for key in on_chip}, rel=1e-12)
+    # of each layer and core: half of the heads' results, of two residual vectors and of the FFN's
+    assert whole["exchange", "bit"] > 8 * 4 * 2 * 576
