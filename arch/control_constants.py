@@ -40,6 +40,16 @@ def control_constants(
     )  # fmt: skip
 
 
+def score_cap(cap: float, head: int) -> float:
+    """The soft cap of scores that come without their 1/sqrt(head): ``cap`` times sqrt(head)."""
+    return cap * float(np.sqrt(np.float64(head)))
+
+
+def cap_constants(cap: float) -> tuple[np.float32, np.float32]:
+    """What a soft cap multiplies with: f32(2 / C), and C itself as FP32."""
+    return np.float32(2.0 / cap), np.float32(cap)
+
+
 def f32_bits(value: float) -> int:
     """The bits of ``value`` rounded to FP32."""
     return int(np.float32(value).view(np.uint32))

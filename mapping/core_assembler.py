@@ -15,7 +15,8 @@ from mixflight.arch.isa import CLASS_INDEX, CLASSES, Ints, Stream, encode, strea
 class Register(enum.IntEnum):
     """What each register holds; the host writes ``WEIGHTS`` to ``NEW_SCALE`` before a run (``docs/compiler.md``).
 
-    ``TILE`` takes the place of ``EMBEDDING`` once the embedding is read. In a prefill the host writes ``WEIGHTS`` to
+    ``TILE`` takes the place of ``EMBEDDING`` once the embedding is read, ``HEAD`` that of ``POSITION``, which is where
+    the learned position of the token lies. In a prefill the host writes ``WEIGHTS`` to
     ``LAST_GROUPS``. In a block of a prompt ``LOGIT_ROW`` is the row whose logits are wanted, from 1 on; 0: none.
     """
 
@@ -52,6 +53,7 @@ class Register(enum.IntEnum):
     PROBABILITY = enum.auto()
     HEAD = enum.auto()
     TILE = EMBEDDING
+    POSITION = HEAD
     # A prefill has other lengths, in the same registers.
     FULL_BLOCKS = FULL_TILES
     LAST_ROWS = TAIL_COLUMNS

@@ -18,7 +18,7 @@ from mixflight.arch.core import CoreMachine
 from mixflight.arch.errors import InputError
 from mixflight.mapping.core_assembler import Register, Text
 from mixflight.mapping.core_compile import CoreText, registers_of
-from mixflight.mapping.core_decode import FP32, DecodeText, log2_group
+from mixflight.mapping.core_decode import CAP_BYTES, FP32, DecodeText, log2_group
 from mixflight.mapping.core_memory import PARAMETER_SLOTS, REGION_BYTES, Arena, Cache, channel_share
 from mixflight.mapping.core_network import Linear, Network
 from mixflight.mapping.core_sequencer import Sequencer
@@ -39,8 +39,8 @@ class ChunkText(DecodeText):
         group = network.layers[0]["o"].act.group
         if tokens < channels or tokens % channels:
             raise InputError(f"a chunk must be whole rows of {channels} tokens in the cache, not {tokens} tokens")
-        if network.batch != 1 or network.post_norms or network.attention_cap or network.head_norm_bytes:
-            raise InputError(f"a chunk must be of one sequence of a plain decoder, which {network.model} is not")
+        if network.batch != 1:
+            raise InputError(f"a chunk must be of one sequence, not of {network.batch}, in {network.model}")
         if network.head_dim % LINE_BYTES or not group or network.head_dim % group:
             raise InputError(
                 f"heads of a chunk must be lines of {LINE_BYTES} codes in whole groups, not {network.head_dim} in "
@@ -63,14 +63,15 @@ class ChunkText(DecodeText):
         machine, (first, heads) = self.machine, self.share.heads
         lines, codes = Arena("global", machine.buffers.vector.bytes), Arena("act", machine.buffers.act.bytes)
         scales = channel_share(self.max_context * self.cache.scale_bytes, self.channels) * self.channels
-        self.parameter_lines = ceil_div(max(net.norm_bytes, scales), LINE_BYTES)
+        self.parameter_lines = self._parameter_lines(scales)
         self.head_lines = self._lines(net.head_dim)
         """Of one head of all tokens."""
         vector = net.hidden * FP32 * rows
         self.x = lines.take(vector, "embed")
         self.normed = lines.take(vector, "attention_norm")
         self.parameters = lines.take(PARAMETER_SLOTS * self.parameter_lines * LINE_BYTES, "softmax")
-        self.o_out = lines.take(0, "o")
+        self.o_out = lines.take(vector if net.post_norms else 0, "o")
+        self.caps = lines.take(self._dealt(CAP_BYTES) if net.capped else 0, "softcap")
         lines.stages()
         self.embedded = lines.take(net.embedded_bytes(rows), "embed")
         lines.stage()
@@ -118,11 +119,16 @@ class ChunkText(DecodeText):
         if self.many:
             asm.add("SYS", operation="barrier", release=["LD"])
         asm.set(R.KEYS, source=R.CACHE)
+        self._load_caps()
         asm.add("LD", wait=["SYS"] if self.many else [], release=["MISC"], buffer="global", memory="ddr",
                 base_register=R.EMBEDDING, bytes=net.embedded_bytes(self.rows),
                 buffer_line=self.embedded)  # fmt: skip
         self._misc("embed", self.rows, net.hidden, a=self.x, b=self.embedded, out=self.x,
                    group=log2_group(net.embedding), wait=["LD"])  # fmt: skip
+        if net.positions:
+            asm.operator("positions", "bias")
+            rows_behind = self.rows * net.embedding_stride // LINE_BYTES
+            self._misc("residual", self.rows, net.hidden, a=self.x, b=self.embedded + rows_behind, out=self.x)
         for first, count in self._runs():
             with asm.loop(count):
                 self._layer(net.layers[first])
@@ -138,11 +144,14 @@ class ChunkText(DecodeText):
         """Linears, rotated head by head; queries quantised."""
         net, asm, head = self.network, self.asm, self.network.head_dim
         for name, out in (("k", self.k_out), ("v", self.v_out), ("q", self.q_out)):
-            turned = name != "v" and net.rope
+            turned = name != "v"
 
             def fused(columns: int, *, name: str = name, out: int = out, turned: bool = turned) -> None:
                 behind = self._bias(tiles[name], columns, out)
-                if turned:
+                if turned and net.head_norm_bytes:
+                    self._head_norms(name, columns // head, out, behind)
+                    behind = []
+                if turned and net.rope:
                     asm.operator(f"rope_{name}", "rope")
                     for number in range(columns // head):
                         at = out + number * self.head_lines
@@ -164,6 +173,18 @@ class ChunkText(DecodeText):
             asm.set(R.SCORE, self.code_lines, source=R.SCORE)
         asm.add("MISC", release=["MV"])
         asm.add("MV", wait=["MISC"])
+
+    def _head_norms(self, name: str, heads: int, out: int, behind: Sequence[str]) -> None:
+        """Norm of ``heads`` heads of a tile, one after the other."""
+        net = self.network
+        self.asm.operator(f"{name}_norm", "norm")
+        self._fetch(net.head_norm_bytes)
+        for number in range(heads):
+            at = out + number * self.head_lines
+            self._misc("norm", self.rows, net.head_dim, a=at, out=at, b=self.parameters, tile=True,
+                       b_register=R.PARAMETER, wait=[*behind, "LD"] if number == 0 else [],
+                       release=["LD"] if number == heads - 1 else [])  # fmt: skip
+        self.asm.rotate(R.PARAMETER, self.parameter_lines, PARAMETER_SLOTS * self.parameter_lines)
 
     def _append(self) -> None:
         """The tokens' keys and values: quantised head by head, then a row of the cache after the other to memory."""
@@ -249,11 +270,16 @@ class ChunkText(DecodeText):
     def _probabilities(self) -> None:
         """Softmax and quantisation of the scores of a KV head's queries."""
         net, asm = self.network, self.asm
-        asm.operator("softmax", "softmax")
-        for query in range(net.queries):
-            at = self.scores + query * self.score_lines
-            self._misc("softmax", self.rows, 0, a=at, out=at, elements_register=R.CONTEXT, causal=1,
-                       wait=["MV"] if query == 0 else [])  # fmt: skip
+        behind = ["MV"]
+        for name, kind in (("attention_cap", "softcap"), ("softmax", "softmax")):
+            if kind == "softcap" and not net.attention_cap:
+                continue
+            asm.operator(name, kind)
+            for query in range(net.queries):
+                at = self.scores + query * self.score_lines
+                self._misc(kind, self.rows, 0, a=at, b=self.caps if kind == "softcap" else 0, out=at,
+                           elements_register=R.CONTEXT, causal=int(kind == "softmax"), wait=behind)  # fmt: skip
+                behind = []
         asm.operator("probability_quantise", "quantise")
         asm.add("LD", wait=["MISC"], release=["MISC"], buffer="global", wide=1, base_register=R.C,
                 offset=self.cache.scale_at, bytes_register=R.CONTEXT_SCALES, buffer_line=self.parameters,

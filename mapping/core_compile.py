@@ -140,7 +140,7 @@ class CoreCompiler:
         sizes["cache"] = writer.cache_bytes
         logits = channel_share(network.batch * share.vocab[1] * FP32, self.machine.hbm.channels_per_core)
         sizes["results"] = writer.scratch_bytes + logits
-        memory = map_memory(sizes, network.head.n * network.embedding_stride, self.machine, network.model)
+        memory = map_memory(sizes, network.table_bytes(max_context), self.machine, network.model)
         return CoreText(share=share, text=text, sequencer=sequencer, memory=memory, cache=cache)
 
 
@@ -168,7 +168,7 @@ def registers_of(item: CoreText, network: Network, machine: CoreMachine, token: 
         "CONTEXT_SCALES": (full * tile // channels + rows) * cache.scale_bytes,
         "NEW_CHANNEL": (context - 1) % channels, "NEW_KEY": row * cache.key_bytes,
         "NEW_VALUE": row * cache.value_bytes, "NEW_SCALE": row * cache.scale_bytes,
-    }  # fmt: skip
+    } | ({"POSITION": network.table_bytes(context - 1)} if network.positions else {})  # fmt: skip
 
 
 def prefill_registers(item: CoreText, network: Network, machine: CoreMachine) -> dict[str, int]:

@@ -26,6 +26,8 @@ from mixflight.mapping.core_tiles import Slab, Tiling, ceil_div, round_up, tilin
 R = Register
 FP32 = 4
 MV_ROWS = 255
+CAP_BYTES = 2 * LINE_BYTES
+"""Of the constants of soft caps: a line for scores and one for logits."""
 
 
 class DecodeText:
@@ -67,13 +69,13 @@ class DecodeText:
         lines, codes = Arena("global", room), Arena("act", acts)
         heads, step = self.share.heads[1], net.queries * net.head_dim
         scale_bytes = channel_share(self.max_context * self.cache.scale_bytes, self.channels) * self.channels
-        bias = max([net.norm_bytes, net.head_norm_bytes, rows * net.embedding_bytes, scale_bytes])
-        self.parameter_lines = ceil_div(bias, LINE_BYTES)
+        self.parameter_lines = self._parameter_lines(rows * net.embedding_bytes, scale_bytes)
         vector = net.hidden * FP32 * rows
         self.x = lines.take(vector, "embed")
         self.normed = lines.take(vector, "attention_norm")
         self.parameters = lines.take(PARAMETER_SLOTS * self.parameter_lines * LINE_BYTES, "softmax")
         self.o_out = lines.take(vector if net.post_norms else 0, "o")
+        self.caps = lines.take(self._dealt(CAP_BYTES) if net.capped else 0, "softcap")
         # attention, FFN and logits follow one another: MV starts each behind the last MISC of the one before
         lines.stages()
         # gathered vectors lie in the same lines on all cores, whatever the shares
@@ -110,6 +112,18 @@ class DecodeText:
         self.hidden_codes = codes.take(self._code_bytes(net.ffn, net.layers[0]["down"].act), "ffn_hidden_quantise")
         self.head_codes = self.input_codes  # no one reads the layers' input any more
 
+    def _dealt(self, size: int) -> int:
+        """Bytes that a wide transfer of ``size`` bytes writes."""
+        return channel_share(size, self.channels) * self.channels
+
+    def _parameter_lines(self, *sizes: int) -> int:
+        """Lines that hold any parameters: of norms, of a tile's biases, and ``sizes`` bytes."""
+        net, layer = self.network, self.network.layers[0]
+        tiles = [item.tile for item in tilings(net, self.machine, self.share, layer).values() if item.linear.bias]
+        vectors = (net.norm_bytes, net.head_norm_bytes, *(FP32 * item for item in tiles))
+        most = max(self._dealt(size) for size in vectors)
+        return ceil_div(max(most, *sizes), LINE_BYTES)
+
     @property
     def batch_heads(self) -> int:
         """KV heads of all sequences on this core."""
@@ -136,17 +150,29 @@ class DecodeText:
         if self.many:
             asm.add("SYS", operation="barrier", release=["MISC"])
         asm.set(R.KEYS, source=R.CACHE)
+        self._load_caps()
         asm.add("LD", wait=["MISC"], release=["MISC"], buffer="global", memory="ddr", base_register=R.EMBEDDING,
                 bytes=self.rows * net.embedding_bytes, buffer_line=self.parameters,
                 buffer_register=R.PARAMETER)  # fmt: skip
         self._join()
         self._with_parameters("embed", self.rows, net.hidden, a=self.x, out=self.x, group=log2_group(net.embedding))
+        if net.positions:
+            asm.operator("positions", "bias")
+            asm.add("LD", wait=["MISC"], release=["MISC"], buffer="global", memory="ddr", base_register=R.POSITION,
+                    bytes=net.position_bytes, buffer_line=self.parameters, buffer_register=R.PARAMETER)  # fmt: skip
+            self._with_parameters("bias", self.rows, net.hidden, a=self.x, out=self.x)
         for first, count in self._runs():
             with asm.loop(count):
                 self._layer(net.layers[first])
                 self._next_row()
         self._head()
         return asm.finish()
+
+    def _load_caps(self) -> None:
+        """The constants of soft caps, the first parameters, to where they stay: ahead of what the next LD brings."""
+        if self.network.capped:
+            self.asm.add("LD", buffer="global", wide=1, advance=1, base_register=R.PARAMETERS,
+                         bytes=channel_share(CAP_BYTES, self.channels), buffer_line=self.caps)  # fmt: skip
 
     # -- layers that differ in bits --------------------------------------------------------------------------------
 
@@ -235,14 +261,23 @@ class DecodeText:
     def _normed_input(self, name: str, linear: Linear, quantise: str, codes: int) -> None:
         """Norm of the residual vector, quantised; the next MV may start."""
         net = self.network
-        self.asm.operator(name, "norm")
-        self._fetch(net.norm_bytes)
-        self._with_parameters("norm", self.rows, net.hidden, a=self.x, out=self.normed)
+        self._norm(name, self.x, self.normed)
         self.asm.operator(quantise, "quantise")
         self._spill(self.normed, net.hidden)
         self._misc("quantise", self.rows, net.hidden, a=self.normed, out=codes, act=linear.act,
                    static=linear.static, release=["MV"])  # fmt: skip
         self.asm.add("MV", wait=["MISC"])
+
+    def _norm(self, name: str, x: int, out: int) -> None:
+        """Norm of the vectors at ``x``, and the bias of a LayerNorm."""
+        net = self.network
+        self.asm.operator(name, net.norm)
+        self._fetch(net.norm_bytes)
+        self._with_parameters(net.norm, self.rows, net.hidden, a=x, out=out)
+        if net.norm == "layernorm":
+            self.asm.operator(f"{name}_bias", "bias")
+            self._fetch(net.norm_bytes)
+            self._with_parameters("bias", self.rows, net.hidden, a=out, out=out)
 
     def _queries_keys_values(self, tiles: dict[str, Tiling]) -> None:
         net, head = self.network, self.network.head_dim
@@ -365,7 +400,8 @@ class DecodeText:
         for name, kind in (("attention_cap", "softcap"), ("softmax", "softmax")):
             if kind == "softmax" or net.attention_cap:
                 asm.operator(name, kind)
-                self._misc(kind, net.queries, 0, out=self.scores, wait=behind, **at)
+                b = self.caps if kind == "softcap" else 0
+                self._misc(kind, net.queries, 0, b=b, out=self.scores, wait=behind, **at)
                 behind = []
         asm.operator("probability_quantise", "quantise")
         asm.add("LD", wait=["MISC"], release=["MISC"], buffer="global", wide=1, base_register=R.C,
@@ -426,9 +462,7 @@ class DecodeText:
         self._exchange(net.hidden, tiling.columns, FP32 * 8, f"{part}_residual", "global", into + local,
                        self._lines(tiling.columns))  # fmt: skip
         if net.post_norms:
-            self.asm.operator(f"{part}_post_norm", "norm")
-            self._fetch(net.norm_bytes)
-            self._with_parameters("norm", self.rows, net.hidden, a=into, out=into)
+            self._norm(f"{part}_post_norm", into, into)
             self.asm.operator(f"{part}_residual", "residual")
             self._misc("residual", self.rows, net.hidden, a=self.x, b=into, out=self.x)
 
@@ -477,7 +511,8 @@ class DecodeText:
         def fused(columns: int) -> None:
             if net.logit_cap:
                 asm.operator("logit_cap", "softcap")
-                self._misc("softcap", self.rows, columns, a=self.logits, out=self.logits, tile=True, wait=["MV"])
+                self._misc("softcap", self.rows, columns, a=self.logits, b=self.caps + 1, b_register=0,
+                           out=self.logits, tile=True, wait=["MV"])  # fmt: skip
             else:
                 asm.add("MISC", wait=["MV"])
 

@@ -425,7 +425,7 @@ def _vector_tiles(
     elements = max(1, ceil_div(operator.vector_elements, whole))
     spilled = vectors_spill(whole * operator.n, machine)
     found: Counter[Tile] = Counter()
-    read = operator.parameter_bytes if operator.kind in ("norm", "bias", "elementwise") else (
+    read = operator.parameter_bytes if operator.kind in ("norm", "layernorm", "bias", "elementwise") else (
         math.ceil(operator.parameter_bytes * vectors / whole)
     )  # fmt: skip
     read += math.ceil(operator.kv_read_bytes * stores)

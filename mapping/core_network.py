@@ -4,11 +4,14 @@ Views do not exist in a trace. Softmax is fused to the scores, RoPE and the quan
 their linears, activation and product to gate and up, residual additions to o and down.
 """
 
+from typing import Literal
+
 import msgspec
 
 from mixflight.arch.compact import LINE_BYTES
 from mixflight.arch.errors import InputError
 from mixflight.arch.formats import FORMATS, Format
+from mixflight.mapping.homes import FP32_BYTES
 from mixflight.workloads.operators import Operator
 from mixflight.workloads.trace import Trace
 
@@ -22,13 +25,15 @@ _INPUTS = {
 }  # fmt: skip
 
 LAYER_OPERATORS = (
-    "embed", "attention_norm", "attention_input_quantise", "q", "k", "v", "q_norm", "k_norm", "rope_q", "rope_k",
-    "kv_append", "query_quantise", "qk", "attention_cap", "softmax", "probability_quantise", "av",
+    "embed", "positions", "attention_norm", "attention_input_quantise", "q", "k", "v", "q_norm", "k_norm", "rope_q",
+    "rope_k", "kv_append", "query_quantise", "qk", "attention_cap", "softmax", "probability_quantise", "av",
     "attention_output_quantise", "o", "attention_post_norm", "attention_residual", "ffn_norm", "ffn_input_quantise",
     "gate", "up", "ffn_activation", "ffn_hidden_quantise", "down", "ffn_post_norm", "ffn_residual", "final_norm",
     "head_input_quantise", "head", "logit_cap",
 )  # fmt: skip
-"""Operators that the fused layers stand for; biases are added to their linears."""
+"""Operators that the fused layers stand for; biases are added to their linears and norms."""
+
+NORMS = ("attention_norm", "attention_post_norm", "ffn_norm", "ffn_post_norm", "final_norm")
 
 
 class Linear(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,8 +63,9 @@ class Linear(msgspec.Struct, frozen=True, kw_only=True):
 class Network(msgspec.Struct, frozen=True, kw_only=True):
     """What the layers of a trace have in common, and the linears of each.
 
-    ``queries`` heads share a KV head; ``norm_bytes`` parameters of a norm, ``embedding_bytes`` a row of the embedding.
-    ``activation`` is an operation of the SFU. Caps are soft caps of scores and logits. ``density``: share of the causal
+    ``queries`` heads share a KV head; ``norm_bytes`` the weights of a norm, ``embedding_bytes`` a row of the embedding.
+    ``activation`` and ``norm`` are operations of the SFU; a ``layernorm`` has a bias. ``positions``: learned ones are
+    added to the embedding. Caps are soft caps of scores and logits. ``density``: share of the causal
     pairs of a prefill that is computed, by layer; ``masked``: the program leaves out blocks of them.
     """
 
@@ -86,6 +92,8 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
     post_norms: bool
     attention_cap: bool
     logit_cap: bool
+    norm: Literal["norm", "layernorm"] = "norm"
+    positions: bool = False
     static_query: bool = False
     density: tuple[float, ...] = ()
     masked: bool = False
@@ -102,8 +110,29 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
         return -(-self.embedding_bytes // LINE_BYTES) * LINE_BYTES
 
     def embedded_bytes(self, rows: int) -> int:
-        """Bytes of ``rows`` rows of the embedding, each from a line on."""
+        """Bytes of ``rows`` rows of the embedding, each from a line on, and of their learned positions behind them."""
+        if self.positions:
+            return rows * (self.embedding_stride + self.position_bytes)
         return (rows - 1) * self.embedding_stride + self.embedding_bytes
+
+    @property
+    def position_bytes(self) -> int:
+        """Bytes of a learned position; 0 where there are none."""
+        return self.hidden * FP32_BYTES if self.positions else 0
+
+    def table_bytes(self, context: int) -> int:
+        """Bytes of the embedding with all its rows, and of the learned positions of ``context`` tokens behind it."""
+        return self.head.n * self.embedding_stride + context * self.position_bytes
+
+    @property
+    def norm_parameters(self) -> int:
+        """Vectors that come with a norm: its weights, and a bias."""
+        return 2 if self.norm == "layernorm" else 1
+
+    @property
+    def capped(self) -> bool:
+        """Whether anything has a soft cap."""
+        return self.attention_cap or self.logit_cap
 
     @property
     def rows(self) -> int:
@@ -144,6 +173,12 @@ def network_of(trace: Trace, *, sparse: bool = True) -> Network:
     assert qk.act is not None
     assert av.weight is not None
     rows = trace.batch * trace.tokens
+    if trace.phase == "decode" and any(item.n != trace.context for item in by_name["qk"]):
+        raise InputError(f"a token must see the whole context on a FlightLLM core, but {trace.model} does not see all "
+                         f"{trace.context} tokens")  # fmt: skip
+    norms = {item.kind for name in NORMS for item in by_name.get(name, [])}
+    if len(norms) != 1 or any(item.kind != "norm" for name in ("q_norm", "k_norm") for item in by_name.get(name, [])):
+        raise InputError(f"norms must be of one kind on a FlightLLM core, and RMSNorm of heads, in {trace.model}")
     if any(item.act is None or item.act.kind != "int" for item in trace.operators if item.is_matrix):
         raise InputError(f"activations must be integers on a FlightLLM core, in the recipe of {trace.model}")
     activation = by_name["ffn_activation"][0]
@@ -160,13 +195,14 @@ def network_of(trace: Trace, *, sparse: bool = True) -> Network:
         embedding_bytes=by_name["embed"][0].parameter_bytes // rows,
         activation=f"activation:{activation.variant}", post_norms="attention_post_norm" in by_name,
         attention_cap="attention_cap" in by_name, logit_cap="logit_cap" in by_name,
+        norm="layernorm" if norms == {"layernorm"} else "norm", positions="positions" in by_name,
         static_query=_static(by_name, "query_quantise"), density=tuple(densities[layer] for layer in sorted(densities)),
     )  # fmt: skip
 
 
 def _refuse_others(by_name: dict[str, list[Operator]], model: str) -> None:
     """Refuse traces with operators that the fused layers have no place for, or without those that they are made of."""
-    biases = {f"{name}_bias" for name in (*BLOCK_LINEARS, "head")}
+    biases = {f"{name}_bias" for name in (*BLOCK_LINEARS, *NORMS)}
     others = [name for name in by_name if name not in LAYER_OPERATORS and name not in biases]
     if others:
         raise InputError(

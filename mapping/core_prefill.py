@@ -6,6 +6,8 @@ the next begins, which causality allows, since a block needs keys and values of 
 gathered by the host.
 """
 
+from collections.abc import Sequence
+
 from mixflight.arch.compact import LINE_BYTES, SLOTS
 from mixflight.mapping.core_assembler import Register, Text
 from mixflight.mapping.core_decode import FP32, log2_group
@@ -37,6 +39,7 @@ class PrefillText(AttentionText):
             asm.add("SYS", operation="barrier", release=["MISC"])
         self._join()
         asm.set(R.KEYS, source=R.CACHE)
+        self._load_caps()
         asm.set(R.ROWS_AT, self.x_at, source=R.CACHE)
         with asm.loop(net.batch):
             self._embed()
@@ -48,7 +51,8 @@ class PrefillText(AttentionText):
         return asm.finish()
 
     def _embed(self) -> None:
-        """Rows of the embedding, gathered by the host, to the residual vectors in memory."""
+        """Rows of the embedding and, behind those of a group, learned positions, gathered by the host, to the residual
+        vectors in memory."""
         net, asm = self.network, self.asm
 
         def rows(item: RowsOfBlock) -> None:
@@ -57,16 +61,35 @@ class PrefillText(AttentionText):
                         base_register=R.EMBEDDING, bytes=self.channels * net.embedding_bytes,
                         buffer_line=self.group_rows, buffer_register=R.PARAMETER)  # fmt: skip
                 self._misc("embed", self.channels, net.hidden, a=self.group_rows, a_register=R.PARAMETER,
-                           out=self.group_rows, out_register=R.PARAMETER, wait=["LD"], release=["ST"])  # fmt: skip
+                           out=self.group_rows, out_register=R.PARAMETER, wait=["LD"],
+                           release=[] if net.positions else ["ST"])  # fmt: skip
+                at = self._add_positions() if net.positions else R.PARAMETER
                 asm.add("ST", wait=["MISC"], release=["MISC"], buffer="global", wide=1, advance=1,
                         base_register=R.ROWS_AT, bytes=self.x_row, buffer_line=self.group_rows,
-                        buffer_register=R.PARAMETER)  # fmt: skip
+                        buffer_register=at)  # fmt: skip
                 self._read()
                 asm.add("MISC", wait=["ST"], release=["LD"])
+                if net.positions:
+                    asm.add("MISC", release=["LD"])
 
         with asm.loop(0, R.FULL_BLOCKS):
             rows(RowsOfBlock(self, True))
         rows(RowsOfBlock(self, False))
+
+    def _add_positions(self) -> Register:
+        """The positions of a group of rows to the next place of the ring, added to the rows; the register of these."""
+        net, asm = self.network, self.asm
+        asm.operator("positions", "bias")
+        asm.set(R.C, source=R.PARAMETER)
+        self._read()
+        asm.add("LD", wait=["MISC"], release=["MISC"], buffer="global", memory="ddr", advance=1,
+                base_register=R.EMBEDDING, bytes=self.channels * net.position_bytes, buffer_line=self.group_rows,
+                buffer_register=R.PARAMETER)  # fmt: skip
+        self._misc("residual", self.channels, net.hidden, a=self.group_rows, a_register=R.C, b=self.group_rows,
+                   b_register=R.PARAMETER, out=self.group_rows, out_register=R.C, wait=["LD"],
+                   release=["ST"])  # fmt: skip
+        asm.operator("embed", "embed")
+        return R.C
 
     def _prefill_layer(self, layer: dict[str, Linear]) -> None:
         asm, net = self.asm, self.network
@@ -123,16 +146,13 @@ class PrefillText(AttentionText):
     def _norm_rows(self, name: str, linear: Linear, quantise: str, rows: RowsOfBlock) -> None:
         """Norm and quantisation of the residual vectors, a group of rows at a time; the next MM may start."""
         net, asm = self.network, self.asm
-        asm.operator(name, "norm")
+        asm.operator(name, net.norm)
         self._norm_weights(name != "attention_norm")
         asm.set(R.A, source=R.ROWS_AT)
         asm.set(R.B)
-        line = (name != "attention_norm") * ceil_div(net.norm_bytes, LINE_BYTES) + self.norm_parameters
         with asm.loop(rows.groups, rows.groups_register):
-            asm.operator(name, "norm")
             self._load_rows(R.A, self.x_row)
-            self._misc("norm", self.channels, net.hidden, a=self.group_rows, a_register=R.PARAMETER, b=line,
-                       out=self.group_rows, out_register=R.PARAMETER, wait=["LD"])  # fmt: skip
+            self._normed(name, self.channels, name != "attention_norm", R.PARAMETER, self.group_rows, R.PARAMETER)
             asm.operator(quantise, "quantise")
             self._misc("quantise", self.channels, net.hidden, a=self.group_rows, a_register=R.PARAMETER,
                        out=self.input_codes, out_register=R.B, target="weight", group=log2_group(linear.act),
@@ -141,12 +161,32 @@ class PrefillText(AttentionText):
             asm.set(R.B, ceil_div(self.channels * net.hidden, LINE_BYTES), source=R.B)
         self._then_matrix()
 
+    def _norm_line(self, second: bool) -> int:
+        """Line of the weights of a layer's norms; a bias lies behind them."""
+        return self.norm_parameters + second * self.network.norm_parameters * self.norm_lines
+
     def _norm_weights(self, second: bool) -> None:
-        each = channel_share(self.network.norm_bytes, self.channels)
-        line = second * ceil_div(self.network.norm_bytes, LINE_BYTES) + self.norm_parameters
-        self.asm.add("LD", release=["MISC"], buffer="global", wide=1, advance=1, base_register=R.PARAMETERS, bytes=each,
-                     buffer_line=line)  # fmt: skip
+        each, count = channel_share(self.network.norm_bytes, self.channels), self.network.norm_parameters
+        for number in range(count):
+            self.asm.add("LD", release=["MISC"] if number == count - 1 else [], buffer="global", wide=1, advance=1,
+                         base_register=R.PARAMETERS, bytes=each,
+                         buffer_line=self._norm_line(second) + number * self.norm_lines)  # fmt: skip
         self.asm.add("MISC", wait=["LD"])
+
+    def _normed(
+        self, name: str, vectors: int, second: bool, register: int, out: int, out_register: int,
+        release: Sequence[str] = (),
+    ) -> None:  # fmt: skip
+        """Norm of the rows at ``register`` of the ring, which LD brings, and the bias of a LayerNorm."""
+        net, asm, line = self.network, self.asm, self._norm_line(second)
+        biased = net.norm == "layernorm"
+        asm.operator(name, net.norm)
+        self._misc(net.norm, vectors, net.hidden, a=self.group_rows, a_register=register, b=line, out=out,
+                   out_register=out_register, wait=["LD"], release=() if biased else release)  # fmt: skip
+        if biased:
+            asm.operator(f"{name}_bias", "bias")
+            self._misc("bias", vectors, net.hidden, a=out, a_register=out_register, b=line + self.norm_lines, out=out,
+                       out_register=out_register, release=release)  # fmt: skip
 
     def _residual_rows(self, tiling: Tiling, codes: int, part: str, rows: RowsOfBlock) -> None:
         """o or down: every tile is added to its columns of the residual vectors, which the cores exchange; with a norm
@@ -217,18 +257,16 @@ class PrefillText(AttentionText):
     def _post_norm_rows(self, part: str, rows: RowsOfBlock) -> None:
         """Norm of whole results of o or down, a group of rows at a time, added to the residual vectors."""
         net, asm = self.network, self.asm
-        asm.operator(f"{part}_post_norm", "norm")
+        asm.operator(f"{part}_post_norm", net.norm)
         self._norm_weights(part == "ffn")
-        line = (part == "ffn") * ceil_div(net.norm_bytes, LINE_BYTES) + self.norm_parameters
         asm.set(R.A, source=R.ROWS_AT)
         asm.set(R.B, self.own_at, source=R.CACHE)
         with asm.loop(rows.groups, rows.groups_register):
-            asm.operator(f"{part}_post_norm", "norm")
+            asm.operator(f"{part}_post_norm", net.norm)
             asm.set(R.C, source=R.PARAMETER)
             asm.set(R.TILE, source=R.B)
             self._load_rows(R.TILE, self.x_row)
-            self._misc("norm", self.channels, net.hidden, a=self.group_rows, a_register=R.C, b=line,
-                       out=self.group_rows, out_register=R.C, wait=["LD"])  # fmt: skip
+            self._normed(f"{part}_post_norm", self.channels, part == "ffn", R.C, self.group_rows, R.C)
             self._read()
             asm.operator(f"{part}_residual", "residual")
             asm.set(R.TILE, source=R.A)
@@ -272,9 +310,8 @@ class PrefillText(AttentionText):
     def _last_token(self) -> None:
         """Logits of the last token of every sequence: a vector, as in a decode step."""
         net, asm = self.network, self.asm
-        asm.operator("final_norm", "norm")
+        asm.operator("final_norm", net.norm)
         self._norm_weights(True)
-        line = ceil_div(net.norm_bytes, LINE_BYTES) + self.norm_parameters
         blocks = self.block // self.channels * self.x_row
         row_lines = ceil_div(net.hidden * FP32, LINE_BYTES)
         asm.set(R.A, self.x_at, source=R.CACHE)
@@ -292,8 +329,7 @@ class PrefillText(AttentionText):
             with asm.loop(0, R.B):
                 asm.set(R.C, row_lines, source=R.C)
             self._load_rows(R.TILE, self.x_row)
-            self._misc("norm", 1, net.hidden, a=self.group_rows, a_register=R.C, b=line, out=self.results,
-                       out_register=R.HEAD, wait=["LD"], release=["LD"])  # fmt: skip
+            self._normed("final_norm", 1, True, R.C, self.results, R.HEAD, release=["LD"])
             self._read()
             asm.set(R.A, blocks, source=R.A)
             asm.set(R.HEAD, row_lines, source=R.HEAD)

@@ -182,7 +182,8 @@ class AttentionText(RowsText):
         behind = ["LD"]
         if net.attention_cap:
             asm.operator("attention_cap", "softcap")
-            self._misc("softcap", self.channels, 0, out=self.group_rows, out_register=R.PARAMETER, wait=behind, **at)
+            self._misc("softcap", self.channels, 0, b=self.caps, out=self.group_rows, out_register=R.PARAMETER,
+                       wait=behind, **at)  # fmt: skip
             behind = []
         asm.operator("softmax", "softmax")
         self._misc("softmax", self.channels, 0, out=self.group_rows, out_register=R.PARAMETER, wait=behind, **at)

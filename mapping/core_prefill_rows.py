@@ -16,7 +16,7 @@ from mixflight.arch.compact import K_BLOCK, LINE_BYTES, SLOTS
 from mixflight.arch.core import CoreMachine
 from mixflight.arch.formats import Format
 from mixflight.mapping.core_assembler import Register
-from mixflight.mapping.core_decode import FP32, DecodeText, log2_group
+from mixflight.mapping.core_decode import CAP_BYTES, FP32, DecodeText, log2_group
 from mixflight.mapping.core_memory import REGION_BYTES, Arena, Cache, channel_share
 from mixflight.mapping.core_network import Linear, Network
 from mixflight.mapping.core_shares import Share
@@ -65,7 +65,9 @@ class RowsText(DecodeText):
         room = self.machine.buffers
         lines, acts = Arena("global", room.vector.bytes), Arena("weight", room.weight.bytes)
         group = self.channels * FP32
-        self.norm_parameters = lines.take(2 * round_up(net.norm_bytes, LINE_BYTES), "attention_norm")
+        self.norm_lines = ceil_div(net.norm_bytes, LINE_BYTES)
+        self.norm_parameters = lines.take(2 * net.norm_parameters * self.norm_lines * LINE_BYTES, "attention_norm")
+        self.caps = lines.take(self._dealt(CAP_BYTES) if net.capped else 0, "softcap")
         bias = max(net.head_norm_bytes, self.machine.mv_columns * FP32 if any(
             linear.bias for layer in net.layers for linear in layer.values()) else 0)  # fmt: skip
         self.parameter_lines = ceil_div(max(bias, LINE_BYTES), LINE_BYTES)

@@ -77,6 +77,11 @@ class Tiling(msgspec.Struct, frozen=True, kw_only=True):
     channels: int
     coding: str
 
+    def spans(self) -> Iterator[tuple[int, int]]:
+        """(First column, columns) of its tiles, in order."""
+        for first in range(self.first, self.first + self.columns, max(1, self.tile)):
+            yield first, min(self.tile, self.first + self.columns - first)
+
     def tiles(self) -> Iterator[tuple[int, int, bool]]:
         """(How often, columns, whether it ends the linear) of its tiles, in order."""
         if not self.columns:

@@ -19,15 +19,16 @@ from mixflight.files import whole_file
 from mixflight.mapping.core_assembler import Register
 from mixflight.mapping.core_chunk import chunk_texts
 from mixflight.mapping.core_compile import CoreCompiler, CoreText, prefill_registers, registers_of
-from mixflight.mapping.core_contents import control_of, embedding_rows, fill_channels, vectors_of
+from mixflight.mapping.core_contents import control_of, embedding_rows, fill_channels, position_rows, vectors_of
 from mixflight.mapping.core_network import Network, network_of
 from mixflight.mapping.core_prefill_block import block_texts
 from mixflight.mapping.core_published import published_words
 from mixflight.mapping.core_storage import Storage, bucket_lengths, storage_of
 from mixflight.mapping.core_tiles import slot_bytes
 from mixflight.workload import load_workload, model_file
+from mixflight.workloads.gguf import open_gguf
 from mixflight.workloads.model import models
-from mixflight.workloads.tensor import Tensor
+from mixflight.workloads.plain_decoder import PlainDecoder, plain_decoder
 from mixflight.workloads.trace import decode_traces, prefill_trace
 
 ENCODINGS = ("compact", "published")
@@ -124,7 +125,7 @@ class _Folder:
 
 def write(compiled: Compiled, model: str, folder: Path, advance: Callable[[], None]) -> list[Record]:
     """Write everything under ``folder``, the manifest last; a record of each file."""
-    tensors = _tensors(model, compiled)
+    stored = _tensors(model, compiled)
     into = _Folder(folder, advance)
     for stage, texts in (*compiled.texts.items(), ("chunk", compiled.chunks), ("block", compiled.blocks)):
         for core, text in enumerate(texts):
@@ -132,13 +133,15 @@ def write(compiled: Compiled, model: str, folder: Path, advance: Callable[[], No
             into.put(f"core{core}.{stage}.bin", to_bytes(text.text.stream, compact()), what="text", **about)
             constants = text.text.constants.astype("<u4").tobytes()
             into.put(f"core{core}.{stage}.constants.bin", constants, what="constants", **about)
-    if tensors is not None:
-        for core, channel, data in _images(compiled, *tensors[:2]):
+    if stored is not None:
+        for core, channel, data in _images(compiled, stored):
             into.put(f"core{core}.channel{channel}.bin", data, core=core, channel=channel, what="memory", address=0)
-        rows = embedding_rows(compiled.networks["decode"], tensors[2])
-        into.put("ddr.bin", rows.tobytes(), what="embedding", address=0)
+        network = compiled.networks["decode"]
+        rows = (embedding_rows(network, stored.linears["head"], stored.model.embedding_scale),
+                position_rows(network, stored.positions, compiled.max_context))  # fmt: skip
+        into.put_parts("ddr.bin", (part.tobytes() for part in rows), what="embedding", address=0)
     into.put("registers.h", header(compiled).encode(), what="register map")
-    into.manifest(compiled, with_image=tensors is not None)
+    into.manifest(compiled, with_image=stored is not None)
     return into.files
 
 
@@ -176,18 +179,15 @@ def write_manifest(compiled: Compiled, model: str, folder: Path, advance: Callab
     return into.files
 
 
-def _tensors(model: str, compiled: Compiled) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor] | None:
-    """Linears, vectors and embedding of a real file in its own formats; None for a preset, which has no weights."""
+def _tensors(model: str, compiled: Compiled) -> PlainDecoder | None:
+    """The weights of a real file in its own formats; None for a preset, which has none."""
     if model in models():
         return None
-    from mixflight.workloads.model_file import open_model
-
-    stored = open_model(model_file(model))
-    linears: dict[str, Tensor] = {}
-    for name, weight in stored.linears.items():
-        if not isinstance(weight, Tensor):
-            raise InputError(f"a memory image must be of a GGUF file's weights, not {weight.format.name}, in {name!r}")
-        linears[name] = weight
+    path = model_file(model)
+    if path.suffix != ".gguf":
+        raise InputError(f"a memory image must be of a GGUF file's weights, not of {path}; --count-only leaves it out")
+    stored = plain_decoder(open_gguf(path))
+    linears = stored.linears
     formats = {"head": compiled.networks["decode"].head.weight} | {
         f"layers.{index}.{item.name}": item.weight
         for index, layer in enumerate(compiled.networks["decode"].layers) for item in layer.values()
@@ -201,19 +201,16 @@ def _tensors(model: str, compiled: Compiled) -> tuple[dict[str, Tensor], dict[st
     if linears["head"].n != stored.model.vocab or not stored.model.tied_head:
         raise InputError(f"a memory image must be of a model whose embedding is its head, not {compiled.model}; "
                          "--count-only leaves the image out")  # fmt: skip
-    vectors = {name: item for name, item in stored.vectors.items() if isinstance(item, Tensor)}
-    return linears, vectors, linears["head"]
+    return stored
 
 
-def _images(
-    compiled: Compiled, linears: dict[str, Tensor], vectors: dict[str, Tensor]
-) -> Iterator[tuple[int, int, bytes]]:  # fmt: skip
+def _images(compiled: Compiled, stored: PlainDecoder) -> Iterator[tuple[int, int, bytes]]:
     """(Core, channel, bytes from address 0 to the cache) of every channel."""
     network, machine = compiled.networks["decode"], compiled.machine
-    parameters = vectors_of(network, vectors)
     for core, text in enumerate(compiled.texts["decode"]):
+        parameters = vectors_of(network, machine, text.share, stored.model, stored.vectors)
         whole = np.zeros((machine.hbm.channels_per_core, text.memory.cache[0]), np.uint8)
-        fill_channels(list(whole), text, network, machine, linears, parameters)
+        fill_channels(list(whole), text, network, machine, stored.linears, parameters)
         for channel in range(machine.hbm.channels_per_core):
             yield core, channel, whole[channel].tobytes()
 

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from mixflight.arch.errors import InputError
-from mixflight.sim.golden.llama import KvKind, Session, load_llama
+from mixflight.sim.golden.llama import KvKind, Session, load_decoder
 from mixflight.workloads.fetch import SOURCES, Progress, fetch_model
 from mixflight.workloads.gguf import open_gguf
 from mixflight.workloads.tokenizer import tokenizer_of
@@ -73,7 +73,7 @@ def generate(
     file = open_gguf(model_path(model))
     tokenizer = tokenizer_of(file)
     prompt_tokens = tokenizer.encode_chat(prompt) if chat else tokenizer.encode(prompt)
-    llama = load_llama(file)
+    llama = load_decoder(file)
     if layers is not None:
         if not 1 <= layers <= llama.model.layers:
             raise InputError(f"layers must be 1 ... {llama.model.layers}, not {layers}, of {file.path}")

@@ -16,10 +16,13 @@ def rows_of(e: Expansion, step: Pass, layer: int) -> int:
     return e.batch * (step.streams * e.tokens(step, layer) + step.extra)
 
 
-def norm(e: Expansion, name: str, rows: int) -> Operator:
-    """A norm over the residual stream."""
-    vectors = 2 if e.model.norm == "layernorm" else 1
-    return e.vector(name, "norm", rows, e.model.hidden, parameter_bytes=vectors * e.model.hidden * F32.bits // 8)
+def norm(e: Expansion, name: str, rows: int) -> list[Operator]:
+    """A norm over the residual stream, and the bias of a LayerNorm."""
+    hidden, size = e.model.hidden, e.model.hidden * F32.bits // 8
+    if e.model.norm == "rmsnorm":
+        return [e.vector(name, "norm", rows, hidden, parameter_bytes=size)]
+    return [e.vector(name, "layernorm", rows, hidden, parameter_bytes=size),
+            e.vector(f"{name}_bias", "bias", rows, hidden, parameter_bytes=size)]  # fmt: skip
 
 
 def _head_norm(e: Expansion, name: str, vectors: int, width: int) -> Operator:
@@ -38,7 +41,7 @@ def before_attention(e: Expansion, step: Pass, layer: int, shape: LayerShape) ->
     if not shape.attention:
         return found
     heads, kv = shape.heads * shape.qk_dim, shape.kv_heads * shape.qk_dim
-    found.append(norm(e, "attention_norm", rows))
+    found += norm(e, "attention_norm", rows)
     found += inserted(e, step, layer, "qkv.in", model.hidden)
     found += e.quantise("attention_input_quantise", e.full_name(layer, "q"), rows, model.hidden)
     found += _linear(e, "q", layer, shape, rows)
@@ -67,14 +70,14 @@ def after_attention(e: Expansion, step: Pass, layer: int, shape: LayerShape) -> 
         found += e.quantise("attention_output_quantise", e.full_name(layer, "o"), rows, shape.heads * shape.v_dim)
         found += _linear(e, "o", layer, shape, rows)
         found += inserted(e, step, layer, "attention.out", model.hidden)
-        found += [norm(e, "attention_post_norm", rows)] if model.post_norms else []
+        found += norm(e, "attention_post_norm", rows) if model.post_norms else []
         found.append(e.vector("attention_residual", "residual", rows, model.hidden))
     if shape.feed_forward:
-        found.append(norm(e, "ffn_norm", rows))
+        found += norm(e, "ffn_norm", rows)
         found += inserted(e, step, layer, "upgate.in", model.hidden)
         found += e.quantise("ffn_input_quantise", e.full_name(layer, "up"), rows, model.hidden)
         found += _mixture(e, step, layer, shape, rows) if shape.experts else _dense_ffn(e, step, layer, shape, rows)
-        found += [norm(e, "ffn_post_norm", rows)] if model.post_norms else []
+        found += norm(e, "ffn_post_norm", rows) if model.post_norms else []
         found.append(e.vector("ffn_residual", "residual", rows, model.hidden))
     return found + inserted(e, step, layer, "layer.out", model.hidden)
 
@@ -175,17 +178,23 @@ def embedding(e: Expansion, step: Pass) -> list[Operator]:
         found = []
         embedding = e.formats.weight_format(f"{e.prefix}head") if model.tied_head else FORMATS["f16"]
         row_bytes = embedding.row_bits(model.hidden) // 8
-        if model.rope_theta == 0:
-            row_bytes += FORMATS["f16"].row_bits(model.hidden) // 8
         found.append(e.vector("embed", "embed", rows, model.hidden, parameter_bytes=rows * row_bytes))
+        if model.rope_theta == 0:
+            found.append(_positions(e, step, rows))
     return [_outside(op) for op in found + inserted(e, step, -1, "embed.out", model.hidden)]
+
+
+def _positions(e: Expansion, step: Pass, rows: int) -> Operator:
+    """Learned positions, a vector for each, added to the embeddings; the sequences of a batch have the same."""
+    size = e.tokens(step, e.layers[0]) * e.model.hidden * F32.bits // 8
+    return e.vector("positions", "bias", rows, e.model.hidden, parameter_bytes=size)
 
 
 def head(e: Expansion, step: Pass) -> list[Operator]:
     """The last norm and the LM head."""
     model, rows = e.model, e.batch * (step.streams * step.logits + step.extra)
     width, full = e.graph.head_rows, f"{e.prefix}head"
-    found = [norm(e, "final_norm", rows)] if step.logits else []
+    found = norm(e, "final_norm", rows) if step.logits else []
     if not width or not step.logits:
         return [_outside(op) for op in found]
     found += inserted(e, step, -1, "head.in", model.hidden)

@@ -4,6 +4,7 @@
     model_of   a Config to the Model of its family, the tying of the head apart
 """
 
+import math
 from pathlib import Path
 from typing import Any, Literal
 
@@ -154,6 +155,7 @@ def _gated(config: Config, name: str, layers: int) -> Model:
         qk_norm=bool(family.head_norms), post_norms=len(family.norms) == 4, window=window, global_layers=everywhere,
         attention_cap=config.number("attn_logit_softcapping", 0.0),
         logit_cap=config.number("final_logit_softcapping", 0.0), **_experts(config),
+        embedding_scale=math.sqrt(hidden) if config.kind.startswith("gemma") else 1.0,
     )  # fmt: skip
 
 

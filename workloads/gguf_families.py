@@ -15,6 +15,9 @@ class Family(msgspec.Struct, frozen=True, kw_only=True):
     ``norms``         vectors of the hidden width; ``head_norms`` of the head size.
     ``biased``        roles whose tensors have a bias.
     ``window_step``   of every ``window_step`` layers the last one attends to all tokens; 1: every layer has the window.
+    ``halves``        elements i and i + h/2 of a head of h rotate together, not adjacent ones; ``local_base``: layers
+                      with a window rotate by another base.
+    ``scaled``        the embedding is multiplied by the root of the hidden width.
     ``experts``       whether blocks may, or must, be mixtures of experts; ``shared``: with shared experts and a gate.
     """
 
@@ -25,6 +28,9 @@ class Family(msgspec.Struct, frozen=True, kw_only=True):
     norm: Literal["rmsnorm", "layernorm"] = "rmsnorm"
     activation: Literal["silu", "gelu"] = "silu"
     rotary: bool = True
+    halves: bool = False
+    local_base: bool = False
+    scaled: bool = False
     window_step: int = 1
     experts: Literal["never", "may", "must"] = "never"
     shared: bool = False
@@ -45,15 +51,18 @@ _FOUR_NORMS = ("attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm")
 
 FAMILIES: dict[str, Family] = {
     "llama": Family(linears=_SEPARATE, experts="may"),
-    "qwen2": Family(linears=_SEPARATE, biased=("q", "k", "v")),
-    "qwen2moe": Family(linears=_SEPARATE, biased=("q", "k", "v"), experts="must", shared=True),
-    "qwen3": Family(linears=_SEPARATE, head_norms=_HEAD_NORMS),
-    "qwen3moe": Family(linears=_SEPARATE, head_norms=_HEAD_NORMS, experts="must"),
-    "gemma2": Family(linears=_SEPARATE, norms=_FOUR_NORMS, activation="gelu", window_step=2),
-    "gemma3": Family(
-        linears=_SEPARATE, norms=_FOUR_NORMS, head_norms=_HEAD_NORMS, activation="gelu", window_step=6,
+    "qwen2": Family(linears=_SEPARATE, biased=("q", "k", "v"), halves=True),
+    "qwen2moe": Family(linears=_SEPARATE, biased=("q", "k", "v"), halves=True, experts="must", shared=True),
+    "qwen3": Family(linears=_SEPARATE, head_norms=_HEAD_NORMS, halves=True),
+    "qwen3moe": Family(linears=_SEPARATE, head_norms=_HEAD_NORMS, halves=True, experts="must"),
+    "gemma2": Family(
+        linears=_SEPARATE, norms=_FOUR_NORMS, activation="gelu", halves=True, scaled=True, window_step=2,
     ),
-    "phi3": Family(linears=_QKV | {"gate": "ffn_up", "up": "ffn_up", "down": "ffn_down"}),
+    "gemma3": Family(
+        linears=_SEPARATE, norms=_FOUR_NORMS, head_norms=_HEAD_NORMS, activation="gelu", halves=True,
+        local_base=True, scaled=True, window_step=6,
+    ),
+    "phi3": Family(linears=_QKV | {"gate": "ffn_up", "up": "ffn_up", "down": "ffn_down"}, halves=True),
     "gpt2": Family(
         linears=_QKV | {"up": "ffn_up", "down": "ffn_down"}, biased=("q", "k", "v", "o", "up", "down"),
         norm="layernorm", activation="gelu", rotary=False,

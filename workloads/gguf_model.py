@@ -6,6 +6,7 @@ What is not supported (rotation of part of a head, a tensor without a role) is a
 narrower reading of llama files that golden arithmetic computes with.
 """
 
+import math
 from collections.abc import Callable
 
 from mixflight.arch.errors import InputError
@@ -143,6 +144,7 @@ def _model(keys: _Keys, family: Family) -> Model:
         norm=family.norm,
         norm_epsilon=epsilon,
         rope_theta=theta,
+        embedding_scale=math.sqrt(hidden) if family.scaled else 1.0,
         tied_head=f"{HEAD}.weight" not in gguf.tensors,
         biases=every,
         biased=() if every else family.biased,

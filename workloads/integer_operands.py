@@ -16,7 +16,7 @@ from mixflight.workloads.trace import Trace
 
 INT8 = FORMATS["int8"]
 # Kinds whose output is another product's input: what was converted before is not at hand any more.
-_NEW_INPUTS = ("embed", "norm", "rope", "softmax", "activation", "residual")
+_NEW_INPUTS = ("embed", "norm", "layernorm", "rope", "softmax", "activation", "residual")
 
 
 class IntegerOperands:

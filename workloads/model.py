@@ -39,6 +39,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
                         projections, ``plain`` has up and down.
     ``rope_theta``      base of the rotary embedding; 0: learned positions, no rotation.
     ``tied_head``       the LM head is the embedding matrix.
+    ``embedding_scale`` what the embedded vectors are multiplied by.
     ``biases``          every linear of the blocks has a bias vector; ``biased`` names those that have one otherwise.
     ``qk_norm``         queries and keys are normalised per head before the rotation.
     ``post_norms``      the outputs of attention and feed-forward network are normalised before the residual.
@@ -72,6 +73,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     norm_epsilon: float = 1e-5
     rope_theta: float = 10000.0
     tied_head: bool = False
+    embedding_scale: float = 1.0
     biases: bool = False
     biased: tuple[str, ...] = ()
     qk_norm: bool = False

@@ -9,7 +9,7 @@ from mixflight.arch.formats import Format
 MatrixKind = Literal["linear", "qk", "av"]
 VectorKind = Literal[
     "embed", "norm", "rope", "quantise", "kv_append", "softmax", "activation", "residual", "bias", "softcap",
-    "lookup", "elementwise",
+    "lookup", "elementwise", "layernorm",
 ]  # fmt: skip
 
 MATRIX_KINDS = ("linear", "qk", "av")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from mixflight.arch.compact import K_BLOCK, LINE_BYTES
 from mixflight.arch.core import CoreMachine
 from mixflight.arch.formats import Format
-from mixflight.mapping.core_decode import FP32, kv_tile
+from mixflight.mapping.core_decode import CAP_BYTES, FP32, kv_tile
 from mixflight.mapping.core_memory import Cache, channel_share
 from mixflight.mapping.core_network import Linear, Network
 from mixflight.mapping.core_program import BUFFERS, MEMORIES, OPERATIONS, SYS_OPERATIONS
@@ -140,11 +140,23 @@ class Rows:
             yield times, columns, float(ends)
         self.enter()
 
+    def norm(self, rows: int) -> None:
+        """Norm of whole vectors, and the bias of a LayerNorm."""
+        net = self.network
+        self.parameters(net.norm_bytes, net.norm_parameters)
+        self.misc(net.norm, 1, rows, net.hidden, late=0)
+        if net.norm == "layernorm":
+            self.misc("bias", 1, rows, net.hidden, late=0)
+
+    def caps(self) -> None:
+        """The constants of soft caps."""
+        if self.network.capped:
+            self.parameters(CAP_BYTES)
+
     def vector_norm(self, linear: Linear, rows: int) -> None:
         """Norm of the residual vectors, and the codes of the next linear's input."""
         net = self.network
-        self.parameters(net.norm_bytes)
-        self.misc("norm", 1, rows, net.hidden, late=0)
+        self.norm(rows)
         self.misc("quantise", 1, rows, net.hidden, target="act", static=linear.static)
 
     def head(self, rows: int) -> None:
@@ -165,8 +177,12 @@ class DecodeRows(Rows):
         """All rows."""
         net = self.network
         rows = net.batch
+        self.caps()
         self.move("LD", rows, "global", net.embedding_bytes, late=1, memory="ddr", channels=1)
         self.misc("embed", 1, rows, net.hidden)
+        if net.positions:
+            self.move("LD", 1, "global", net.position_bytes, late=1, memory="ddr", channels=1)
+            self.misc("bias", 1, rows, net.hidden)
         for layer in self.layers():
             self._layer(layer, context, rows)
         self.vector_norm(net.head, rows)
@@ -254,8 +270,7 @@ class DecodeRows(Rows):
                 self.misc("residual", times, rows, columns, own=own)
         self.exchange(1, rows * (net.hidden - tiling.columns), FP32 * 8)
         if net.post_norms:
-            self.parameters(net.norm_bytes)
-            self.misc("norm", 1, rows, net.hidden, late=0)
+            self.norm(rows)
             self.misc("residual", 1, rows, net.hidden)
 
 
@@ -269,10 +284,14 @@ class PrefillRows(Rows):
         full, rest = divmod(tokens, block)
         blocks = [(at, block) for at in range(full)] + ([(full, rest)] if rest else [])
         row = net.hidden * FP32
+        self.caps()
         for _, rows in blocks:
             groups = net.batch * ceil_div(rows, self.channels)
             self.move("LD", groups, "global", self.channels * net.embedding_bytes, memory="ddr", channels=1)
             self.misc("embed", groups, self.channels, net.hidden)
+            if net.positions:
+                self.move("LD", groups, "global", self.channels * net.position_bytes, memory="ddr", channels=1)
+                self.misc("residual", groups, self.channels, net.hidden)
             self.move("ST", groups, "global", row)
         for layer in self.layers():
             count = self.n
@@ -281,8 +300,8 @@ class PrefillRows(Rows):
                 self._block(layer, done, rows)
                 self.n = count
         self.move("LD", net.batch, "global", row, late=1)
-        self.parameters(net.norm_bytes)
-        self.misc("norm", net.batch, 1, net.hidden, late=0)
+        self.parameters(net.norm_bytes, net.norm_parameters)
+        self._normed(net.batch, 1)
         self.misc("quantise", 1, net.batch, net.hidden, target="act", static=net.head.static)
         self.head(net.batch)
         return self
@@ -313,10 +332,17 @@ class PrefillRows(Rows):
 
     def _norm(self, linear: Linear, rows: int) -> None:
         net, groups = self.network, self._groups(rows)
-        self.move("LD", 1, "global", channel_share(net.norm_bytes, self.channels), late=1)
+        self.move("LD", net.norm_parameters, "global", channel_share(net.norm_bytes, self.channels), late=1)
         self.move("LD", groups, "global", net.hidden * FP32)
-        self.misc("norm", groups, self.channels, net.hidden, late=0)
+        self._normed(groups, self.channels)
         self.misc("quantise", groups, self.channels, net.hidden, target="weight", static=linear.static)
+
+    def _normed(self, times: float, vectors: int) -> None:
+        """``times`` the norm of a group of rows, and the bias of a LayerNorm."""
+        net = self.network
+        self.misc(net.norm, times, vectors, net.hidden, late=0)
+        if net.norm == "layernorm":
+            self.misc("bias", times, vectors, net.hidden, late=0)
 
     def _linear(self, tiling: Tiling, rows: int, *, held: bool = True) -> Iterator[tuple[int, int, float]]:
         """MMs of a linear; then (tiles, columns, tiles whose fused work is waited for)."""
@@ -416,9 +442,9 @@ class PrefillRows(Rows):
                 self.add("SYS", number, waited, waited, SYS_OPERATIONS.index("exchange"), received)
             self.move("ST", number * cores, "global", columns * FP32, late=waited)
         if net.post_norms:
-            self.move("LD", 1, "global", channel_share(net.norm_bytes, self.channels), late=1)
+            self.move("LD", net.norm_parameters, "global", channel_share(net.norm_bytes, self.channels), late=1)
             self.move("LD", 2 * groups, "global", net.hidden * FP32, late=groups)
-            self.misc("norm", groups, self.channels, net.hidden, late=0)
+            self._normed(groups, self.channels)
             self.misc("residual", groups, self.channels, net.hidden)
             self.move("ST", groups, "global", net.hidden * FP32, late=groups)
 

@@ -28,6 +28,7 @@ from mixflight.mapping.core_contents import (
     embedding_rows,
     fill_channels,
     gather,
+    position_rows,
     vectors_of,
 )  # fmt: skip
 from mixflight.mapping.core_image import Octets
@@ -94,7 +95,7 @@ class CoreModel:
         embedding are copied to the end of DDR here."""
         if self.chunks is None or len(tokens) != self.chunk_tokens:
             raise InputError(f"a chunk must be {self.chunk_tokens} tokens of a model with chunks, not {len(tokens)}")
-        at = self._gather(tokens)
+        at = self._gather(tokens, position)
         registers = chunk_registers(self.chunks, self.network, self.machine, position, len(tokens), at)
         return Step(text=self.chunks, registers=registers, constants=control_of(self.model, position))
 
@@ -104,20 +105,31 @@ class CoreModel:
         most = self.block_tokens
         if self.blocks is None or not 0 < len(tokens) <= most:
             raise InputError(f"a block must be 1 ... {most} tokens of a model with blocks, not {len(tokens)}")
-        at = self._gather([*tokens, *[tokens[-1]] * (most - len(tokens))])
+        at = self._gather([*tokens, *[tokens[-1]] * (most - len(tokens))], position)
         registers = block_registers(
             self.blocks, self.network, self.machine, position, most, at, len(tokens) if logits else 0
         )
         return Step(text=self.blocks, registers=registers, constants=control_of(self.model, position))
 
-    def _gather(self, tokens: Sequence[int]) -> int:
-        """Copy the rows of the embedding behind the table; the byte of the first."""
+    def _gather(self, tokens: Sequence[int], position: int) -> int:
+        """Copy the rows of the embedding, and learned positions, behind the tables; the byte of the first."""
         stride, size = self.network.embedding_stride, self.network.embedding_bytes
-        table = self.model.vocab * stride
+        table = self.text.memory.embedding_bytes
         for number, token in enumerate(tokens):
             row = self.ddr[0][token * stride : token * stride + size]
             self.ddr[0][table + number * stride : table + number * stride + size] = row
+        if self.network.positions:
+            rows = self._positions(len(tokens), position)
+            at = table + len(tokens) * stride
+            self.ddr[0][at : at + rows.size] = rows
         return table
+
+    def _positions(self, tokens: int, position: int) -> Octets:
+        """Learned positions of ``tokens`` from ``position`` on, interleaved; the last one again behind the end."""
+        first, size = self.network.table_bytes(0), self.network.position_bytes
+        whole = self.ddr[0][first : self.text.memory.embedding_bytes].reshape(-1, size)
+        rows = whole[np.minimum(np.arange(position, position + tokens), len(whole) - 1)]
+        return rows.reshape(tokens, -1, LINE_BYTES).swapaxes(0, 1).reshape(-1)
 
     def with_blocks(self, tokens: int) -> "CoreModel":
         """The only core of a machine with a program for blocks of ``tokens`` of a prompt, in the same memories but for
@@ -240,7 +252,7 @@ class MachineModel:
         """The same with programs for blocks of ``tokens`` of a prompt, in the same memories but for a longer DDR."""
         first = self.cores[0]
         texts = block_texts([core.text for core in self.cores], first.network, self.machine, tokens)
-        table = first.ddr[0][: self.model.vocab * first.network.embedding_stride]
+        table = first.ddr[0][: first.text.memory.embedding_bytes]
         room = np.zeros(first.network.embedded_bytes(tokens), np.uint8)
         ddr = [np.concatenate([table, room])]
         return MachineModel(cores=tuple(
@@ -314,18 +326,23 @@ Memory = Callable[[str, int], Octets]
 def machine_model(
     machine: CoreMachine, model: Model, recipe: Recipe, *, linears: Mapping[str, Tensor],
     vectors: Mapping[str, Tensor], embedding: Tensor, max_context: int, memory: Memory = zeros, chunk: int = 0,
-    block: int = 0,
+    block: int = 0, positions: Tensor | None = None,
 ) -> MachineModel:  # fmt: skip
     """``model`` in the memories of a machine, for contexts up to ``max_context``; with programs for chunks of ``chunk``
     tokens of a prompt on vectors and blocks of ``block`` on matrices, if there are any.
 
-    ``linears`` by operator (``layers.0.q``, ..., ``head``), ``vectors`` by their name in a GGUF file. ``memory`` makes
-    the bytes, all zeros, of ``core0.channel0`` ..., ``ddr``.
+    ``linears`` by operator (``layers.0.q``, ..., ``head``), ``vectors`` by their name in a GGUF file in which nothing
+    is fused; ``positions``: learned ones. ``memory`` makes the bytes, all zeros, of ``core0.channel0`` ..., ``ddr``.
     """
     network = network_of(next(iter(decode_traces(model, recipe, 0, 1))))
     _check_parts(network)
-    rows = embedding_rows(network, embedding)
-    ddr = memory("ddr", rows.size + max(chunk, block) * network.embedding_stride)
+    if model.window and max_context > model.window:
+        raise InputError(f"contexts must be at most the {model.window} tokens that a token of {model.name} sees, not "
+                         f"{max_context}")  # fmt: skip
+    rows = np.concatenate([embedding_rows(network, embedding, model.embedding_scale),
+                           position_rows(network, positions, max_context)])  # fmt: skip
+    most = max(chunk, block)
+    ddr = memory("ddr", rows.size + (network.embedded_bytes(most) if most else 0))
     ddr[: rows.size] = rows
     cores = []
     texts = CoreCompiler(machine).texts(network, max_context)
@@ -335,7 +352,7 @@ def machine_model(
     for core, (text, chunked, blocked) in enumerate(zip(texts, chunks, blocks, strict=True)):
         size = channel_bytes(text.memory)
         hbm = [memory(f"core{core}.channel{channel}", size) for channel in range(machine.hbm.channels_per_core)]
-        fill_channels(hbm, text, network, machine, linears, vectors_of(network, vectors))
+        fill_channels(hbm, text, network, machine, linears, vectors_of(network, machine, text.share, model, vectors))
         cores.append(CoreModel(machine=machine, model=model, network=network, text=text, hbm=hbm, ddr=[ddr],
                                chunks=chunked, chunk_tokens=chunk, blocks=blocked, block_tokens=block))  # fmt: skip
     return MachineModel(cores=tuple(cores))
@@ -353,12 +370,13 @@ def _check_parts(network: Network) -> None:
 def core_model(
     machine: CoreMachine, model: Model, recipe: Recipe, *, linears: Mapping[str, Tensor],
     vectors: Mapping[str, Tensor], embedding: Tensor, max_context: int, memory: Memory = zeros, chunk: int = 0,
-    block: int = 0,
+    block: int = 0, positions: Tensor | None = None,
 ) -> CoreModel:  # fmt: skip
     """As :func:`machine_model`, the only core of a machine."""
     _one_core(machine)
     return machine_model(machine, model, recipe, linears=linears, vectors=vectors, embedding=embedding,
-                         max_context=max_context, memory=memory, chunk=chunk, block=block).cores[0]  # fmt: skip
+                         max_context=max_context, memory=memory, chunk=chunk, block=block,
+                         positions=positions).cores[0]  # fmt: skip
 
 
 def _one_core(machine: CoreMachine) -> None:
@@ -373,14 +391,12 @@ def machine_from_file(
 ) -> MachineModel:  # fmt: skip
     """The model in a GGUF file in its own formats; with ``layers`` only so many of its first ones."""
     from mixflight.workloads.file_recipe import recipe_of
-    from mixflight.workloads.model_file import open_model
+    from mixflight.workloads.gguf import open_gguf
+    from mixflight.workloads.plain_decoder import plain_decoder
 
-    stored = open_model(path)
-    linears, vectors = (
-        {name: item for name, item in found.items() if isinstance(item, Tensor)}
-        for found in (stored.linears, stored.vectors)
-    )
-    if len(linears) < len(stored.linears) or not stored.model.tied_head:
+    stored = plain_decoder(open_gguf(path))
+    linears, vectors = stored.linears, stored.vectors
+    if not stored.model.tied_head:
         raise InputError(f"the model must be a GGUF file's whose embedding is its head, which {path} is not")
     model = stored.model
     if layers is not None:
@@ -391,7 +407,7 @@ def machine_from_file(
         vectors = {name: item for name, item in vectors.items() if _layer_of(name, "blk.") < layers}
     return machine_model(machine, model, recipe_of("as-stored", linears), linears=linears, vectors=vectors,
                          embedding=linears["head"], max_context=max_context, memory=memory, chunk=chunk,
-                         block=block)  # fmt: skip
+                         block=block, positions=stored.positions)  # fmt: skip
 
 
 def _layer_of(name: str, prefix: str) -> int:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mixflight.arch.control_constants import cap_constants, score_cap
 from mixflight.sim.golden.checks import F32
-from mixflight.sim.golden.functions import exp, reciprocal
+from mixflight.sim.golden.functions import exp, reciprocal, softcap
 from mixflight.sim.golden.quantise import F16, I8, quantise
 from mixflight.sim.golden.reduce import reduce_sum
 
@@ -40,7 +41,14 @@ def inverse_root(head: int) -> np.float32:
     return np.float32(1.0 / np.sqrt(np.float64(head)))
 
 
-def attend_int8(q: F32, keys: Int8Cache, values: Int8Cache) -> F32:
+def scores_of(products: F32, head: int, cap: float = 0.0) -> F32:
+    """Scores of products of queries and keys, with a soft cap at ``cap`` unless that is 0."""
+    if cap:
+        products = softcap(products, *cap_constants(score_cap(cap, head))).reshape(products.shape)
+    return products * inverse_root(head)
+
+
+def attend_int8(q: F32, keys: Int8Cache, values: Int8Cache, cap: float = 0.0) -> F32:
     """Outputs [heads, head] of the queries [heads, head] of one position, over the whole given cache."""
     heads, head = q.shape
     repeat = heads // len(keys.codes)
@@ -53,7 +61,7 @@ def attend_int8(q: F32, keys: Int8Cache, values: Int8Cache) -> F32:
     if keys.minima is not None:
         rowsum = query.codes.sum(axis=-1, dtype=np.int64)[:, None].astype(np.float32)
         products = products + (s_q * np.repeat(keys.minima, repeat, 0).astype(np.float32)) * rowsum
-    p = softmax(products * inverse_root(head))
+    p = softmax(scores_of(products, head, cap))
     weighted = p * (s_v * LIFT)
     u = quantise(weighted, weighted.shape[-1])
     sums = np.einsum("hj,hjd->hd", u.codes.astype(np.int64), v)
@@ -63,10 +71,10 @@ def attend_int8(q: F32, keys: Int8Cache, values: Int8Cache) -> F32:
     return out
 
 
-def attend_fp16(q: F32, keys: F16, values: F16) -> F32:
+def attend_fp16(q: F32, keys: F16, values: F16, cap: float = 0.0) -> F32:
     """The reference variant: queries stay FP32, keys and values [KV heads, context, head] are FP16."""
     heads, head = q.shape
     repeat = heads // len(keys)
     k, v = (np.repeat(part, repeat, 0).astype(np.float32) for part in (keys, values))
-    p = softmax(reduce_sum(q[:, None, :] * k) * inverse_root(head))
+    p = softmax(scores_of(reduce_sum(q[:, None, :] * k), head, cap))
     return reduce_sum(np.ascontiguousarray((p[:, :, None] * v).transpose(0, 2, 1)))

@@ -3,7 +3,7 @@
 import msgspec
 import numpy as np
 import pytest
-from tiny_llama import TinyLlama
+from tiny_llama import KINDS, TinyLlama, bits
 
 from mixflight.arch.accelerator import accelerator_named
 from mixflight.arch.compact import compact
@@ -12,6 +12,7 @@ from mixflight.arch.isa import encode
 from mixflight.rtl.core import Core, core_shape
 from mixflight.rtl.core_harness import CoreProcess, build_core
 from mixflight.sim.core_values.decode import from_file
+from mixflight.sim.golden.llama import Session
 
 CONTEXT = 128
 
@@ -32,6 +33,22 @@ def test_a_made_model_speaks_bit_for_bit(name):
     machine = smaller(name)
     model, made = build_core(Core(machine, generic=True), quick=True), TinyLlama().on(machine, CONTEXT)
     decode_on_both(model, made, np.random.default_rng(3).integers(made.model.vocab, size=60).tolist())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["gpt2", "gemma2", "everything"])
+def test_a_made_model_of_another_family_speaks_bit_for_bit(kind):
+    """LayerNorm, biases, GELU and learned positions; soft caps and norms behind the residual; norms of heads with all
+    of them: every byte as the executor's, logits as the golden model's."""
+    machine, tokens = smaller("mixpe-mini"), [3, 99, 0, 41, 7]
+    model, tiny = build_core(Core(machine, generic=True), quick=True), TinyLlama(**KINDS[kind])
+    made, session = tiny.on(machine, CONTEXT), Session(tiny.golden)
+    expected = [made.engine(made.step(token, position), loads=position == 0).total
+                for position, token in enumerate(tokens)]  # fmt: skip
+    cycles = decode_on_both(model, made, tokens)
+    session.extend(tokens[:-1])
+    assert np.array_equal(bits(made.logits()), bits(session.extend(tokens[-1:])))
+    assert sum(expected) / sum(cycles) == pytest.approx(1, abs=0.02)
 
 
 def test_a_layer_and_the_head_of_smollm2(smollm2_path):
