@@ -26,7 +26,7 @@ from mixflight.rtl.sfu_beats import HALVES, SfuBeats
 from mixflight.rtl.sfu_codes import CodeRound
 from mixflight.rtl.sfu_lane import MINUS_ZERO, ONE, ROUTE, SfuLane
 from mixflight.rtl.sfu_maximum import Maximum
-from mixflight.rtl.sfu_plan import LINES, OPERATIONS, PLAN, POST_ROUTES, plan_of, refused, route_of
+from mixflight.rtl.sfu_plan import LINES, OPERATIONS, PLAN, POST_ROUTE, POST_ROUTES, plan_of, refused
 from mixflight.rtl.sfu_reduce import Reduce
 from mixflight.rtl.sfu_results import SfuResults
 from mixflight.rtl.sfu_rotation import Rotation
@@ -98,7 +98,7 @@ class CoreSfu(wiring.Component):
             walk.pop.eq(beats.pop), beats.plan.eq(plan), beats.line.eq(line),
             beats.some.eq(walk.some), beats.en.eq(en), rotation.en.eq(en), results.en.eq(en),
             results.to_act.eq(plan.to_act), results.raw.eq(plan.cells),
-            results.push.eq(beats.pop & (line.turn == plan.last_pass)),
+            results.push.eq(beats.pop & line.late),
             *(getattr(results.queue, name).eq(getattr(line, name)) for name in results.queue.shape().members),
             rotation.position.eq(self.constants.position), rotation.head_elements.eq(self.constants.head_elements),
             rotation.needed.eq(course.rotations),
@@ -107,9 +107,9 @@ class CoreSfu(wiring.Component):
         flow = _Flow(m, course, beats.beat)
         lanes = self._lanes(m, platform, course, flow, beats, rotation)
         m.submodules.scalars = scalars = SfuScalars()
-        hold, post = self._segments(m, course, flow, beats, line, lanes, scalars)
+        hold = self._segments(m, course, flow, beats, line, lanes, scalars)
         m.d.comb += beats.hold.eq(hold | beats.begins & course.is_["rope"] & ~rotation.ready | course.other)
-        self._scalars(m, course, flow, lanes, scalars, post)
+        self._scalars(m, course, flow, lanes, scalars)
         self._results(m, course, flow, beats, line, lanes, scalars, results)
         return m
 
@@ -149,13 +149,15 @@ class CoreSfu(wiring.Component):
             self.instruction.ready.eq(~(setup | starts | course.active)), walk.start.eq(starts),
             ended.eq(course.active & ~walk.busy & ~walk.some & results.empty), self.done.eq(ended | refuse),
             course.en.eq(course.active & ~results.full), course.other.eq(course.by_turns & odd),
+            course.next_other.eq(course.by_turns & (course.other ^ (PREPARE_STAGES + 1) % 2)),
         ]
         m.d.sync += [setup.eq(0), starts.eq(setup & ~refuse), self.unsupported.eq(self.unsupported | refuse)]
         with m.If(self.instruction.ready & self.instruction.valid):
             m.d.sync += [given.eq(self.instruction.payload), setup.eq(1)]
         with m.If(setup):
             m.d.sync += [
-                course.plan.eq(plan), course.route.eq(route), course.inverse.eq(inverse),
+                course.plan.eq(plan), course.route.eq(route), *self._route(course.post_route, route),
+                course.inverse.eq(inverse),
                 course.rotations.eq(Mux(given.causal, given.vectors, 1)), course.each_own.eq(given.causal),
                 course.by_turns.eq(Cat(given.operation == OPERATIONS[name] for name in BY_TURNS).any()),
                 groups.eq(Mux(given.group == 0, 1, given.elements >> given.group)),
@@ -189,24 +191,31 @@ class CoreSfu(wiring.Component):
         cap = Signal(32, reset_less=True)
         with m.If(beats.issued & course.is_["softcap"]):
             m.d.sync += [course.cap_scale.eq(beats.b[:32]), cap.eq(beats.b[32:64])]
-        other = course.by_turns & (course.other ^ (PREPARE_STAGES % 2))
+        square, other = Signal(reset_less=True), Signal(reset_less=True)
+        with m.If(en):
+            m.d.sync += [square.eq(flow.bit("early", PREPARE_STAGES - 1) & course.is_["norm"] & ~course.summed),
+                         other.eq(course.next_other)]
         squared = course.is_["layernorm"] & ~flow.bit("early", CENTRED) & ~flow.bit("late", CENTRED)
         lanes = []
         for i in range(self.width):
             lane = SfuLane(rsqrt=i == 0)
             place(m, platform, f"lane_{i}", lane, like=f"lane_{min(i, 1)}")
             m.d.comb += [
-                lane.en.eq(en), lane.x.eq(beats.x[i]), lane.partner.eq(beats.partner[i]),
-                lane.y.eq(Mux(course.is_["softcap"], Cat(cap[:31], beats.x[i][31]), beats.y[i])),
-                lane.cosine.eq(rotation.cosines[i]), lane.sine.eq(rotation.sines[i]),
-                lane.square.eq(flow.bit("early", PREPARE_STAGES) & course.is_["norm"]), lane.route.eq(course.route),
+                lane.en.eq(en), lane.x.eq(beats.x[i]), lane.far.eq(beats.far[i]), lane.partner.eq(beats.partner[i]),
+                lane.y.eq(beats.y[i]), lane.cosine.eq(rotation.cosines[i]), lane.sine.eq(rotation.sines[i]),
+                lane.square.eq(square), lane.route.eq(course.route),
                 lane.square_sum.eq(squared), lane.other.eq(other),
             ]
             lanes.append(lane)
+        m.d.comb += [beats.cap.eq(cap), *self._route(lanes[0].route, course.post_route)]
         return lanes
 
+    def _route(self, to, route):
+        """``to``, a part of a route, is as ``route`` has it."""
+        return [getattr(to, name).eq(getattr(route, name)) for name in POST_ROUTE.members]
+
     def _segments(self, m: Module, course, flow, beats, line, lanes, scalars):
-        """Maxima and sums of segments and what becomes of them; beats that must wait; whether a sum is in the lane."""
+        """Maxima and sums of segments and what becomes of them; whether a beat must wait."""
         en, is_ = course.en, course.is_
         m.submodules.maximum = maximum = Maximum(self.width)
         m.submodules.reduce = reduce = Reduce(self.width)
@@ -229,72 +238,72 @@ class CoreSfu(wiring.Component):
 
         free, post, mean = Signal(init=1), Signal(), Signal()
         left, segment = Signal(range(max(path.post for path in PATHS.values()) + 1)), Signal(range(BATCH))
-        total = Signal(32, reset_less=True)
         with m.If(en & beats.issued & summing & beats.beat.last):
             m.d.sync += free.eq(0)
+        of_segment, early = flow.at("segment", "summed"), flow.at("early", "summed")
         with m.If(en & summed & flow.at("last", "summed")):
-            m.d.sync += [segment.eq(flow.at("segment", "summed")),
-                         mean.eq(is_["layernorm"] & flow.at("early", "summed"))]
+            m.d.sync += [segment.eq(of_segment), mean.eq(is_["layernorm"] & early)]
         ends = Signal()
         m.d.comb += ends.eq(en & post & (left == 0))
         with m.If(en & reduce.done):
-            m.d.sync += [post.eq(1), total.eq(reduce.total), left.eq(Mux(
+            m.d.sync += [post.eq(1), left.eq(Mux(
                 mean, PATHS["layernorm"].mean, Mux(is_["softmax"], PATHS["softmax"].post, PATHS["norm"].post)))]
         with m.Elif(ends):
-            m.d.sync += [post.eq(0), free.eq(1)]
+            m.d.sync += [post.eq(0), free.eq(1), *self._route(course.post_route, course.route)]
         with m.Elif(en):
             m.d.sync += left.eq(left - 1)
-        with m.If(post):
-            m.d.comb += [lanes[0].x.eq(total), lanes[0].square.eq(0)]
-            for name, members in POST_ROUTES.items():
-                with m.If(is_[name]):
-                    m.d.comb += [getattr(lanes[0].route, part).eq(value) for part, value in route_of(members).items()]
+        for name, members in POST_ROUTES.items():
+            with m.If(en & reduce.done & is_[name]):
+                m.d.sync += [getattr(course.post_route, part).eq(value) for part, value in members.items()]
         m.d.comb += [
-            scalars.en.eq(en), scalars.quantise.eq(~is_["softmax"] & ~is_["layernorm"]), scalars.levels.eq(LEVELS_FP32),
+            course.summed.eq(reduce.done | post), beats.instead.eq(reduce.done), beats.sum.eq(reduce.total),
+            scalars.quantise.eq(~is_["softmax"] & ~is_["layernorm"]), scalars.levels.eq(LEVELS_FP32),
             scalars.found.eq(en & maximum.done & (course.plan.last_pass != 0) | ends & mean),
             scalars.largest.eq(Mux(mean, lanes[0].first, maximum.largest)),
             scalars.found_segment.eq(Mux(
                 mean, segment, delayed(m, en, flow.at("segment", "largest"), maximum.latency, "found"))),
             scalars.write.eq(ends & ~mean), scalars.write_segment.eq(segment), scalars.factor.eq(lanes[0].reciprocal),
-            scalars.restart.eq(beats.issued & beats.beat.early & beats.beat.first & (line.segment == 0)),
+            scalars.takes_found.eq(beats.issued & beats.begins & line.waits),
+            scalars.takes_factor.eq(beats.issued & beats.begins & line.waits_sum),
         ]
-        by_sum = is_["norm"] | (is_["softmax"] | is_["layernorm"]) & (line.turn == 2)
-        ready = Mux(by_sum, scalars.factor_count, scalars.found_count)
-        hold = beats.begins & line.first & ((line.turn != 0) & (line.segment >= ready) | ~free)
-        return hold, post
+        return beats.begins & (line.waits & ~scalars.has_found | line.waits_sum & ~scalars.has_factor
+                               | line.first & ~free)
 
-    def _scalars(self, m: Module, course, flow, lanes, scalars, post):
-        """What meets all elements of a segment, and constants."""
+    def _scalars(self, m: Module, course, flow, lanes, scalars):
+        """What meets all elements of a segment, and constants: registers, read and chosen a step before."""
         is_, constants = course.is_, self.constants
-        first, added, second = Signal(32), Signal(32), Signal(32)
+        first, added, second = (Signal(32, name=f"{name}_scalar", reset_less=True)
+                                for name in ("first", "added", "second"))
         gelu = is_["activation:gelu:gated"] | is_["activation:gelu:plain"]
         ones = is_["activation:silu:gated"] | is_["activation:silu:plain"] | course.by_turns
-        as_it_is = is_["layernorm"] & flow.bit("early", CENTRED)     # of the first pass, which adds up x
-        subtracts = is_["softmax"] | is_["layernorm"] & ~flow.bit("early", PREPARE_STAGES)
+        as_it_is = is_["layernorm"] & flow.bit("early", CENTRED - 1)     # of the first pass, which adds up x
+        subtracts = is_["softmax"] | is_["layernorm"] & ~flow.bit("early", PREPARE_STAGES - 1)
         m.d.comb += [
             scalars.factor_segment.eq(flow.at("segment", "used", -1)),
             scalars.negative_segment.eq(Mux(is_["layernorm"], flow.segment(PREPARE_STAGES - 1),
                                             flow.segment(PATHS["softmax"].largest - 1))),
             scalars.scale_segment.eq(flow.at("segment", "result", -1)),
-            first.eq(Mux(is_["softmax"], constants.inverse_root,
-                         Mux(is_["softcap"], course.cap_scale, scalars.factor_read))),
-            added.eq(Mux(subtracts, scalars.negative, Mux(gelu & ~lanes[0].other, GELU_LINEAR,
-                                                          Mux(ones, ONE, MINUS_ZERO)))),
-            second.eq(Mux(gelu, GELU_CUBIC, Mux(as_it_is, ONE, scalars.factor_read))),
         ]
-        for i, lane in enumerate(lanes):
-            m.d.comb += [lane.first_scalar.eq(first), lane.added_scalar.eq(added),
-                         lane.second_scalar.eq(second)]
-            if i == 0:
-                with m.If(post):
-                    m.d.comb += [lane.first_scalar.eq(course.inverse),
-                                 lane.added_scalar.eq(Mux(is_["softmax"], MINUS_ZERO, constants.eps))]
+        of_sum = Mux(is_["softmax"], MINUS_ZERO, constants.eps)
+        with m.If(course.en):
+            m.d.sync += [
+                first.eq(Mux(course.summed, course.inverse, Mux(is_["softmax"], constants.inverse_root, Mux(
+                    is_["softcap"], course.cap_scale, scalars.factor_read)))),
+                added.eq(Mux(course.summed, of_sum, Mux(subtracts, scalars.negative, Mux(
+                    gelu & ~course.next_other, GELU_LINEAR, Mux(ones, ONE, MINUS_ZERO))))),
+                second.eq(Mux(gelu, GELU_CUBIC, Mux(as_it_is, ONE, scalars.factor_read))),
+            ]
+        for lane in lanes:
+            m.d.comb += [lane.first_scalar.eq(first), lane.added_scalar.eq(added), lane.second_scalar.eq(second)]
 
     def _results(self, m: Module, course, flow, beats, line, lanes, scalars, results):
         """FP32 results and codes to where they are gathered."""
-        valid = flow.valid("result", beats.issued & (line.turn == course.plan.last_pass))
+        valid = flow.valid("result", beats.issued & line.late)
+        scale = Signal(16, reset_less=True)
+        with m.If(course.en):
+            m.d.sync += scale.eq(scalars.scale)
         m.d.comb += [
-            results.valid.eq(valid), results.flush.eq(flow.at("flush", "result")), results.scale.eq(scalars.scale),
+            results.valid.eq(valid), results.flush.eq(flow.at("flush", "result")), results.scale.eq(scale),
         ]
         for i, lane in enumerate(lanes):
             m.submodules[f"code_{i}"] = code = CodeRound()
@@ -309,7 +318,9 @@ class _Course:
     """An instruction under way: its plan and route, which operation it is, whether it is active, and steps.
 
     ``row_lines``, a cycle after the plan: from a row of the embedding to the next. ``rotations``
-    that ROPE needs; ``each_own``: every vector its own. ``by_turns``: a beat every other step, none while ``other``.
+    that ROPE needs; ``each_own``: every vector its own. ``by_turns``: a beat every other step, none while ``other``;
+    ``next_other`` is the lanes' a step later. ``post_route`` of the first lane; ``summed`` from the step on in which a
+    sum is found until it has been through that lane.
     """
 
     def __init__(self, rotations: int):
@@ -317,16 +328,17 @@ class _Course:
         self.cap_scale = Signal(32, reset_less=True)
         self.inverse, self.row_lines, self.rotations = Signal(32), Signal(LINES), Signal(range(rotations + 1))
         self.active, self.en, self.each_own = Signal(), Signal(), Signal()
-        self.by_turns, self.other = Signal(), Signal()
+        self.by_turns, self.other, self.next_other = Signal(), Signal(), Signal()
+        self.post_route, self.summed = Signal(POST_ROUTE), Signal()
         self.is_ = {name: Signal(name=f"is_{name.replace(':', '_')}") for name in OPERATIONS}
 
 
 class _Flow:
-    """What goes beside the elements, as late as the operation's path has it."""
+    """What goes beside the elements, as late as the operation's path has it: registers, chosen a step before."""
 
     def __init__(self, m: Module, course: _Course, beat):
         self.m, self.course = m, course
-        self.past = {}
+        self.past, self.chosen = {}, {}
         for name in beat.shape().members:
             value, rows = Value.cast(getattr(beat, name)), []
             for bit in range(len(value)):
@@ -345,17 +357,23 @@ class _Flow:
         return Cat(row[steps - 1] for row in self.past["segment"])
 
     def at(self, name: str, kind: str, more: int = 0):
-        """What the beat that now is at ``kind`` (a member of ``Path``) of the operation's path had as ``name``."""
-        return Cat(self._chosen(row, kind, more) for row in self.past[name])
+        """What the beat that now is at ``kind`` (a member of ``Path``) of the operation's path had as ``name``.
+
+        Not to be asked for within a condition.
+        """
+        if (name, kind, more) not in self.chosen:
+            value = Cat(self._chosen(row, kind, more - 1) for row in self.past[name])
+            self.chosen[name, kind, more] = delayed(self.m, self.course.en, value, 1, f"{name}_at_{kind}")
+        return self.chosen[name, kind, more]
 
     def valid(self, kind: str, now):
         """Whether the beat that now is there was marked by ``now`` when it was issued."""
-        row = Signal(LONGEST, name=f"to_{kind}")
+        row, here = Signal(LONGEST, name=f"to_{kind}"), Signal(name=f"at_{kind}")
         with self.m.If(~self.course.active):        # marks of a shorter path than the next one's
-            self.m.d.sync += row.eq(0)
+            self.m.d.sync += [row.eq(0), here.eq(0)]
         with self.m.Elif(self.course.en):
-            self.m.d.sync += row.eq(Cat(now, row))
-        return self._chosen(row, kind, 0)
+            self.m.d.sync += [row.eq(Cat(now, row)), here.eq(self._chosen(row, kind, -1))]
+        return here
 
     def _chosen(self, row, kind: str, more: int):
         by_steps: dict[int, list] = {}

@@ -16,20 +16,22 @@ _FRACTION = 10
 class Fp16Widen(wiring.Component):
     """FP32 of a finite FP16 value times 2^``lift``; ``FP16_WIDEN_STAGES`` steps, one value a step.
 
-    ``lift`` does not change while a value is under way.
+    ``lift`` and ``other`` do not change while a value is under way. With ``other`` it is ``word`` a step later instead.
     """
 
     LATENCY = FP16_WIDEN_STAGES
 
     def __init__(self):
-        super().__init__({"en": In(1), "half": In(16), "lift": In(4), "value": Out(32)})
+        super().__init__({
+            "en": In(1), "half": In(16), "lift": In(4), "other": In(1), "word": In(32), "value": Out(32),
+        })
 
     def elaborate(self, platform):
         """Count the zeros of a subnormal; move it up."""
         m = Module()
         half = data.View(FP16, self.half)
         zeros, taken = Signal(4, reset_less=True), Signal(16, reset_less=True)
-        with m.If(self.en):
+        with m.If(self.en & ~self.other):
             m.d.sync += [zeros.eq(leading_zeros(m, half.fraction, "zeros")), taken.eq(self.half)]
         held = data.View(FP16, taken)
         moved, result = Signal(_FRACTION), Signal(FP32)
@@ -41,7 +43,8 @@ class Fp16Widen(wiring.Component):
             result.exponent.eq(Mux(tiny, _BIAS - zeros, _BIAS + held.exponent) + self.lift),
         ]
         with m.If(self.en):
-            m.d.sync += self.value.eq(Mux(taken[:15] == 0, Cat(Const(0, 31), held.sign), result.as_value()))
+            m.d.sync += self.value.eq(Mux(
+                self.other, self.word, Mux(taken[:15] == 0, Cat(Const(0, 31), held.sign), result.as_value())))
         return m
 
 

@@ -84,8 +84,11 @@ class Fp32Sum(wiring.Component):
                          exponent.eq(Cat(value.exponent[0] | ~normal, value.exponent[1:]))]
             significands.append(significand)
             exponents.append(exponent)
+        # A subnormal number has the exponent 1, not 0: one less between it and a normal one, which comes as the carry.
         apart = [Signal(8, name=f"apart_{i}") for i in range(2)]
-        m.d.comb += [apart[0].eq(exponents[0] - exponents[1]), apart[1].eq(exponents[1] - exponents[0])]
+        for part, larger, smaller in ((apart[0], a, b), (apart[1], b, a)):
+            carry = (smaller.exponent != 0) | (larger.exponent == 0)
+            m.d.comb += part.eq((Cat(Const(1, 1), larger.exponent) + Cat(carry, ~smaller.exponent))[1:9])
         large, small = (Signal(SIGNIFICAND, name=name, reset_less=True) for name in ("larger", "smaller"))
         distance, exponent = Signal(8, reset_less=True), Signal(8, reset_less=True)
         sign, subtract = Signal(reset_less=True), Signal(reset_less=True)

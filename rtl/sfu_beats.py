@@ -9,7 +9,8 @@ from mixflight.arch.sfu_pipeline import PREPARE_STAGES
 from mixflight.rtl.core_ports import LINE_BITS
 from mixflight.rtl.delay import delayed
 from mixflight.rtl.fp16_convert import Fp16Widen
-from mixflight.rtl.fp32 import Fp32Round
+from mixflight.rtl.fp32 import FP32
+from mixflight.rtl.sfu_lane import SIXTEEN
 from mixflight.rtl.sfu_plan import PLAN
 from mixflight.rtl.sfu_walk import LINE
 
@@ -32,8 +33,10 @@ class SfuBeats(wiring.Component):
     """A beat each step with ``en`` in which ``hold`` is low and its lines are there.
 
     ``block``: the scales of values in the block of lines of a cache's scales, ``b`` the first of them. ``beat`` with
-    ``issued`` comes at once, its elements ``PREPARE_STAGES`` steps later: x and partner, the other one of
-    its pair, from the first port's lines, y from the second's, or widened from FP16 scales, x from codes.
+    ``issued`` comes at once, its elements ``PREPARE_STAGES`` steps later, as registers: x and partner, the other one of
+    its pair, from the first port's lines, y from the second's, or widened from FP16 scales, x from codes. By the plan
+    x is 0 for one with a sign, ``far`` says that its magnitude is 16 or more, and y is ``cap`` with x's sign. A step
+    after ``instead`` the first x is ``sum``.
     """
 
     def __init__(self, *, width: int, channels: int):
@@ -42,16 +45,17 @@ class SfuBeats(wiring.Component):
         super().__init__({
             "en": In(1), "plan": In(PLAN), "line": In(LINE), "some": In(1), "pop": Out(1),
             "a": In(LINE_BITS), "a_some": In(1), "a_pop": Out(1), "b": In(LINE_BITS), "b_some": In(1), "b_pop": Out(1),
-            "block": In(HALVES).array(max(1, channels // 2)),
+            "block": In(HALVES).array(max(1, channels // 2)), "cap": In(31), "instead": In(1), "sum": In(32),
             "hold": In(1), "begins": Out(1), "issued": Out(1), "beat": Out(beat_layout(width)),
             "x": Out(32).array(width), "partner": Out(32).array(width), "y": Out(32).array(width),
+            "far": Out(1).array(width),
         })  # fmt: skip
 
     def elaborate(self, platform):
         """Issue; choose; widen."""
         m = Module()
         beats = 16 // self.width
-        line, place = self.line, Signal(exact_log2(beats))
+        line, place = self.line, Signal(exact_log2(beats)) if beats > 1 else Const(0)
         end, here = Signal(), Signal()
         shift = exact_log2(self.width)
         whole, rest = line.seen[shift:], line.seen[:shift]      # beats all of which count; elements of the next one
@@ -74,8 +78,8 @@ class SfuBeats(wiring.Component):
         halves = self._halves(line, place)
         swapped = self._chosen(Cat(self.a[32 * (i ^ 1):32 * (i ^ 1) + 32] for i in range(16)), place, 32)
         for i in range(self.width):
-            x, y = self._lane(m, i, words[i], codes[i], others[i], halves[i])
-            m.d.comb += [self.x[i].eq(x), self.y[i].eq(y)]
+            x, far, y = self._lane(m, i, words[i], codes[i], others[i], halves[i])
+            m.d.comb += [self.x[i].eq(x), self.far[i].eq(far), self.y[i].eq(y)]
             if self.width > 1:
                 m.d.comb += self.partner[i ^ 1].eq(x)
             else:
@@ -107,17 +111,32 @@ class SfuBeats(wiring.Component):
         return [Mux(self.plan.codes, scale, token) for token in self._chosen(Cat(tokens), place, 16)]
 
     def _lane(self, m: Module, lane: int, word, code, other, half):
-        """x and y of a lane."""
-        en = self.en
-        words = delayed(m, en, word, PREPARE_STAGES, f"x_{lane}")
-        others = delayed(m, en, other, PREPARE_STAGES, f"y_{lane}")
-        code = delayed(m, en, code, 1, f"code_{lane}")
-        m.submodules[f"integer_{lane}"] = integer = Fp32Round(magnitude_bits=8)
+        """x, whether it is far, and y of a lane."""
+        en, plan = self.en, self.plan
+        word = delayed(m, en, word, PREPARE_STAGES - 1, f"x_{lane}")
+        other = delayed(m, en, other, PREPARE_STAGES - 1, f"y_{lane}")
+        prepared = Mux(plan.codes, self._integer(m, lane, code), Mux(plan.rectify & word[31], 0, word))
+        x, far = Signal(32, name=f"x_{lane}", reset_less=True), Signal(name=f"far_{lane}", reset_less=True)
         m.submodules[f"widen_{lane}"] = widen = Fp16Widen()
         m.d.comb += [
-            integer.en.eq(en & self.plan.codes), integer.sign.eq(code[-1]), integer.exponent.eq(127),
-            integer.magnitude.eq(Mux(code[-1], -code, code)),
-            widen.en.eq(en & self.plan.halves), widen.half.eq(delayed(m, en, half, 1, f"half_{lane}")),
-            widen.lift.eq(Mux(self.plan.codes, 0, LIFT)),
+            widen.en.eq(en), widen.half.eq(delayed(m, en, half, 1, f"half_{lane}")), widen.other.eq(~plan.halves),
+            widen.lift.eq(Mux(plan.codes, 0, LIFT)), widen.word.eq(Mux(plan.capped, Cat(self.cap, word[31]), other)),
         ]
-        return Mux(self.plan.codes, integer.value, words), Mux(self.plan.halves, widen.value, others)
+        with m.If(en):
+            m.d.sync += [x.eq(Mux(self.instead, self.sum, prepared) if lane == 0 else prepared),
+                         far.eq(plan.clamp & (word[23:31] >= SIXTEEN >> 23))]
+        return x, far, widen.value
+
+    def _integer(self, m: Module, lane: int, code):
+        """FP32 of a signed code, which is exact, two steps after it."""
+        code = delayed(m, self.en, code, 1, f"code_{lane}")
+        sign = delayed(m, self.en, code[-1], 1, f"sign_{lane}")
+        magnitude, integer = Signal(8, name=f"magnitude_{lane}", reset_less=True), Signal(FP32, name=f"integer_{lane}")
+        with m.If(self.en & self.plan.codes):
+            m.d.sync += magnitude.eq(Mux(code[-1], -code, code))
+        m.d.comb += integer.sign.eq(sign)
+        with m.Switch(magnitude):
+            for top in range(8):
+                with m.Case("0" * (7 - top) + "1" + "-" * top):
+                    m.d.comb += [integer.exponent.eq(127 + top), integer.fraction.eq(magnitude << 23 - top)]
+        return integer.as_value()

@@ -115,8 +115,6 @@ ROUTE = data.StructLayout({
     "third": Third,         # Y: the second's product and y
     "x_steps": range(MOST_STEPS + 1), "y_steps": range(MOST_STEPS + 1),
     "power_steps": range(POWER_STEPS + 2),
-    "rectify": 1,           # 0 for an x with a sign
-    "clamp": 1,             # 16, with its sign, for an x beyond
     "rsqrt": 1,             # of the sum, in a lane that can; else reciprocal
     "result": Result,
 })  # fmt: skip
@@ -126,19 +124,19 @@ ROUTE = data.StructLayout({
 class SfuLane(wiring.Component):
     """Elements through the operators that ``route`` chains; an element a step.
 
-    ``x``, ``partner``, ``y``, ``cosine``, ``sine`` come together, ``square`` with them: x in place of the first
-    multiplier's second operand. ``square_sum`` comes with a sum: the second one takes it twice. The scalars come with
-    whatever they meet. Routes on which an operator has an element twice take one on every other step, in which
-    ``other`` is 0; on the steps between it is 1. For the rest it is 0. Outputs come as many steps later as the
-    operators on their way take (``arch.sfu_pipeline``). A lane with ``rsqrt`` can also find 1/sqrt, and shows both it
-    and the reciprocal as ``reciprocal``.
+    ``x``, ``partner``, ``y``, ``cosine``, ``sine`` come together, with them ``far``: 16 with x's sign where x would be
+    multiplied, and ``square``: x in place of the first multiplier's second operand. ``square_sum`` comes with a sum:
+    the second one takes it twice. The scalars come with whatever they meet. Routes on which an operator has an element
+    twice take one on every other step, in which ``other`` is 0; on the steps between it is 1. For the rest it is 0.
+    Outputs come as many steps later as the operators on their way take (``arch.sfu_pipeline``). A lane with ``rsqrt``
+    can also find 1/sqrt, and shows both it and the reciprocal as ``reciprocal``.
     """
 
     def __init__(self, *, rsqrt: bool):
         self.rsqrt = rsqrt
         super().__init__({
-            "en": In(1), "route": In(ROUTE), "x": In(32), "partner": In(32), "y": In(32), "cosine": In(32),
-            "sine": In(32), "square": In(1), "square_sum": In(1), "other": In(1),
+            "en": In(1), "route": In(ROUTE), "x": In(32), "far": In(1), "partner": In(32), "y": In(32),
+            "cosine": In(32), "sine": In(32), "square": In(1), "square_sum": In(1), "other": In(1),
             "first_scalar": In(32), "added_scalar": In(32), "second_scalar": In(32),
             "first": Out(32), "second": Out(32), "exp": Out(32), "result": Out(32),
             **({"reciprocal": Out(32)} if rsqrt else {}),
@@ -147,16 +145,16 @@ class SfuLane(wiring.Component):
     def elaborate(self, platform):
         """The operators, and the multiplexers in front of each."""
         m = Module()
-        route, x, other = self.route, Signal(32), self.other
-        far = route.clamp & (Cat(self.x[23:31]) >= SIXTEEN >> 23)
-        m.d.comb += x.eq(Mux(route.rectify & self.x[31], 0, Cat(Mux(far, SIXTEEN, self.x[:31])[:31], self.x[31])))
+        route, x, other = self.route, self.x, self.other
+        bounded = Signal(32)
+        m.d.comb += bounded.eq(Cat(Mux(self.far, SIXTEEN, x)[:31], x[31]))
         first, second, third = (Fp32Multiply() for _ in range(3))
         for name, part in (("first", first), ("second", second), ("third", third)):
             place(m, platform, f"{name}_product", part, like="first_product")
         m.submodules.adder = adder = Fp32Sum()
         y_later = self._later(m, "y", self.y, route.y_steps)
         x_later = self._later(m, "x", self.x, route.x_steps)
-        cubed = self._later(m, "cubed", x, Const(GELU_ARGUMENT_STEPS - MULTIPLY_STAGES), GELU_ARGUMENT_STEPS)
+        cubed = self._later(m, "cubed", bounded, Const(GELU_ARGUMENT_STEPS - MULTIPLY_STAGES), GELU_ARGUMENT_STEPS)
         power_of = Signal(32)
         exp = self._exp(m, power_of)
         reciprocal = self._reciprocal(m, adder.sum)
@@ -169,7 +167,7 @@ class SfuLane(wiring.Component):
         for part in (first, second, third, adder):
             m.d.comb += part.en.eq(self.en)
         m.d.comb += [
-            first.a.eq(Mux(sigmoid, Mux(power[31], power[:31], ONE), x)),
+            first.a.eq(Mux(sigmoid, Mux(power[31], power[:31], ONE), bounded)),
             third.a.eq(Mux(by_y, second.product, Mux(route.third == Third.CUBIC, adder.sum, self.partner))),
             third.b.eq(Mux(by_y, y_later, Mux(route.third == Third.CUBIC, cubed, self.sine))),
             self.first.eq(first.product), self.second.eq(second.product), self.exp.eq(exp),
@@ -184,16 +182,16 @@ class SfuLane(wiring.Component):
             with m.Case(First.SIGMOID):
                 m.d.comb += first.b.eq(reciprocal)
             with m.Case(First.SQUARE):
-                m.d.comb += first.b.eq(Mux(other, reciprocal_later, x))
+                m.d.comb += first.b.eq(Mux(other, reciprocal_later, bounded))
             with m.Default():
-                m.d.comb += first.b.eq(Mux(self.square, self.x, self.first_scalar))
+                m.d.comb += first.b.eq(Mux(self.square, x, self.first_scalar))
         choices = [
             (adder.a, route.adds, {
                 Adds.X: x, Adds.FIRST: first.product, Adds.EXP: exp, Adds.SECOND: Mux(other, exp, second.product),
                 Adds.REST: Mux(other, exp, power | 1 << 31),
             }),
             (power_of, route.exp, {
-                Exp.X: self.x, Exp.SUM: adder.sum, Exp.FIRST: first.product, Exp.THIRD: third.product,
+                Exp.X: x, Exp.SUM: adder.sum, Exp.FIRST: first.product, Exp.THIRD: third.product,
             }),
             (second.a, route.scaled, {Scaled.FIRST: first.product, Scaled.EXP: exp, Scaled.SUM: adder.sum}),
             (adder.b, route.added, {Added.Y: self.y, Added.SCALAR: self.added_scalar, Added.THIRD: third.product}),

@@ -33,6 +33,10 @@ PLAN = data.StructLayout({
     "one_b": 1,             # and one line of it for all of a vector
     "codes": 1,             # x are codes that lie in b's row: embed
     "halves": 1,            # y are FP16: scales
+    "capped": 1,            # y are a cap with x's sign
+    "clamp": 1,             # x is 16, with its sign, where it is far
+    "rectify": 1,           # 0 for an x with a sign
+    "sums": 1,              # the last pass needs the segment's sum, those before it what was found before it
     "to_act": 1,
     "cells": 1,             # keys and values of a cache in turns
     "vectors": 12, "lines": LINES, "tail": 4, "segment_lines": LINES,
@@ -56,17 +60,17 @@ FLAGS = {
     "bias": {"use_b": 1, "shared_b": 1},
     "activation:silu:gated": {"use_b": 1},
     "activation:silu:plain": {},
-    "activation:gelu:gated": {"use_b": 1},
-    "activation:gelu:plain": {},
-    "softcap": {"use_b": 1, "shared_b": 1, "one_b": 1},
-    "activation:relu:gated": {"use_b": 1},
-    "activation:relu:plain": {},
+    "activation:gelu:gated": {"use_b": 1, "clamp": 1},
+    "activation:gelu:plain": {"clamp": 1},
+    "softcap": {"use_b": 1, "shared_b": 1, "one_b": 1, "capped": 1},
+    "activation:relu:gated": {"use_b": 1, "rectify": 1},
+    "activation:relu:plain": {"rectify": 1},
 }
 """What an operation reads and writes."""
 
 _SIGMOID = {"first": First.SIGMOID, "adds": Adds.EXP, "added": Added.SCALAR, "second": Second.X,
             "x_steps": SIGMOID_STEPS, "power_steps": POWER_STEPS}  # fmt: skip
-_GELU = {"clamp": 1, "first": First.SQUARE, "adds": Adds.SECOND, "added": Added.SCALAR, "third": Third.CUBIC,
+_GELU = {"first": First.SQUARE, "adds": Adds.SECOND, "added": Added.SCALAR, "third": Third.CUBIC,
          "exp": Exp.THIRD, "second": Second.X, "x_steps": GELU_STEPS - MULTIPLY_STAGES, "y_steps": GELU_STEPS,
          "power_steps": POWER_STEPS + 1}  # fmt: skip
 
@@ -91,8 +95,8 @@ ROUTES = {
     "softcap": {"first": First.SCALAR, "exp": Exp.FIRST, "adds": Adds.REST, "added": Added.SCALAR,
                 "power_steps": POWER_STEPS - ADD_STAGES, "scaled": Scaled.SUM, "second": Second.RECIPROCAL,
                 "third": Third.Y, "y_steps": SOFTCAP_STEPS - MULTIPLY_STAGES, "result": Result.THIRD},
-    "activation:relu:gated": {"rectify": 1, "first": First.Y, "result": Result.FIRST},
-    "activation:relu:plain": {"rectify": 1, "adds": Adds.X, "added": Added.SCALAR, "result": Result.SUM},
+    "activation:relu:gated": {"first": First.Y, "result": Result.FIRST},
+    "activation:relu:plain": {"adds": Adds.X, "added": Added.SCALAR, "result": Result.SUM},
 }  # fmt: skip
 """How an operation's elements run through the lanes."""
 
@@ -105,7 +109,11 @@ POST_ROUTES = {
     "layernorm": _MEAN_SQUARE,
     "softmax": {"adds": Adds.X, "added": Added.SCALAR},
 }  # fmt: skip
-"""How a segment's sum runs through the first lane: to 1/sqrt(mean + eps), past a mean; to its reciprocal."""
+"""How a segment's sum runs through the first lane: to 1/sqrt(mean + eps), past a mean; to its reciprocal. The rest of
+the route is the operation's and does not matter."""
+
+POST_ROUTE = data.StructLayout({name: ROUTE.members[name] for name in ("first", "adds", "added", "rsqrt")})
+"""What of the first lane's route is another one for a segment's sum."""
 
 
 def route_of(members: dict) -> dict:
@@ -151,7 +159,7 @@ def plan_of(m: Module, given, route) -> Signal:
     with m.Switch(given.operation):
         for name, code in OPERATIONS.items():
             with m.Case(code):
-                m.d.comb += plan.last_pass.eq(PATHS[name].passes - 1)
+                m.d.comb += [plan.last_pass.eq(PATHS[name].passes - 1), plan.sums.eq(PATHS[name].summed != 0)]
                 m.d.comb += [getattr(plan, flag).eq(value) for flag, value in FLAGS[name].items()]
                 m.d.comb += [getattr(route, part).eq(value) for part, value in route_of(ROUTES[name]).items()]
                 if name in ("quantise", "embed"):

@@ -48,12 +48,13 @@ class SfuResults(wiring.Component):
         place = places.head
         moving = Signal()
         done = Signal()
+        m.d.sync += [places.push.eq(self.push), places.word.eq(self.queue)]
         m.d.comb += [
-            places.push.eq(self.push), places.word.eq(self.queue), places.pop.eq(done),
+            places.pop.eq(done),
             moving.eq(self.en & self.valid), done.eq(moving & self.flush),
-            self.full.eq(writes.level[-1]), self.empty.eq(~places.some & ~writes.some),
+            self.full.eq(writes.level[-1]), self.empty.eq(~(places.push | places.some | writes.some)),
         ]
-        position = Signal(exact_log2(16 // self.width))
+        position = Signal(exact_log2(16 // self.width)) if self.width < 16 else Const(0)
         if self.width < 16:
             with m.If(moving):
                 m.d.sync += position.eq(Mux(self.flush, 0, position + 1))

@@ -9,7 +9,7 @@ from mixflight.arch.sfu_pipeline import ROTATION_STAGES
 from mixflight.arch.special_functions import ENTRIES, SINE
 from mixflight.rtl.core_ports import ROPE_STEP_BITS, RopeTable
 from mixflight.rtl.delay import delayed
-from mixflight.rtl.fp32 import Fp32Round
+from mixflight.rtl.fp32_balanced import BalancedRound
 
 _PART = 17
 """Bits of a step in one product: unsigned, they fit the 18-bit signed port of a DSP."""
@@ -53,7 +53,7 @@ class Sine(wiring.Component):
                 product.eq(step * rest),
                 total.eq(product + Cat(Const(1 << _REST - 1, _REST), entry) >> _REST),
             ]
-        m.submodules.round = rounding = Fp32Round(magnitude_bits=_WITHIN + 1)
+        m.submodules.round = rounding = BalancedRound(magnitude_bits=_WITHIN + 1)
         m.d.comb += [
             rounding.en.eq(self.en), rounding.sign.eq(sign & (total != 0)), rounding.magnitude.eq(total),
             rounding.exponent.eq(127 - _WITHIN), self.value.eq(rounding.value),
@@ -98,22 +98,22 @@ class Rotation(wiring.Component):
         on, any_on = Signal(ROTATION_STAGES), Signal()
         wanted = Cat(self.position, self.head_elements)
         has, same, enough, none = Signal(len(wanted)), Signal(), Signal(), Signal()
-        written, begin, of_row = Signal(), Signal(), Signal()
+        written, begin, of_row, final = Signal(), Signal(), Signal(), Signal(10)
         m.d.comb += [
             write.addr.eq(self.table.index), write.data.eq(self.table.value), write.en.eq(self.table.valid),
-            read.addr.eq(value[1:]), busy.eq(making | any_on), self.ready.eq(~dirty & same & enough),
-            written.eq(on[-1]), begin.eq(dirty & ~busy), of_row.eq(value + 1 == has[18:]),
+            read.addr.eq(value[1:]), busy.eq(making | any_on), same.eq(has == wanted),
+            written.eq(on[-1]), begin.eq(dirty & ~busy), of_row.eq(value == final),
         ]
-        m.d.sync += [same.eq(has == wanted), any_on.eq(making | on[:-1].any())]
+        m.d.sync += [any_on.eq(making | on[:-1].any()), self.ready.eq(~self.table.valid & ~dirty & same & enough)]
         with m.If(self.table.valid):
             m.d.sync += dirty.eq(1)
         with m.Elif(begin):
             m.d.sync += dirty.eq(0)
-        with m.Elif(has != wanted):
+        with m.Elif(~same):
             m.d.sync += dirty.eq(1)
         with m.If(begin):
             m.d.sync += [has.eq(wanted), making.eq(self.head_elements != 0), none.eq(self.head_elements == 0),
-                         value.eq(0), row.eq(0), position.eq(self.position)]
+                         final.eq(self.head_elements - 1), value.eq(0), row.eq(0), position.eq(self.position)]
         with m.Elif(making):
             m.d.sync += [value.eq(Mux(of_row, 0, value + 1)), making.eq(~dirty & ~(of_row & (row == self.rows - 1)))]
             with m.If(of_row):
@@ -121,13 +121,12 @@ class Rotation(wiring.Component):
         with m.If(busy):
             m.d.sync += on.eq(Cat(making, on))
         last = Signal()
-        m.d.comb += last.eq(written & (made + 1 == has[18:]))
+        m.d.comb += last.eq(written & (made == final))
         with m.If(begin):
-            m.d.sync += [made.eq(0), made_rows.eq(0), enough.eq(0)]
-        with m.Else():
-            with m.If(written):
-                m.d.sync += [made.eq(Mux(last, 0, made + 1)), made_rows.eq(made_rows + last)]
-            m.d.sync += enough.eq((made_rows + last >= self.needed) | none)
+            m.d.sync += [made.eq(0), made_rows.eq(0)]
+        with m.Elif(written):
+            m.d.sync += [made.eq(Mux(last, 0, made + 1)), made_rows.eq(made_rows + last)]
+        m.d.comb += enough.eq((made_rows >= self.needed) | (last & (made_rows + 1 >= self.needed)) | none)
 
         phase = self._phase(m, busy, read.data, delayed(m, busy, position, 1, "position_of"),
                             delayed(m, busy, value[0], 4, "sine_of"))

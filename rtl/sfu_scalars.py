@@ -20,16 +20,16 @@ class SfuScalars(wiring.Component):
 
     ``largest`` (with ``found``) is a segment's largest value. With ``quantise`` its inverse, f32(levels / largest), and
     FP16(f32(largest / levels)) follow from it; ``levels`` is an FP32 number. Else its negative is kept. ``factor``
-    (with ``write``) is written as the inverse is. ``found_count`` and ``factor_count`` say how many segments, from 0
-    on, are ready since ``restart``. Reads come a step with ``en`` after their segments.
+    (with ``write``) is written as the inverse is. ``has_found`` and ``has_factor`` say that segments are ready which
+    ``takes_found`` and ``takes_factor`` did not take; all are taken, in order. Reads come with their segments.
     """
 
     def __init__(self):
         super().__init__({
-            "en": In(1), "restart": In(1), "quantise": In(1), "levels": In(31),
+            "quantise": In(1), "levels": In(31),
             "found": In(1), "found_segment": In(SEGMENT), "largest": In(32),
             "write": In(1), "write_segment": In(SEGMENT), "factor": In(32),
-            "found_count": Out(range(BATCH + 1)), "factor_count": Out(range(BATCH + 1)),
+            "has_found": Out(1), "takes_found": In(1), "has_factor": Out(1), "takes_factor": In(1),
             "negative_segment": In(SEGMENT), "negative": Out(32),
             "factor_segment": In(SEGMENT), "factor_read": Out(32),
             "scale_segment": In(SEGMENT), "scale": Out(16),
@@ -64,19 +64,18 @@ class SfuScalars(wiring.Component):
         self._kept(m, "factor", self.write | inverse, Mux(inverse, divide.done_tag[:4], self.write_segment),
                    Mux(inverse, divide.quotient, self.factor), self.factor_segment, self.factor_read)
         self._kept(m, "scale", rounding[-1], scaled, half.half, self.scale_segment, self.scale)
-        for count, more in ((self.found_count, rounding[-1] | (self.found & ~self.quantise)),
-                            (self.factor_count, self.write)):
-            with m.If(self.restart):
-                m.d.sync += count.eq(0)
-            with m.Elif(more):
-                m.d.sync += count.eq(count + 1)
+        for name, more in (("found", rounding[-1] | (self.found & ~self.quantise)), ("factor", self.write)):
+            count, has, less = Signal(range(BATCH + 1)), getattr(self, f"has_{name}"), getattr(self, f"takes_{name}")
+            with m.If(more & ~less):
+                m.d.sync += [count.eq(count + 1), has.eq(1)]
+            with m.Elif(less & ~more):
+                m.d.sync += [count.eq(count - 1), has.eq(count != 1)]
         return m
 
-    def _kept(self, m: Module, name: str, write_en, write_segment, word, read_segment, later):
-        m.submodules[f"{name}_memory"] = stored = memory.Memory(shape=len(later), depth=BATCH, init=[])
+    def _kept(self, m: Module, name: str, write_en, write_segment, word, read_segment, here):
+        m.submodules[f"{name}_memory"] = stored = memory.Memory(shape=len(here), depth=BATCH, init=[])
         write, read = stored.write_port(), stored.read_port(domain="comb")
         m.d.comb += [
             write.en.eq(write_en), write.addr.eq(write_segment), write.data.eq(word), read.addr.eq(read_segment),
+            here.eq(read.data),
         ]
-        with m.If(self.en):
-            m.d.sync += later.eq(read.data)

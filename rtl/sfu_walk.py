@@ -6,8 +6,9 @@ from amaranth.lib.wiring import In, Out
 
 from mixflight.arch.sfu_pipeline import BATCH
 from mixflight.rtl.core_ports import ACT_LINE, GLOBAL_LINE, global_read
+from mixflight.rtl.delay import delayed
+from mixflight.rtl.head_fifo import HeadFifo
 from mixflight.rtl.sfu_plan import LINES, PLAN
-from mixflight.rtl.small_fifo import SmallFifo
 
 LINE = data.StructLayout({
     "turn": 2,              # the pass
@@ -19,6 +20,9 @@ LINE = data.StructLayout({
     "use_a": 1, "use_b": 1, "pop_a": 1, "pop_b": 1,
     "end": 1,               # of the vector
     "cells": 1,             # no elements: the line of the scales of a key and a value
+    "late": 1,              # of the last pass
+    "waits": 1,             # its segment's maximum or mean must be there
+    "waits_sum": 1,         # what follows from its segment's sum must be there
     "out": ACT_LINE,
 })  # fmt: skip
 """A line of 16 elements on its way to the lanes."""
@@ -62,7 +66,7 @@ class SfuWalk(wiring.Component):
         """A cursor through the vectors, and a copy of it from where the batch began, for the next pass."""
         m = Module()
         plan = self.plan
-        m.submodules.queue = queue = SmallFifo(shape=LINE, depth=QUEUE)
+        m.submodules.queue = queue = HeadFifo(shape=LINE, depth=QUEUE)
         m.d.comb += [self.line.eq(queue.head), self.some.eq(queue.some), queue.pop.eq(self.pop)]
         cursor, batch, after = Signal(_CURSOR), Signal(_CURSOR), Signal(_CURSOR)
         turn, segment, left = Signal(2), Signal(range(BATCH)), Signal(LINES)
@@ -80,9 +84,12 @@ class SfuWalk(wiring.Component):
             line.end.eq(end), line.out.eq(cursor.out), line.seen.eq(Mux(cursor.whole, 16, cursor.seen[:4])),
         ]
         with m.If(cells):
-            m.d.comb += [line.cells.eq(1), line.turn.eq(plan.last_pass), line.out.eq(cells_line), line.end.eq(1)]
+            m.d.comb += [line.cells.eq(1), line.turn.eq(plan.last_pass), line.late.eq(1), line.out.eq(cells_line),
+                         line.end.eq(1)]
         with m.Else():
             m.d.comb += [
+                line.late.eq(final), line.waits.eq(first & (turn != 0) & ~(final & plan.sums)),
+                line.waits_sum.eq(first & (turn != 0) & final & plan.sums),
                 line.first.eq(first), line.last.eq(last), line.count.eq(Mux(end, plan.tail - 1, 15)),
                 line.use_a.eq(1), line.pop_a.eq(~plan.codes | end | (cursor.block == 3)),
                 line.use_b.eq(plan.use_b),
@@ -128,16 +135,18 @@ class SfuWalk(wiring.Component):
         """Ask both ports for the line where they must bring a new one; whether the cursor moves on."""
         ready = []
         value = self.plan.cells & cursor.value
-        room = self.busy & ~queue.level[-1]
+        room = self.busy & queue.room
         got, together = Const(0), Const(0)
         if self.block > 1:
             got = Signal(range(self.block))
             together = self.plan.halves & ~self.plan.codes & (got != self.block - 1)
             with m.If(self.b.valid & self.b.ready):
                 m.d.sync += got.eq(Mux(together, got + 1, 0))
+        a_used, b_used = (delayed(m, 1, used, 1, name, reset=True)
+                          for name, used in (("a_used", self.a_used), ("b_used", self.b_used)))
         for name, port, used, use, pop, address, more in (
-            ("a", self.a, self.a_used, line.use_a, line.pop_a, Mux(value, cursor.b, cursor.a), Const(0)),
-            ("b", self.b, self.b_used, line.use_b, line.pop_b, cursor.b + got, together),
+            ("a", self.a, a_used, line.use_a, line.pop_a, Mux(value, cursor.b, cursor.a), Const(0)),
+            ("b", self.b, b_used, line.use_b, line.pop_b, cursor.b + got, together),
         ):
             ahead, taken = Signal(range(READ_AHEAD + 1), name=f"{name}_ahead"), Signal(name=f"{name}_taken")
             fresh, needed, accepted = (Signal(name=f"{name}_{what}") for what in ("fresh", "needed", "accepted"))

@@ -1,5 +1,8 @@
 # amaranth: UnusedElaboratable=no
-"""Parts of the special-function unit against NumPy: divisions, roundings, maxima, sums, rotations."""
+"""Parts of the special-function unit against NumPy: divisions, roundings, maxima, sums, rotations; its queue of lines.
+"""
+
+from collections import deque
 
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ from mixflight.arch.sfu_pipeline import DIVIDE_STAGES, fold_cycles, rotation_cyc
 from mixflight.rtl.emit import emit_verilog
 from mixflight.rtl.fp16_convert import Fp16Round, Fp16Widen
 from mixflight.rtl.fp32_balanced import BalancedRound
+from mixflight.rtl.head_fifo import HeadFifo
 from mixflight.rtl.lint import lint
 from mixflight.rtl.pe_driver import build_driver, drive
 from mixflight.rtl.sfu_beats import SfuBeats
@@ -219,3 +223,31 @@ def test_rotations_of_a_new_position_and_those_behind_it(width, rows):
 def test_no_signal_is_without_bits_and_no_width_decides_a_comparison(part, parameters):
     found = lint(emit_verilog(part(**parameters), "part"), top="part")
     assert not [finding for finding in found if finding.rule in ("ASCRANGE", "CMPCONST")]
+
+
+def test_a_queue_whose_head_is_a_register_keeps_the_order_and_shows_a_word_in_the_next_cycle():
+    """Fills that overtake, keep up with and fall behind what is taken; one word more than its depth fits."""
+    random, dut, most = np.random.default_rng(5), HeadFifo(shape=8, depth=4), 0
+
+    async def bench(ctx):
+        nonlocal most
+        held = deque()
+        for fill, take in ((0.9, 0.2), (0.3, 0.9), (0.6, 0.6), (1, 1)):
+            for _ in range(100):
+                assert ctx.get(dut.some) == bool(held) and ctx.get(dut.room) >= (len(held) < 5)
+                if held:
+                    assert ctx.get(dut.head) == held[0]
+                word = int(random.integers(256))
+                push, pop = random.random() < fill and ctx.get(dut.room), random.random() < take and bool(held)
+                ctx.set(dut.push, push)
+                ctx.set(dut.word, word)
+                ctx.set(dut.pop, pop)
+                await ctx.tick()
+                if pop:
+                    held.popleft()
+                if push:
+                    held.append(word)
+                most = max(most, len(held))
+
+    simulate(dut, [(bench,)], limit=1000)
+    assert most == 5
