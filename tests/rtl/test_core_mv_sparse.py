@@ -14,6 +14,8 @@ from mixflight.arch.mv_pipeline import TAKE_CYCLES
 from mixflight.rtl.core_operand_select import OperandSelect
 from mixflight.rtl.unit_harness import run_unit
 
+pytestmark = pytest.mark.timeout(2400)
+"""To compile an engine takes minutes."""
 SPARSE = {"kept": (2, 4, 8), "together": 2, "lanes": 32}
 CASES = [
     {"rows": 1, "columns": 64, "k": 128, "group": 32, "act_group": 32, "keep": 8},

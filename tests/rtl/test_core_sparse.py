@@ -15,6 +15,8 @@ from mixflight.verify_core import PARTS, parts_of, run_program
 from mixflight.verify_prefill import check_blocks
 
 MACHINE = accelerator_named("flightllm-mini-sparse")
+pytestmark = pytest.mark.timeout(2400)
+"""To compile the core takes minutes."""
 
 
 @pytest.fixture(scope="module")
