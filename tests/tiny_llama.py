@@ -28,10 +28,7 @@ class TinyLlama:
     """``golden`` for a Session, and ``on(machine, max_context)`` for a core; the same weights in both."""
 
     def __init__(self, seed: int = 1, **shape) -> None:
-        self.model = Model(**{
-            "name": "tiny", "summary": "made", "source": "random", "context_length": 4096, "rope_theta": 10000.0,
-            "tied_head": True, "norm_epsilon": 1e-5, **SHAPE, **shape,
-        })  # fmt: skip
+        self.model = self.model_of(**shape)
         rng, model = np.random.default_rng(seed), self.model
         self.embedding = self._tensor(rng, "token_embd.weight", model.vocab, model.hidden, "q8_0")
         self.linears = {"head": self.embedding}
@@ -57,6 +54,14 @@ class TinyLlama:
             norms={name: tensor.dequantise()[0].astype(np.float32) for name, tensor in self.vectors.items()},
             positions=None if self.positions is None else self.positions.dequantise(),
         )  # fmt: skip
+
+    @staticmethod
+    def model_of(**shape) -> Model:
+        """Its dimensions."""
+        return Model(**{
+            "name": "tiny", "summary": "made", "source": "random", "context_length": 4096, "rope_theta": 10000.0,
+            "tied_head": True, "norm_epsilon": 1e-5, **SHAPE, **shape,
+        })  # fmt: skip
 
     @staticmethod
     def _tensor(rng, name, n, k, form):

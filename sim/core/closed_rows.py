@@ -412,10 +412,10 @@ class PrefillRows(Rows):
         whole = width != net.heads_width or net.head_dim * net.queries % max(linear.act.group, 1) == 0
         return linear.static or (bool(linear.act.group) and whole)
 
-    def _leave(self, linear: Linear, width: int, columns: int, rows: int, times: float) -> None:
-        """Results of ``times`` tiles: codes, or rows to memory."""
+    def _leave(self, linear: Linear, width: int, columns: int, rows: int, times: float, own: float = -1) -> None:
+        """Results of ``times`` tiles: codes, of which nothing hides ``own`` (all), or rows to memory."""
         if self._local(linear, width):
-            self.misc("quantise", times, rows, columns, target="weight", static=linear.static)
+            self.misc("quantise", times, rows, columns, own=own, target="weight", static=linear.static)
         else:
             number = times * self._groups(rows)
             self.move("ST", number, "global", columns * FP32, late=number)
@@ -456,4 +456,4 @@ class PrefillRows(Rows):
         for times, columns, own in self._linear(up, rows, held=gate is None):
             self.bias(up.linear, times, columns, rows, own)
             self.misc(self.network.activation, times, rows, columns, own=own)
-            self._leave(down, self.network.ffn, columns, rows, times)
+            self._leave(down, self.network.ffn, columns, rows, times, own)

@@ -2,6 +2,7 @@
 
 import msgspec
 import pytest
+from tiny_llama import KINDS, TinyLlama
 
 from mixflight.arch.accelerator import accelerator_named
 from mixflight.arch.errors import InputError
@@ -9,6 +10,7 @@ from mixflight.sim.core.closed_form import ClosedForm, decoder_of, estimate_core
 from mixflight.sim.core.scenario import Cores
 from mixflight.sim.core.simulate import simulate_cores
 from mixflight.sweeping.design import load_workload_of as load_workload
+from mixflight.workloads.recipe import recipe_named
 
 
 def machine_of(cores=3, **changes):
@@ -48,6 +50,19 @@ def test_counts_of_a_step_are_those_of_its_program():
         for key, values in run.counts.items():
             if key != ("controller", "instruction"):
                 assert ours.counts.get(key, 0.0) == pytest.approx(float(values.sum()), rel=0.005, abs=1e-6), key
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "everything"])
+def test_decoders_of_other_families(kind):
+    """Plain FFN, LayerNorm with biases, learned positions, soft caps, norms behind the residual."""
+    shape = {"layers": 4, "hidden": 768, "heads": 12, "kv_heads": 12, "head_dim": 64, "ffn": 3072, "vocab": 4000}
+    model, recipe, machine = TinyLlama.model_of(**KINDS[kind] | shape), recipe_named("w4a8g32"), machine_of(3)
+    found = simulate_cores(machine, model, recipe, "w4a8g32", 200, 8, 2)
+    assert found.path == "fused"
+    phases = estimate_cores(machine, lambda sequences: decoder_of(model, recipe, 200, 8, sequences), 2, 200, 8)
+    for form, engine in zip(phases, (found.prefill, found.decode), strict=True):
+        assert -0.005 < engine.time_ms / form.time_ms - 1 < 0.5
+        assert form.dram_bytes == pytest.approx(engine.dram_bytes, rel=0.001)
 
 
 def test_what_only_the_engine_knows_has_no_closed_form():
