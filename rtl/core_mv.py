@@ -10,7 +10,7 @@ from mixflight.arch.errors import InputError
 from mixflight.arch.mv_pipeline import SELECT_STAGES, mv_latency, result_events
 from mixflight.rtl.core_dots import dots_named, row_sum
 from mixflight.rtl.core_mm_rows import act_rows_read
-from mixflight.rtl.core_mv_issue import OUT_WORDS, MvIssue
+from mixflight.rtl.core_mv_issue import OUT_WORDS, MvIssue, parts_of_line
 from mixflight.rtl.core_mv_results import GroupSums, Lanes, StoredSums, column_scales, token_order, words_mask
 from mixflight.rtl.core_operand_select import OperandSelect, index_read
 from mixflight.rtl.core_ports import READ_LATENCY, SLOT_LAYOUTS, bank_read, global_write, unit, weight_read
@@ -24,8 +24,8 @@ PENDING = 4
 class MatrixVector(wiring.Component):
     """Carries out MV and MM as ``arch/core_execution.md`` says, with FP16 scales and minima or without.
 
-    **Parameters.** ``columns`` S that advance together, in ``banks`` C; ``together`` P rows that share a word of
-    weights, 1 or 2: an engine for matrices, of which a vector uses one part in P; ``dots`` a kind of
+    **Parameters.** ``columns`` S that advance together, 4, 8 or whole lines, in ``banks`` C; ``together`` P rows that
+    share a word of weights, 1 or 2: an engine for matrices, of which a vector uses one part in P; ``dots`` a kind of
     :func:`mixflight.rtl.core_dots.dots_named`; ``lanes`` dequantisation lanes, which divide P S; ``outputs``: most
     groups of P rows times steps of columns of a tile (its sums are kept in the lanes); depths of the banks in words;
     ``queue`` places for events' results that are on their way or wait for the global buffer: by default enough for
@@ -200,7 +200,7 @@ class MatrixVector(wiring.Component):
     def _results(self, m):
         """Results wait in a queue, their places in another; every line of an event is written, row after row. Returns
         final writes."""
-        issue, lines, together = self.issue, self.columns // OUT_WORDS, self.together
+        issue, lines, together = self.issue, max(1, self.columns // OUT_WORDS), self.together
         m.submodules.places = places = fifo.SyncFIFO(width=issue.place_layout.size, depth=self.queue)
         m.submodules.results = results = fifo.SyncFIFO(width=32 * self.columns * together, depth=self.queue)
         waiting = Signal(range(self.queue + 1))
@@ -224,7 +224,11 @@ class MatrixVector(wiring.Component):
                    for i in range(self.columns)]
         words = Cat(Mux(place.keys, natural[token], natural[i])
                     for i, token in enumerate(token_order(self.columns, self.banks)))
-        masks = [words_mask(m, place.left, i, OUT_WORDS, f"mask_{i}") for i in range(lines)]
+        masks = [words_mask(m, place.left, i, min(OUT_WORDS, self.columns), f"mask_{i}") for i in range(lines)]
+        if self.columns < OUT_WORDS:        # the part of the line that the step is
+            parts = parts_of_line(self.columns)
+            masks = [Cat(Mux(place.part == part, masks[0], 0) for part in parts)]
+            words = words.replicate(len(parts))
         mask, some = Signal(OUT_WORDS), Signal()
         # There is no event without a result: only lines behind the first may have none.
         m.d.comb += [mask.eq(Cat(masks).word_select(number, OUT_WORDS)), some.eq(mask[0] if lines > 1 else 1)]

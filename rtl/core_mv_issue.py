@@ -31,13 +31,19 @@ def event_layout(outputs: int) -> data.StructLayout:
     })  # fmt: skip
 
 
-def place_layout(together: int) -> data.StructLayout:
+def place_layout(together: int, columns: int) -> data.StructLayout:
     """Where the results of an emitting event go: the first line, the distance of those behind it, how many results; of
-    the ``rows`` there are, the distance of their first lines."""
+    the ``rows`` there are, the distance of their first lines; which ``part`` of a line, where a step is less than one.
+    """
     return data.StructLayout({
         "line": GLOBAL_LINE, "next": GLOBAL_LINE, "left": 11, "keys": 1, "final": 1, "rows": range(together + 1),
-        "row_next": GLOBAL_LINE,
+        "row_next": GLOBAL_LINE, **({"part": parts_of_line(columns)} if columns < OUT_WORDS else {}),
     })  # fmt: skip
+
+
+def parts_of_line(columns: int) -> range:
+    """The steps of columns whose results share a line of the global buffer."""
+    return range(max(1, OUT_WORDS // columns))
 
 
 class MvIssue(wiring.Component):
@@ -59,9 +65,12 @@ class MvIssue(wiring.Component):
     def __init__(self, *, columns: int, banks: int, outputs: int, weight_depth: int, scale_depth: int, passes: int,
                  serial: int, loop: int, together: int = 1, kept: tuple[int, ...] = ()):
         lanes = columns // banks
-        if columns % OUT_WORDS or lanes % 4 or lanes > SCALE_PAD_BYTES // 2:
-            raise InputError(f"columns must be a multiple of {OUT_WORDS}, and 4, 8, 12 or 16 in a bank, not {columns} "
-                             f"in {banks} banks, in a matrix engine")
+        if (columns % OUT_WORDS and columns not in (4, 8)) or lanes % 4 or lanes > SCALE_PAD_BYTES // 2:
+            raise InputError(f"columns must be 4, 8 or a multiple of {OUT_WORDS}, and 4, 8, 12 or 16 in a bank, not "
+                             f"{columns} in {banks} banks, in a matrix engine")
+        if columns < OUT_WORDS and (together > 1 or kept):      # works by design, but is not verified
+            raise InputError(f"rows must go alone, and weights be dense, where a step has fewer than {OUT_WORDS} "
+                             "columns, in a matrix engine")
         for name, depth in (("weight_depth", weight_depth), ("scale_depth", scale_depth)):
             if depth % SLOTS:
                 raise InputError(f"{name} must be a multiple of {SLOTS} slots, not {depth}, in a matrix engine")
@@ -72,7 +81,7 @@ class MvIssue(wiring.Component):
         self.serial, self.loop = serial, loop
         self.weight_depth, self.scale_depth = weight_depth, scale_depth
         self.pad_units = SCALE_PAD_BYTES // (2 * lanes)
-        self.event_layout, self.place_layout = event_layout(outputs), place_layout(together)
+        self.event_layout, self.place_layout = event_layout(outputs), place_layout(together, columns)
         super().__init__({
             "instruction": In(stream.Signature(primitive("MV"))), "layouts": In(SLOT_LAYOUTS),
             "may_read": In(1), "may_emit": In(1), "may_take": In(1),
@@ -203,6 +212,7 @@ class MvIssue(wiring.Component):
             place.line.eq(self.out), place.next.eq(Mux(mv.transpose, 1, mv.rows)), place.left.eq(self.left),
             place.keys.eq(self.keys), place.final.eq(final), place.rows.eq(self.rows),
             place.row_next.eq(Mux(mv.transpose, self.lines, 1)),
+            *([place.part.eq(self.s)] if self.columns < OUT_WORDS else []),
         ]
 
     def _hazards(self, m):
@@ -256,6 +266,8 @@ class MvIssue(wiring.Component):
         """Behind the last row of a step of columns: the next step, or the next group."""
         mv, lines = self.mv, self.columns // OUT_WORDS
         further = Mux(mv.transpose, lines, mv.rows * lines)
+        if not lines:       # a line has the results of several steps
+            further = Mux(self.s[:len(self.place.part)].all(), Mux(mv.transpose, 1, mv.rows), 0)
         m.d.sync += [self.r.eq(0), *([self.far_row.eq(mv.rows)] if 2 in self.kept else [])]
         with m.If(~self.last_s):
             m.d.sync += [

@@ -53,7 +53,7 @@ def test_chains_give_the_same_values(dots):
     check(machine, mvs, result)
 
 
-@pytest.mark.parametrize(("banks", "columns", "lanes"), [(4, 16, 16), (2, 32, 8), (8, 64, 16)])
+@pytest.mark.parametrize(("banks", "columns", "lanes"), [(1, 4, 1), (2, 8, 8), (4, 16, 16), (2, 32, 8), (8, 64, 16)])
 @pytest.mark.slow
 def test_other_shapes(banks, columns, lanes):
     top = engine(banks=banks, columns=columns, lanes=lanes)
@@ -85,7 +85,7 @@ def test_cycles(built):
 
 @pytest.mark.parametrize(("given", "message"), [
     ({"lanes": 5}, "lanes must divide the columns of all rows together: 5 does not divide 16"),
-    ({"columns": 24, "lanes": 8}, "columns must be a multiple of 16"),
+    ({"columns": 24, "lanes": 8}, "columns must be 4, 8 or a multiple of 16"),
     ({"banks": 8}, "4, 8, 12 or 16 in a bank, not 16 in 8 banks"),
     ({"dots": "fast"}, "dots must be shift-add, dsp48e2, generic or dsp58, not 'fast'"),
     ({"weight_depth": 255}, "weight_depth must be a multiple of 4 slots, not 255"),
