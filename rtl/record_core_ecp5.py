@@ -13,7 +13,7 @@ from typing import Any
 
 from mixflight.arch.synthesis_counts import COUNTS
 from mixflight.rtl.cache import write_atomically
-from mixflight.rtl.core import core_shape
+from mixflight.rtl.core import Core, core_shape
 from mixflight.rtl.core_controller import Controller
 from mixflight.rtl.core_memory import CoreMemory
 from mixflight.rtl.core_mv import MatrixVector
@@ -33,8 +33,9 @@ _HEADER = """\
 
 
 def parts() -> dict[str, Callable[[], Any]]:
-    """Part → what builds it as the small core has it that only decodes."""
-    shape = core_shape(small_machine(), matrices=False)
+    """Part → what builds it as the small core has it; the last is the whole core."""
+    machine = small_machine()
+    shape = core_shape(machine)
     lanes = shape.columns // shape.channels
     return {
         "controller": lambda: Controller(
@@ -48,6 +49,7 @@ def parts() -> dict[str, Callable[[], Any]]:
             channels=shape.channels, lanes=lanes, weight_depth=shape.weight_depth, scale_depth=shape.scale_depth,
             index_depth=shape.index_depth, vector_depth=shape.global_lines, act_depth=shape.act_lines,
             burst_bytes=shape.burst_bytes, outstanding=shape.outstanding),
+        "core": lambda: Core(machine),
     }  # fmt: skip
 
 
