@@ -13,11 +13,12 @@ from mixflight.verify_cores_model import DECODE
 from mixflight.verify_prefill import PREFILL
 
 MINI = accelerator_named("mixpe-mini")
+DENSE = [part for part in PARTS if "sparse" not in part]
 
 
 def test_a_core_is_verified_by_its_components_and_by_programs():
     names = [(item.top, item.parameters.get("programs", "")) for item in plan("flightllm-core", arch="mixpe-mini")]
-    dense = [*(part for part in PARTS if "sparse" not in part), PREFILL]
+    dense = [*DENSE, PREFILL]
     assert names == [("core-mv", ""), ("core-sfu", ""), *(("flightllm-core", part) for part in dense)]
     chain, engine, unit, *programs = plan("flightllm-core")
     assert [item.parameters["programs"] for item in programs] == dense
@@ -33,14 +34,18 @@ def test_joined_cores_run_the_programs_of_one_and_a_layers_steps():
 
 
 @pytest.mark.slow
-def test_rows_of_a_core():
-    rows = [verify_top(item) for item in plan("flightllm-core", arch="mixpe-mini")
-            if item.parameters.get("programs") != PREFILL]  # tests/rtl/test_core_prefill.py
-    assert [row.messages for row in rows] == [()] * len(rows)
-    assert all(row.cycles_sim == pytest.approx(row.cycles_rtl, rel=0.005) for row in rows)
+@pytest.mark.timeout(2400)      # the first program compiles the core
+@pytest.mark.parametrize("name", ["core-mv", "core-sfu", *DENSE])     # the prompt: tests/rtl/test_core_prefill.py
+def test_a_row_of_a_core(name):
+    [item] = [item for item in plan("flightllm-core", arch="mixpe-mini")
+              if name in (item.top, item.parameters.get("programs"))]  # fmt: skip
+    row = verify_top(item)
+    assert row.messages == ()
+    assert row.cycles_sim == pytest.approx(row.cycles_rtl, rel=0.005)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(2400)
 def test_a_byte_that_differs_is_found():
     machine = accelerator_named("mixpe-mini")
     model, made = build_core(Core(machine, generic=True)), random_program(machine, 3, count=10)

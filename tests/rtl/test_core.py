@@ -15,6 +15,7 @@ from mixflight.sim.core_values.decode import from_file
 from mixflight.sim.golden.llama import Session
 
 CONTEXT = 128
+pytestmark = pytest.mark.timeout(2400)      # the first of each machine compiles its core
 
 
 def smaller(name):

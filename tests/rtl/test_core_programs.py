@@ -20,6 +20,7 @@ from mixflight.verify_core import PARTS, check_core, differences, parts_of, proc
 
 MACHINE = accelerator_named("mixpe-mini")
 DDR_PORT, TEXT_PORT = MACHINE.hbm.channels_per_core, MACHINE.hbm.channels_per_core + 1
+pytestmark = pytest.mark.timeout(2400)      # the first one compiles the core
 
 
 @pytest.fixture(scope="module")

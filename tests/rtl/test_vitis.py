@@ -224,6 +224,7 @@ def test_the_driver_writes_what_a_run_needs(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(2400)      # compiles the core, if no other test has
 def test_the_driver_runs_a_made_model_on_the_core(tmp_path):
     """Text, constants, model and registers all by the C driver; memory afterwards as the executor's."""
     machine = accelerator_named("mixpe-mini")
