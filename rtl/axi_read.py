@@ -1,12 +1,13 @@
 """The AXI4 master that reads runs of beats."""
 
 from amaranth import *
-from amaranth.lib import data, fifo, wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from mixflight.arch.errors import InputError
 from mixflight.rtl.axi_bursts import COUNTED_BITS, AxiBursts, check_burst
 from mixflight.rtl.core_ports import Axi4Read, MemoryReader
+from mixflight.rtl.small_fifo import SmallFifo
 
 MEMORY_ERROR = data.StructLayout({"found": 1, "response": 2, "address": COUNTED_BITS})
 """The first response of a memory that was not OKAY since reset, and the low bits of its burst's address."""
@@ -44,15 +45,15 @@ class AxiRead(wiring.Component):
         axi = self.axi
         m.submodules.bursts = bursts = AxiBursts(
             data_bits=self.data_bits, burst_bytes=self.burst_bytes)
-        m.submodules.sent = sent = fifo.SyncFIFO(width=1 + COUNTED_BITS, depth=self.outstanding)
-        m.submodules.beats = beats = fifo.SyncFIFO(width=self.data_bits + 1, depth=self.buffered)
+        m.submodules.sent = sent = SmallFifo(shape=1 + COUNTED_BITS, depth=self.outstanding)
+        m.submodules.beats = beats = SmallFifo(shape=self.data_bits + 1, depth=self.buffered)
         connect(m, flipped(self.memory.request), bursts.request)
         burst, goes = bursts.burst, Signal()
         m.d.comb += [
-            goes.eq(burst.valid & sent.w_rdy & (~axi.arvalid | axi.arready)),
-            burst.ready.eq(sent.w_rdy & (~axi.arvalid | axi.arready)),
-            sent.w_en.eq(goes),
-            sent.w_data.eq(Cat(burst.p.last, burst.p.address)),
+            goes.eq(burst.valid & sent.room & (~axi.arvalid | axi.arready)),
+            burst.ready.eq(sent.room & (~axi.arvalid | axi.arready)),
+            sent.push.eq(goes),
+            sent.word.eq(Cat(burst.p.last, burst.p.address)),
             axi.arsize.eq(bursts.beat_log2),
             axi.arburst.eq(INCREMENTING),
         ]
@@ -62,17 +63,17 @@ class AxiRead(wiring.Component):
             m.d.sync += [axi.arvalid.eq(1), axi.araddr.eq(burst.p.address), axi.arlen.eq(burst.p.length)]
         taken = Signal()
         m.d.comb += [
-            axi.rready.eq(beats.w_rdy),
-            taken.eq(axi.rvalid & beats.w_rdy),
-            beats.w_en.eq(axi.rvalid),
-            beats.w_data.eq(Cat(axi.rlast & sent.r_data[0], axi.rdata)),
-            sent.r_en.eq(taken & axi.rlast),
-            self.memory.data.valid.eq(beats.r_rdy),
-            self.memory.data.p.last.eq(beats.r_data[0]),
-            self.memory.data.p.data.eq(beats.r_data[1:]),
-            beats.r_en.eq(self.memory.data.ready),
+            axi.rready.eq(beats.room),
+            taken.eq(axi.rvalid & beats.room),
+            beats.push.eq(taken),
+            beats.word.eq(Cat(axi.rlast & sent.head[0], axi.rdata)),
+            sent.pop.eq(taken & axi.rlast & sent.some),
+            self.memory.data.valid.eq(beats.some),
+            self.memory.data.p.last.eq(beats.head[0]),
+            self.memory.data.p.data.eq(beats.head[1:]),
+            beats.pop.eq(beats.some & self.memory.data.ready),
         ]
-        note_error(m, self.error, taken, axi.rresp, sent.r_data[1:])
+        note_error(m, self.error, taken, axi.rresp, sent.head[1:])
         return m
 
 

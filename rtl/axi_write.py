@@ -1,13 +1,15 @@
 """The AXI4 master that writes runs of beats."""
 
 from amaranth import *
-from amaranth.lib import data, fifo, stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from mixflight.arch.errors import InputError
 from mixflight.rtl.axi_bursts import COUNTED_BITS, AxiBursts, check_burst, run_layout
 from mixflight.rtl.axi_read import INCREMENTING, MEMORY_ERROR, note_error
 from mixflight.rtl.core_ports import Axi4Write
+from mixflight.rtl.one_lut import one_lut
+from mixflight.rtl.small_fifo import SmallFifo
 
 
 class AxiWrite(wiring.Component):
@@ -40,18 +42,18 @@ class AxiWrite(wiring.Component):
         axi = self.axi
         m.submodules.bursts = bursts = AxiBursts(
             data_bits=self.data_bits, burst_bytes=self.burst_bytes)
-        m.submodules.lengths = lengths = fifo.SyncFIFO(width=8, depth=self.outstanding)
-        m.submodules.sent = sent = fifo.SyncFIFO(width=1 + COUNTED_BITS, depth=self.outstanding)
+        m.submodules.lengths = lengths = SmallFifo(shape=8, depth=self.outstanding)
+        m.submodules.sent = sent = SmallFifo(shape=1 + COUNTED_BITS, depth=self.outstanding)
         connect(m, flipped(self.request), bursts.request)
         burst, goes, room = bursts.burst, Signal(), Signal()
         m.d.comb += [
-            room.eq(sent.w_rdy & (~axi.awvalid | axi.awready)),
+            room.eq(sent.room & (~axi.awvalid | axi.awready)),
             goes.eq(burst.valid & room),
             burst.ready.eq(room),
-            sent.w_en.eq(goes),
-            sent.w_data.eq(Cat(burst.p.last, burst.p.address)),
-            lengths.w_en.eq(axi.awvalid & axi.awready),
-            lengths.w_data.eq(axi.awlen),
+            sent.push.eq(goes),
+            sent.word.eq(Cat(burst.p.last, burst.p.address)),
+            lengths.push.eq(axi.awvalid & axi.awready),     # no more of them than of those sent
+            lengths.word.eq(axi.awlen),
             axi.awsize.eq(bursts.beat_log2),
             axi.awburst.eq(INCREMENTING),
             axi.bready.eq(1),
@@ -62,9 +64,9 @@ class AxiWrite(wiring.Component):
             m.d.sync += [axi.awvalid.eq(1), axi.awaddr.eq(burst.p.address), axi.awlen.eq(burst.p.length)]
         self._data_side(m, lengths)
         answered = Signal()
-        m.d.comb += [answered.eq(axi.bvalid), sent.r_en.eq(answered)]
-        m.d.sync += self.done.eq(answered & sent.r_data[0])
-        note_error(m, self.error, answered, axi.bresp, sent.r_data[1:])
+        m.d.comb += [answered.eq(axi.bvalid & sent.some), sent.pop.eq(answered)]
+        m.d.sync += self.done.eq(answered & sent.head[0])
+        note_error(m, self.error, answered, axi.bresp, sent.head[1:])
         return m
 
     def _data_side(self, m, lengths):
@@ -72,10 +74,11 @@ class AxiWrite(wiring.Component):
         axi, beat = self.axi, self.beat
         place, last, taken = Signal(8), Signal(), Signal()
         m.d.comb += [
-            last.eq(place == lengths.r_data),
-            beat.ready.eq(lengths.r_rdy & (~axi.wvalid | axi.wready)),
+            last.eq(place == lengths.head),
+            beat.ready.eq(lengths.some & (~axi.wvalid | axi.wready)),
             taken.eq(beat.valid & beat.ready),
-            lengths.r_en.eq(taken & last),
+            lengths.pop.eq(one_lut(m, "pop", lambda *bits: Cat(bits[:3]).all() & (~bits[3] | bits[4]),
+                                   beat.valid, last, lengths.some, axi.wvalid, axi.wready)),
         ]
         with m.If(axi.wready):
             m.d.sync += axi.wvalid.eq(0)

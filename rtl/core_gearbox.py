@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from mixflight.arch.errors import InputError
+from mixflight.rtl.one_lut import one_lut
 from mixflight.rtl.quarter_shift import QuarterShift
 
 
@@ -55,41 +56,64 @@ class Gearbox(wiring.Component):
         count, busy, first = Signal(2), Signal(), Signal()
         run = Signal(self.run.p.shape(), reset_less=True)
         place = Signal(exact_log2(self.quanta), reset_less=True)
-        reach, final, taken, pops = Signal(range(2 * self.quanta + 1)), Signal(), Signal(), Signal(2)
-        end_quanta = Signal(range(self.quanta + 1), reset_less=True)
         some, both = count != 0, count[1]
+        # ``ready`` of a piece comes late and goes on into whatever brings the beats: what a piece does to the two beats
+        # is known before, from registers that say how far it reaches.
+        reach = Signal(range(2 * self.quanta + 1), reset_less=True)
+        fits, ends, ends_second = (Signal(name=name, reset_less=True) for name in ("fits", "ends", "ends_second"))
+        final, can, taken, pops = Signal(), Signal(), Signal(), Signal(2)
         m.d.comb += [
-            reach.eq(place + run.take),
-            final.eq(Mux(lasts[0], reach >= end_quanta, both & lasts[1] & (reach >= self.quanta + end_quanta))),
-            taken.eq(busy & some & ((reach <= self.quanta) | both | lasts[0]) & (~self.piece.valid | self.piece.ready)),
-            self.run.ready.eq(~busy | (taken & final)),
+            final.eq(Mux(lasts[0], ends, both & lasts[1] & ends_second)),
+            can.eq(busy & some & (fits | both | lasts[0])),
+            pops.eq(Mux(final, Mux(lasts[0], 1, 2), reach >> exact_log2(self.quanta))),
+            taken.eq(self._if_free(m, "taken", lambda can: can, can)),
+            self.run.ready.eq(self._if_free(m, "run_ready", lambda busy, ends: ~busy | ends, busy, can & final)),
         ]
         with m.If(taken):
-            with m.If(final):
-                m.d.comb += pops.eq(Mux(lasts[0], 1, 2))
-            with m.Else():
-                m.d.comb += pops.eq(reach >> exact_log2(self.quanta))
             m.d.sync += [place.eq(reach), first.eq(0)]
             with m.If(final):
                 m.d.sync += busy.eq(0)
         with m.If(self.run.valid & self.run.ready):
-            quantum = exact_log2(self.quantum_bits // 8)
-            m.d.sync += [busy.eq(1), first.eq(1), run.eq(self.run.p), place.eq(self.run.p.offset),
-                         end_quanta.eq((self.run.p.end + (1 << quantum) - 1) >> quantum)]
-        self._shift(m, held, lasts, count, pops)
+            m.d.sync += [busy.eq(1), first.eq(1), run.eq(self.run.p), place.eq(self.run.p.offset)]
+        self._reach(m, busy & ~final, taken | ~busy, run, reach, fits, ends, ends_second)
+        self._shift(m, held, lasts, count, can, pops)
         self._offer(m, held, lasts, place, run, taken, first, final)
         return m
 
-    def _shift(self, m, held, lasts, count, pops):
-        """Beats in, and those that are used up out."""
-        beat, pushed = self.beat, Signal()
-        rest = Signal(2)
-        m.d.comb += [rest.eq(count - pops), beat.ready.eq(~rest[1]), pushed.eq(beat.valid & beat.ready)]
-        m.d.sync += count.eq(rest + pushed)
-        with m.If((pops == 1) & count[1]):
-            m.d.sync += [held[0].eq(held[1]), lasts[0].eq(lasts[1])]
-        with m.Elif(rest == 0):
-            m.d.sync += [held[0].eq(beat.p.data), lasts[0].eq(beat.p.last)]
+    def _reach(self, m, goes_on, moves, run, reach, fits, ends, ends_second):
+        """How far the next piece reaches: of this run when it ``goes_on``, else of the one that is offered."""
+        quantum, into = exact_log2(self.quantum_bits // 8), self.run.p
+        end_quanta, end = Signal(range(self.quanta + 1), reset_less=True), Signal(range(self.quanta + 1))
+        after = Signal.like(reach, name="after")
+        m.d.comb += [
+            end.eq(Mux(goes_on, end_quanta, (into.end + (1 << quantum) - 1) >> quantum)),
+            after.eq(Mux(goes_on, reach[:exact_log2(self.quanta)], into.offset) + Mux(goes_on, run.take, into.take)),
+        ]
+        with m.If(moves):
+            m.d.sync += [reach.eq(after), end_quanta.eq(end), fits.eq(after <= self.quanta), ends.eq(after >= end),
+                         ends_second.eq(after >= self.quanta + end)]
+
+    def _if_free(self, m, name, function, *bits):
+        """``function`` of bits of which the last one counts only when the piece's register is free."""
+        return one_lut(m, name, lambda valid, ready, *others: function(*others[:-1], others[-1] & (~valid | ready)),
+                       self.piece.valid, self.piece.ready, *bits)
+
+    def _shift(self, m, held, lasts, count, can, pops):
+        """Beats in, and those that are used up out: ``pops`` if a piece ``can`` leave, and there is room for it."""
+        beat, frees, moves, pushed = self.beat, Signal(), Signal(), Signal()
+        m.d.comb += [
+            frees.eq(can & (pops != 0)),
+            beat.ready.eq(self._if_free(m, "beat_ready", lambda full, frees: ~full | frees, count[1], frees)),
+            moves.eq(self._if_free(m, "moves", lambda some, frees: ~some | frees, count.any(), frees)),
+            pushed.eq(beat.valid & beat.ready),
+        ]
+        with m.If(self._if_free(m, "popped", lambda frees: frees, frees)):
+            m.d.sync += count.eq(count - pops + pushed)
+        with m.Elif(pushed):
+            m.d.sync += count.eq(count + 1)
+        with m.If(moves):
+            m.d.sync += [held[0].eq(Mux(count[1] & ~pops[1], held[1], beat.p.data)),
+                         lasts[0].eq(Mux(count[1] & ~pops[1], lasts[1], beat.p.last))]
         with m.If(pushed):
             m.d.sync += [held[1].eq(beat.p.data), lasts[1].eq(beat.p.last)]
 

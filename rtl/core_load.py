@@ -97,15 +97,14 @@ class CoreLoad(wiring.Component):
         """The words of a channel, and where they are written."""
         line = LoadChannel(channels=self.channels, lanes=self.lanes)
         m.submodules[f"line_{index}"] = line
-        placed = line.placed
         m.d.comb += [
             line.beat.valid.eq(reader.memory.data.valid), reader.memory.data.ready.eq(line.beat.ready),
             line.beat.p.eq(reader.memory.data.p), line.head.eq(self.head),
-            beat.valid.eq(line.valid & (placed.buffer == GLOBAL)), beat.data.eq(line.word[:LINE_BITS]),
-            beat.bytes.eq(line.bytes), beat.last.eq(line.last),
+            beat.valid.eq(line.to.vector), beat.data.eq(line.word[:LINE_BITS]), beat.bytes.eq(line.bytes),
+            beat.short.eq(line.short), beat.last.eq(line.last), line.dealt.eq(beat.go),
         ]
-        for code, port in ((SCALE, self.scale[index]), (INDEX, self.index[index])):
-            m.d.comb += [port.valid.eq(line.valid & (placed.buffer == code)), port.address.eq(line.address),
+        for mine, port in ((line.to.scale, self.scale[index]), (line.to.index, self.index[index])):
+            m.d.comb += [port.valid.eq(mine), port.address.eq(line.address),
                          port.data.eq(line.word), port.mask.eq(words_of(line.bytes, LINE_WORDS))]
         return line
 
@@ -116,24 +115,18 @@ class CoreLoad(wiring.Component):
             shift.beat.valid.eq(reader.memory.data.valid), reader.memory.data.ready.eq(shift.beat.ready),
             shift.beat.p.eq(reader.memory.data.p),
             beat.valid.eq(shift.piece.valid), beat.data.eq(shift.piece.p.window), beat.bytes.eq(shift.piece.p.bytes),
-            beat.last.eq(shift.piece.p.last), shift.piece.ready.eq(beat.go),
+            beat.short.eq(0), beat.last.eq(shift.piece.p.last), shift.piece.ready.eq(beat.go),
         ]
         return shift
 
     def _join(self, m, lines):
         """The write ports of the weight banks: a bank's own codes, or VALUES of all channels at once."""
-        together, weights = Signal(), []
-        for line in lines:
-            mine = Signal()
-            m.d.comb += mine.eq(line.valid & (line.placed.buffer == WEIGHT))
-            weights.append(mine)
-        m.d.comb += together.eq(Cat(mine & (line.placed.layout == VALUES)
-                                    for mine, line in zip(weights, lines, strict=True)).all())
-        deal = m.submodules.deal
-        for index, (line, mine, port) in enumerate(zip(lines, weights, self.weight, strict=True)):
+        together = Signal()
+        m.d.comb += together.eq(Cat(line.to.values for line in lines).all())
+        for index, (line, port) in enumerate(zip(lines, self.weight, strict=True)):
             layout = line.placed.layout
-            m.d.comb += [port.valid.eq(mine & ((layout != VALUES) | together)), port.address.eq(line.address),
-                         line.go.eq(together | deal.beat[index].go)]
+            m.d.comb += [port.valid.eq(line.to.weight & (~line.to.values | together)), port.address.eq(line.address),
+                         line.together.eq(together)]
             with m.Switch(layout):
                 with m.Case(LINEAR):
                     m.d.comb += [port.data.eq(line.word), port.mask.eq(Cat(

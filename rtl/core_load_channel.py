@@ -10,6 +10,7 @@ from mixflight.arch.errors import InputError
 from mixflight.arch.widen import CODE_BITS
 from mixflight.rtl.core_gearbox import Gearbox
 from mixflight.rtl.core_ports import LINE_BITS
+from mixflight.rtl.one_lut import one_lut
 
 LINEAR, KEYS, VALUES = (codes("LD", "layout")[name] for name in ("linear", "keys", "values"))
 WEIGHT, SCALE, INDEX, GLOBAL = (codes("LD", "buffer")[name] for name in ("weight", "scale", "index", "global"))
@@ -18,6 +19,17 @@ BEAT = LINE_BITS // 8
 
 PLACED = data.StructLayout({"buffer": 3, "layout": 2, "bits": 4, "signed": 1, "base": PLACE_BITS})
 """Where a transfer goes: ``bits`` 8 also for bytes unchanged; ``base``, its first word or line in a bank."""
+
+
+WAYS = data.StructLayout({"weight": 1, "values": 1, "scale": 1, "index": 1, "vector": 1})
+"""Where the word in hand goes; nothing while there is none."""
+PIECE = BEAT // 2
+"""Bytes that a wide transfer to the global buffer deals to a channel at a time."""
+
+
+def _goes(waits, values, together, dealt):
+    """Whether the word in hand is written: at once, or when what it ``waits`` for is there."""
+    return ~waits | Mux(values, together, dealt)
 
 
 def channel_run(lanes: int) -> data.StructLayout:
@@ -38,8 +50,11 @@ class LoadChannel(wiring.Component):
     ``run``, ``beat``  transfers and their beats
     ``head``           the codes of a head, a multiple of 16, and for ``values`` of the columns of a step
     ``word``           the word in hand: codes (a line of bytes in its lower half, and again in the upper one, where
-                       bits are 8); ``waits``: VALUES, GLOBAL and what else goes with other channels is held until
-                       ``go``; everything else is written at once and moves on
+                       bits are 8)
+    ``to``             where it goes, a register each: to the ``weight`` bank, as ``values`` of all channels, to
+                       ``scale``, ``index``, or ``vector``, the global buffer. ``values`` are held until ``together``,
+                       ``vector`` until ``dealt``; everything else is written at once and moves on
+    ``short``          of a word to the global buffer: at most a piece
     ``address``        of the bank that is written
     ``block``          16 codes of the word: what KEYS writes to lane ``outer``; ``piece``: the columns of a step that
                        VALUES writes to positions ``outer`` C ...
@@ -57,8 +72,8 @@ class LoadChannel(wiring.Component):
             "run": In(stream.Signature(channel_run(lanes))),
             "beat": In(stream.Signature(data.StructLayout({"data": LINE_BITS, "last": 1}))),
             "head": In(10),
-            "word": Out(8 * self.codes), "valid": Out(1), "last": Out(1), "bytes": Out(range(2 * BEAT + 1)),
-            "placed": Out(PLACED), "go": In(1),
+            "word": Out(8 * self.codes), "to": Out(WAYS), "last": Out(1), "bytes": Out(range(2 * BEAT + 1)),
+            "short": Out(1), "placed": Out(PLACED), "together": In(1), "dealt": In(1),
             "address": Out(PLACE_BITS), "half": Out(2), "outer": Out(4),
             "block": Out(8 * K_BLOCK), "piece": Out(8 * self.step),
             "finished": Out(1),
@@ -79,14 +94,11 @@ class LoadChannel(wiring.Component):
             gearbox.run.p.take.eq(Mux(run.placed.bits == 8, whole, run.placed.bits)),
         ]
         piece, done = gearbox.piece, Signal()
-        first = Signal()
-        m.d.comb += piece.ready.eq(~self.valid | done)
-        with m.If(done):
-            m.d.sync += self.valid.eq(0)
-        loads = piece.valid & piece.ready
+        loads = Signal()
+        m.d.comb += loads.eq(piece.valid & piece.ready)
         with m.If(loads):
-            m.d.sync += [self.valid.eq(1), first.eq(piece.p.first), self.last.eq(piece.p.last),
-                         self.bytes.eq(piece.p.bytes), self.placed.eq(piece.p.side)]
+            m.d.sync += [self.last.eq(piece.p.last), self.bytes.eq(piece.p.bytes), self.placed.eq(piece.p.side),
+                         self.short.eq(piece.p.bytes <= PIECE)]
             self._widen(m, piece.p.window, piece.p.side)
         self._place(m, piece, loads, done)
         return m
@@ -107,7 +119,7 @@ class LoadChannel(wiring.Component):
         """Counters: ``inner`` runs along a token, ``outer`` over the lanes or positions, ``group`` is their word."""
         head, placed, side = self.head, self.placed, piece.p.side
         # What a piece is, known with it: ``done`` goes on into the gearbox and what feeds it in the same cycle.
-        keys, values, waits, more = Signal(), Signal(), Signal(), Signal()
+        keys, values, valid, waits, more = Signal(), Signal(), Signal(), Signal(), Signal()
         halves = self.codes > BEAT
         inner, group, number = Signal(8), Signal(PLACE_BITS), Signal(4)
         left, amount, first_amount = Signal(range(16 * BEAT + 1)), Signal(10), Signal(10)
@@ -118,10 +130,13 @@ class LoadChannel(wiring.Component):
             first_amount.eq(Mux(side.layout == VALUES, side.bits * self.step, side.bits * K_BLOCK)),
             length.eq(Mux(values, head >> exact_log2(self.step), head >> exact_log2(K_BLOCK))),
             turns.eq(Mux(values, K_BLOCK // self.channels - 1, self.lanes - 1)),
-            written.eq(self.valid & (self.go | ~waits)),
-            done.eq(written & ~more),
+            written.eq(valid & _goes(waits, values, self.together, self.dealt)),
+            done.eq(one_lut(m, "done", lambda valid, more, *others: valid & ~more & _goes(*others),
+                            valid, more, waits, values, self.together, self.dealt)),
+            piece.ready.eq(one_lut(m, "free", lambda valid, more, *others: ~valid | (~more & _goes(*others)),
+                                   valid, more, waits, values, self.together, self.dealt)),
             moves.eq(written & (keys | values)),
-            self.finished.eq(done & self.last & (placed.buffer != GLOBAL)),
+            self.finished.eq(done & self.last & ~self.to.vector),
             self.block.eq(self.word.word_select(number[:exact_log2(self.lanes)], 8 * K_BLOCK)),
             self.piece.eq(self.word.word_select(number[:exact_log2(K_BLOCK // self.channels)], 8 * self.step)
                           if self.channels < K_BLOCK else self.word),
@@ -135,7 +150,12 @@ class LoadChannel(wiring.Component):
                 m.d.sync += [inner.eq(0), self.outer.eq(self.outer + 1)]
                 with m.If(self.outer == turns):
                     m.d.sync += [self.outer.eq(0), group.eq(group + length)]
+        with m.If(done):
+            m.d.sync += [valid.eq(0), Value.cast(self.to).eq(0)]
         with m.If(loads):
+            m.d.sync += [valid.eq(1), self.to.values.eq((side.buffer == WEIGHT) & (side.layout == VALUES))]
+            m.d.sync += [self.to[name].eq(side.buffer == code) for name, code in (
+                ("weight", WEIGHT), ("scale", SCALE), ("index", INDEX), ("vector", GLOBAL))]
             whole = (side.bits != 8) | (side.buffer != WEIGHT) | int(not halves)
             mine = side.buffer == WEIGHT
             m.d.sync += [

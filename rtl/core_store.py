@@ -1,16 +1,16 @@
 """The ST unit: buffers to memories."""
 
 from amaranth import *
-from amaranth.lib import data, fifo, wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import Out, connect, flipped
 from amaranth.utils import exact_log2
 
 from mixflight.arch.compact import codes
 from mixflight.rtl.axi_read import MEMORY_ERROR
 from mixflight.rtl.axi_write import AxiWrite
-from mixflight.rtl.core_deal import PIECE, words_of
+from mixflight.rtl.core_deal import words_of
 from mixflight.rtl.core_gearbox import Gearbox
-from mixflight.rtl.core_load_channel import BEAT, GLOBAL
+from mixflight.rtl.core_load_channel import BEAT, GLOBAL, PIECE
 from mixflight.rtl.core_order import Completion
 from mixflight.rtl.core_ports import (
     ACT_LINE,
@@ -22,6 +22,8 @@ from mixflight.rtl.core_ports import (
     primitive,
     unit,
 )
+from mixflight.rtl.one_lut import one_lut
+from mixflight.rtl.small_fifo import SmallFifo
 
 ACT = codes("ST", "buffer")["act"]
 _BEAT_LOG2 = exact_log2(BEAT)
@@ -72,14 +74,19 @@ class CoreStore(wiring.Component):
             writers.append(writer)
         m.d.comb += self.done.eq(completion.done)
         order, wide, reading = Signal(primitive("ST"), reset_less=True), Signal(), Signal()
+        alone = Signal(self.channels, reset_less=True)      # the channel of one that is not wide, a bit each
         begins, sent = Signal(), Signal()
-        self._front(m, order, wide, completion, writers, begins, sent)
+        self._front(m, order, wide, alone, completion, writers, begins, sent)
         line, tag, used = self._lines(m, order, wide, reading, begins)
-        self._emit(m, order, wide, line, tag, used, begins, sent, writers)
+        self._emit(m, order, wide, alone, line, tag, used, begins, sent, writers)
         return m
 
-    def _front(self, m, order, wide, completion, writers, begins, sent):
-        """Takes an instruction, asks the memories, waits until its last beat has left."""
+    def _front(self, m, order, wide, alone, completion, writers, begins, sent):
+        """Takes an instruction, asks the memories, waits until its last beat has left.
+
+        A memory's writer takes a request at once then: it has taken the last beat of the one before, which it does when
+        all of that one's bursts are out.
+        """
         into, bad, beats = self.instruction, Signal(), Signal(20, reset_less=True)
         total = Signal(25)
         m.d.comb += [
@@ -89,23 +96,24 @@ class CoreStore(wiring.Component):
                    | (order.wide & order.address[:_BEAT_LOG2].any())
                    | (~order.wide & (order.channel >= self.channels))),
         ]
-        chosen = Cat(order.wide | (order.channel == index) for index in range(self.channels))
-        free = Cat(writer.request.ready for writer in writers)
+        chosen = alone | order.wide.replicate(self.channels)
         asking, moving, taken = Signal(), Signal(), Signal()
         m.d.comb += [
             into.ready.eq(completion.room & ~asking & ~moving),
             taken.eq(into.valid & into.ready),
             completion.taken.eq(taken),
-            begins.eq(asking & ~bad & (free | ~chosen).all()),
-            completion.given.eq(begins | (asking & bad)),
+            begins.eq(asking & ~bad),
+            completion.given.eq(asking),
             completion.who.eq(Mux(bad, 0, chosen)),
         ]
         with m.If(taken):
             m.d.sync += [order.eq(into.p), beats.eq(total >> _BEAT_LOG2), asking.eq(1)]
-        with m.If(begins):
-            m.d.sync += [asking.eq(0), moving.eq(1)]
+            m.d.sync += alone.eq(Cat(~into.p.wide & (into.p.channel == index) for index in range(self.channels))
+                                 if self.channels > 1 else 1)
+        with m.If(asking):
+            m.d.sync += [asking.eq(0), moving.eq(~bad)]
         with m.If(asking & bad):
-            m.d.sync += [asking.eq(0), self.refused.eq(1)]
+            m.d.sync += self.refused.eq(1)
         with m.If(sent):
             m.d.sync += moving.eq(0)
         for index, writer in enumerate(writers):
@@ -114,8 +122,8 @@ class CoreStore(wiring.Component):
 
     def _lines(self, m, order, wide, reading, begins):
         """Reads the lines in the order in which their bytes leave."""
-        m.submodules.fetched = fetched = fifo.SyncFIFO(width=LINE_BITS, depth=_FETCHED)
-        m.submodules.tags = tags = fifo.SyncFIFO(width=self._tag.size, depth=_FETCHED)
+        m.submodules.fetched = fetched = SmallFifo(shape=LINE_BITS, depth=_FETCHED)
+        m.submodules.tags = tags = SmallFifo(shape=self._tag, depth=_FETCHED)
         room, asked, used = Signal(range(_FETCHED + 1), init=_FETCHED), Signal(), Signal()
         act = order.buffer == ACT
         at, rest = Signal(ACT_LINE, reset_less=True), Signal(24, reset_less=True)
@@ -123,13 +131,16 @@ class CoreStore(wiring.Component):
         m.d.comb += [
             self.act.valid.eq(reading & act & (room != 0)), self.vector.valid.eq(reading & ~act & (room != 0)),
             asked.eq(Mux(act, self.act.valid & self.act.ready, self.vector.valid & self.vector.ready)),
-            tags.w_data.eq(tag), tags.w_en.eq(asked),
-            fetched.w_en.eq(self.act.data_valid | self.vector.data_valid),
-            fetched.w_data.eq(Mux(self.act.data_valid, Cat(block.codes for block in self.act.data), self.vector.data)),
-            fetched.r_en.eq(used), tags.r_en.eq(used),
+            tags.word.eq(tag), tags.push.eq(asked),
+            fetched.push.eq(self.act.data_valid | self.vector.data_valid),
+            fetched.word.eq(Mux(self.act.data_valid, Cat(block.codes for block in self.act.data), self.vector.data)),
+            fetched.pop.eq(used), tags.pop.eq(used),
             tag.rest.eq(Mux(rest >= BEAT, BEAT, rest)),
         ]
-        m.d.sync += room.eq(room - asked + used)
+        with m.If(used & ~asked):
+            m.d.sync += room.eq(room + 1)
+        with m.Elif(asked & ~used):
+            m.d.sync += room.eq(room - 1)
         pair, upper = Signal(range(max(2, self._pairs))), Signal()
         m.d.comb += [self.act.address.eq(at + pair + Mux(upper, self._pairs, 0)),
                      self.vector.address.eq(at + pair + Mux(upper, self._pairs, 0)),
@@ -153,9 +164,9 @@ class CoreStore(wiring.Component):
                 m.d.sync += reading.eq(0)
         with m.If(begins):
             m.d.sync += [reading.eq(1), at.eq(order.line), rest.eq(order.bytes), pair.eq(0), upper.eq(0)]
-        return fetched, self._tag(tags.r_data), used
+        return fetched, tags.head, used
 
-    def _emit(self, m, order, wide, line, tag, used, begins, sent, writers):
+    def _emit(self, m, order, wide, alone, line, tag, used, begins, sent, writers):
         """Lines to beats: shifted to the address, or the pieces of two lines."""
         m.submodules.shift = shift = Gearbox(beat_bits=LINE_BITS, quantum_bits=8 * _WORD, widest=BEAT // _WORD, side=1)
         offset = order.address[2:_BEAT_LOG2]
@@ -168,7 +179,7 @@ class CoreStore(wiring.Component):
         m.d.comb += [
             shift.run.valid.eq(begins & ~wide), run.offset.eq(-offset), run.take.eq(BEAT // _WORD),
             run.end.eq(((order.bytes - 1) & (BEAT - 1)) + 1),
-            shift.beat.valid.eq(before | (line.r_rdy & ~wide)), shift.beat.p.data.eq(line.r_data),
+            shift.beat.valid.eq(before | (line.some & ~wide)), shift.beat.p.data.eq(line.head),
             shift.beat.p.last.eq(~before & tag.last),
         ]
         lower, paired = Signal(LINE_BITS, reset_less=True), Signal()
@@ -178,25 +189,24 @@ class CoreStore(wiring.Component):
             with m.If(tag.pair == pair):
                 m.d.comb += ready.eq(writers[2 * pair].beat.ready & writers[2 * pair + 1].beat.ready)
         emits = tag.upper | tag.alone
-        m.d.comb += [paired.eq(line.r_rdy & wide & emits & ready),
-                     used.eq(Mux(wide, line.r_rdy & (~emits | ready), line.r_rdy & ~before & shift.beat.ready))]
-        with m.If(line.r_rdy & wide & ~emits):
-            m.d.sync += lower.eq(line.r_data)
+        m.d.comb += [paired.eq(line.some & wide & emits & ready),
+                     used.eq(one_lut(m, "used", lambda ready, alone, two: (ready & alone) | two, shift.beat.ready,
+                                     line.some & ~wide & ~before, line.some & wide & (~emits | ready)))]
+        with m.If(line.some & wide & ~emits):
+            m.d.sync += lower.eq(line.head)
         strobe, skipped = Signal(LINE_WORDS), Signal(LINE_WORDS)
         m.d.comb += [
             skipped.eq(Cat((offset > index) & shift.piece.p.first for index in range(LINE_WORDS - 1))),
             strobe.eq(Mux(wide, words_of(tag.rest, LINE_WORDS), words_of(shift.piece.p.bytes, LINE_WORDS) & ~skipped)),
         ]
-        left = []
         for index, writer in enumerate(writers):
-            mine, beat = order.channel == index if self.channels > 1 else 1, writer.beat
-            upper_half = line.r_data[half * (index % 2):][:half]
+            beat = writer.beat
+            upper_half = line.head[half * (index % 2):][:half]
             two = Mux(tag.alone, upper_half, Cat(lower[half * (index % 2):][:half], upper_half))
             m.d.comb += [
-                beat.valid.eq(Mux(wide, paired & (tag.pair == index // 2), shift.piece.valid & mine)),
+                beat.valid.eq(Mux(wide, paired & (tag.pair == index // 2), shift.piece.valid & alone[index])),
                 beat.p.data.eq(Mux(wide, two, shift.piece.p.window)),
                 beat.p.strobe.eq(Cat(bit.replicate(_WORD) for bit in strobe)),
             ]
-            left.append(beat.ready & mine)
-        m.d.comb += shift.piece.ready.eq(Cat(left).any())
+        m.d.comb += shift.piece.ready.eq((alone & Cat(writer.beat.ready for writer in writers)).any())
         m.d.comb += sent.eq(Mux(wide, paired & tag.last, shift.piece.valid & shift.piece.ready & shift.piece.p.last))
