@@ -39,6 +39,15 @@ def test_a_core_without_matrices():
     assert "fields of instructions not reached" in holes_text(found)
 
 
+def test_joined_cores_run_programs_that_meet(tmp_path):
+    machine = accelerator_named("mixpe-duo")
+    found = core_coverage(machine, count=1, rtl=False)
+    groups = {name: (reached, bins) for name, reached, bins, _ in by_group(found.functional)}
+    assert 0 < groups["exchange"][0] < groups["exchange"][1] and found.checked is None
+    with pytest.raises(InputError, match="lines and signals must be of a machine of one core, not mixpe-duo: add --no-rtl"):
+        show_coverage(["flightllm-core"], "mixpe-duo", tmp_path, count=1, rtl=True, json=False)
+
+
 @pytest.mark.parametrize("tops", [[], ["csd-chain"], ["flightllm-core", "csd-chain"]])
 def test_what_is_refused(tops, tmp_path):
     with pytest.raises(InputError, match="coverage must be of one top among flightllm-core"):
