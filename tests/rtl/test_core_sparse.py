@@ -39,7 +39,7 @@ def check_step(made, core, token, position):
     logits = made.decode(token, position)
     for mine, golden in zip(core.hbm, made.hbm, strict=True):
         assert np.array_equal(mine[: len(golden)], golden), position
-    return logits
+    return cycles, logits
 
 
 def process(model, made):
@@ -61,10 +61,11 @@ def test_a_sparse_model_speaks_bit_for_bit(model, n, group, shape, tokens):
 
 @pytest.mark.slow
 def test_a_token_through_a_pruned_layer_of_smollm2(model, smollm2_path):
-    """8:16 by magnitude: every byte as the executor's, the logits as the golden model's."""
+    """8:16 by magnitude: every byte as the executor's, the logits as the golden model's; D15."""
     made, session = real_layer(smollm2_path, MACHINE, 128)
     with process(model, made) as core:
-        logits = check_step(made, core, 504, 0)
+        cycles, logits = check_step(made, core, 504, 0)
+    assert (cycles, made.engine(made.step(504, 0)).total) == pytest.approx((138_335, 138_332), abs=200)
     assert np.array_equal(bits(logits), bits(session.extend([504])))
 
 
