@@ -10,7 +10,7 @@ from mixflight.workloads.gguf_families import FAMILIES
 from mixflight.workloads.gguf_model import stored_model_of
 from mixflight.workloads.llama_gguf import LINEARS
 
-HIDDEN, KV_HEADS, FFN, VOCAB, CONTEXT = 128, 2, 192, 96, 64
+HIDDEN, KV_HEADS, FFN, VOCAB, CONTEXT = 128, 2, 192, 258, 64
 HEADS = {"gpt2": 2, "phi3": 2}
 KEYS = {"gemma2": {"attn_logit_softcapping": 2.0, "final_logit_softcapping": 3.0, "attention.sliding_window": 48}}
 Q8 = gguf.GGMLQuantizationType.Q8_0
@@ -48,6 +48,13 @@ def write(path, family, more=None):
             f"attention.{epsilon}": 1e-5} | KEYS.get(family, {})  # fmt: skip
     for key, value in keys.items():
         (writer.add_float32 if isinstance(value, float) else writer.add_uint32)(f"{family}.{key}", value)
+    if family == "gpt2":  # a token for each byte, and the end
+        symbols = [chr(byte) if 0x21 <= byte < 0x7F or 0xA1 <= byte < 0xAD or byte > 0xAD else None for byte in range(256)]
+        others = iter(range(256, 512))
+        writer.add_tokenizer_model("gpt2")
+        writer.add_tokenizer_pre("gpt-2")
+        writer.add_token_list([symbol or chr(next(others)) for symbol in symbols] + ["ab", "<|endoftext|>"])
+        writer.add_token_merges(["a b"])
     for name, shape in (shapes_of(family) | (more or {})).items():
         if len(shape) == 1:
             values = rng.uniform(0.5, 1.5, shape) - name.endswith("bias")

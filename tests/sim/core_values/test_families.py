@@ -23,7 +23,9 @@ def same(core, session, tokens):
         assert np.array_equal(bits(core.decode(token, position)), bits(session.extend([token])))
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=[
+    pytest.param(kind, marks=[] if kind in ("gpt2", "everything") else pytest.mark.slow) for kind in KINDS
+])  # fmt: skip
 def made(request):
     return TinyLlama(seed=6, **WIDE, **KINDS[request.param])
 

@@ -63,7 +63,9 @@ def test_biases_and_positions_left_out_are_seen():
     assert relative(found, nowhere.logits(TOKENS)) > 0.1
 
 
-def test_one_by_one_at_once_and_in_numpy_give_the_same_bits(made):
+@pytest.mark.parametrize("kind", ["gpt2", "everything"])
+def test_one_by_one_at_once_and_in_numpy_give_the_same_bits(kind):
+    made = TinyLlama(seed=3, **KINDS[kind])
     one, once, plain = Session(made.golden), Session(made.golden), Session(made.golden, compiled=False)
     stepped = np.concatenate([one.extend([token]) for token in TOKENS])
     assert np.array_equal(bits(stepped), bits(once.extend(TOKENS, every=True)))
