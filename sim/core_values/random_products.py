@@ -6,6 +6,8 @@ from mixflight.arch.compact import K_BLOCK, LINE_BYTES, SLOTS, codes
 from mixflight.sim.core_values.random_maker import ACT_WINDOW, HEAD, Maker, Slot
 from mixflight.sim.core_values.random_memory import CELLS, CODES, OUT, SCALES
 
+LONGEST_GROUP = 256
+
 
 def slot(maker: Maker, held: Slot, code_bytes: int, scale_at: int, scale_bytes: int, signed: int) -> None:
     """Load any slot with ``held``: its codes, then its scales, then the places of N:M weights, whatever bytes."""
@@ -47,10 +49,10 @@ def linear_slot(maker: Maker) -> None:
 
 
 def sparse_slot(maker: Maker) -> None:
-    """N:M weights of any width in groups of whole words."""
+    """N:M weights of any width in groups of whole words, the longest that formats have."""
     keep = maker.any(*maker.machine.kept)
     word = K_BLOCK * K_BLOCK // keep
-    group = maker.any(0, word, word, 2 * word, 4 * word)
+    group = maker.any(0, word, word, 2 * word, min(4 * word, LONGEST_GROUP))
     linear(maker, maker.whole(16, 256, 16), maker.whole(64, 512, max(64, group)), maker.any(2, 3, 4, 4, 5, 8), group,
            False, keep)  # fmt: skip
 
