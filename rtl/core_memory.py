@@ -49,7 +49,8 @@ class CoreMemory(wiring.Component):
                           :class:`~mixflight.rtl.core_store.CoreStore`); ``refused``: an LD, an ST
 
     With ``exchanges``, on one of several cores, ``exchange_vector_read`` … ``exchange_act_write``
-    (:class:`~mixflight.rtl.core_exchange.CoreExchange`): they read last and write first.
+    (:class:`~mixflight.rtl.core_exchange.CoreExchange`): they write first, and read the
+    act buffer first, the global buffer last.
 
     ``weight_depth``, ``scale_depth``, ``index_depth`` count words of a bank, the others lines.
     """
@@ -142,13 +143,13 @@ class CoreMemory(wiring.Component):
                 depth=depth, address_bits=ACT_LINE, shape=ACT_WORD, parts=4,
                 readers=(2 + more, 1) if self.far else (2 + more,), writers=1 + more)
             read, write = act.read, act.write
-        connect(m, flipped(self.act_read), read[0])
-        connect(m, store.act, read[1])
+        connect(m, flipped(self.act_read), read[more])
+        connect(m, store.act, read[more + 1])
         connect(m, flipped(self.act_write), write[more])
         if self.far:
             connect(m, flipped(self.act_far), read[-1])
-        if self.exchanges:
-            connect(m, flipped(self.exchange_act_read), read[2])
+        if self.exchanges:      # first: the engine may read in every cycle of a product, and all cores wait for these
+            connect(m, flipped(self.exchange_act_read), read[0])
             connect(m, flipped(self.exchange_act_write), write[0])
 
     def _memories(self, m, load, store):
