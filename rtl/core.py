@@ -168,7 +168,9 @@ class Core(wiring.Component):
             connect(m, mv.index, memory.index)
         if 2 in shape.kept:
             connect(m, mv.act_far, memory.act_far)
-        m.submodules.text = text = AxiRead(burst_bytes=shape.burst_bytes, outstanding=_TEXT_BURSTS)
+        m.submodules.text = text = AxiRead(
+            burst_bytes=shape.burst_bytes, outstanding=_TEXT_BURSTS,
+            buffered=_TEXT_BURSTS * shape.burst_bytes // LINE_BYTES)
         connect(m, flipped(self.s_axi), controller.s_axi)
         connect(m, controller.reader, text.memory)
         connect(m, text.axi, flipped(self.m_axi_text))

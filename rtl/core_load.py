@@ -27,6 +27,8 @@ from mixflight.rtl.core_order import Completion
 from mixflight.rtl.core_ports import LINE_BITS, LINE_WORDS, SLOT_LAYOUTS, Axi4Read, global_write, primitive, unit
 from mixflight.rtl.two_places import TwoPlaces
 
+BURSTS_BUFFERED = 4
+"""Bursts of a memory whose beats may wait for what takes them."""
 _BEAT_LOG2 = exact_log2(BEAT)
 _WORD = 4
 
@@ -86,7 +88,8 @@ class CoreLoad(wiring.Component):
 
     def _reader(self, m, index):
         """The AXI master of a memory, requests queued before it."""
-        reader = AxiRead(burst_bytes=self.burst_bytes, outstanding=self.outstanding)
+        reader = AxiRead(burst_bytes=self.burst_bytes, outstanding=self.outstanding,
+                         buffered=BURSTS_BUFFERED * self.burst_bytes // BEAT)
         name = f"channel_{index}" if index < self.channels else "ddr"
         m.submodules[f"read_{name}"] = reader
         connect(m, reader.axi, flipped(self.hbm[index] if index < self.channels else self.ddr))

@@ -17,13 +17,13 @@ def small_machine() -> CoreMachine:
     assert machine.array is not None
     buffers = machine.buffers
     return replace(
-        machine, name="mixpe-small", array=replace(machine.array, rows=32, cols=4, lanes=1, split=32),
+        machine, name="mixpe-small", array=replace(machine.array, cols=4, lanes=1),
         memory_unit=replace(machine.memory_unit, widen_codes_per_cycle=64, lanes=1),
-        hbm=replace(machine.hbm, channels_per_core=1), sfu=replace(machine.sfu, elements_per_cycle=1),
+        hbm=replace(machine.hbm, channels_per_core=1, request_bytes=256),
+        ddr=replace(machine.ddr, request_bytes=256), sfu=replace(machine.sfu, elements_per_cycle=1),
         buffers=replace(
             buffers, weight=replace(buffers.weight, depth=128), act=replace(buffers.act, depth=512),
             vector=replace(buffers.vector, depth=512), index=replace(buffers.index, depth=16),
             scale=replace(buffers.scale, depth=64), instruction=replace(buffers.instruction, depth=64),
         ),
-        controller=replace(machine.controller, queue_depth=4),
     )  # fmt: skip

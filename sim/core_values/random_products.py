@@ -43,9 +43,13 @@ def linear_slot(maker: Maker) -> None:
     """Weights of any width and group in whole steps of columns."""
     bits, group = maker.any(2, 3, 4, 4, 5, 8), maker.any(0, 16, 32, 32, 64, 128)
     k = maker.whole(64, 320, max(64, group))
-    columns = maker.whole(16, 128, 16)
+    columns = maker.whole(16, _most_columns(maker), 16)
     minimum = bool(group) and maker.chance(0.5)
     linear(maker, columns, k, bits, group, minimum)
+
+
+def _most_columns(maker: Maker) -> int:
+    return min(128, maker.machine.mv_columns)
 
 
 def sparse_slot(maker: Maker) -> None:
@@ -66,7 +70,7 @@ def keys(maker: Maker, tokens: int, signed: int = 1) -> None:
 
 def keys_slot(maker: Maker) -> None:
     """Keys of whole steps of tokens."""
-    keys(maker, maker.whole(16, 128, 16))
+    keys(maker, maker.whole(16, _most_columns(maker), 16))
 
 
 def values(maker: Maker, tokens: int, signed: int = 1) -> None:
