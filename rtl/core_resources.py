@@ -15,7 +15,8 @@ from mixflight.arch.flightllm_machine import flightllm_machine
 from mixflight.arch.synthesis_counts import COUNTS
 
 NAMES = {"mv": "matrix engine", "engine": "matrix engine", "memory": "memory side", "text": "reader of text",
-         "products": "queues of products", "buffers": "buffers, of the memory side"}
+         "products": "queues of products", "buffers": "buffers, of the memory side",
+         "core": "whole"}
 UNITS = ("lut", "ff", "bram", "uram", "dsp")
 DEVICE_LUT4 = 83_640
 """LUTs of four inputs of an LFE5UM-85F (nextpnr's count of TRELLIS_COMB)."""
