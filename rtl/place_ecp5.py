@@ -147,7 +147,8 @@ def _place(text: str) -> float:
 
 
 def _slowest(report: dict[str, Any]) -> float:
-    return round(min(clock["achieved"] for clock in report["fmax"].values()), 2)
+    slowest: float = min(clock["achieved"] for clock in report["fmax"].values())
+    return round(slowest, 2)
 
 
 def _report(text: str, device: Sequence[str], timeout_s: int) -> dict[str, Any]:
