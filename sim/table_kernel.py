@@ -12,7 +12,7 @@ from numba import njit
 
 from mixflight.arch.stationary_pipeline import visit_steps
 from mixflight.mapping.homes import FP32_BYTES
-from mixflight.sim.matrix_kernel import matrix_cycles
+from mixflight.sim.matrix_kernel import _slab_cycles, matrix_cycles
 from mixflight.sim.operator_table import ZEROS
 
 _visit = njit(visit_steps)
@@ -120,12 +120,12 @@ def _estimate(
     resident: bool, held: bool, weight_bytes: float, act_bytes: float, result_bytes: float, rate: float,
     latency: float,
 ) -> Any:  # fmt: skip
-    """As ``matrix_cycles``, by row blocks in place of steps: busy times and bytes are its own, but for groups cut by
-    slabs; the total is the longer of both, one step's shorter time, latency and tail."""
-    array = weights_moved = acts_moved = results_moved = 0.0
+    """As ``matrix_cycles``, by row blocks in place of steps: busy times and bytes are its own. The total, with latency
+    and tail, is the longest of three ways through the steps: a load and then the array; the DRAM and then a step of
+    the array; in each row block the DRAM up to its narrow last column block and then the array, which a tile takes as
+    long for a few channels as for all."""
+    array = weights_moved = acts_moved = results_moved = turns = opening = 0.0
     steps = 0
-    period = max(_visit(group, depth, tokens, passes), gap)
-    rest_period = max(_visit(group, depth, rest_tokens, passes), rest_gap)
     queries = m // causal if causal else 0
     blocks = _ceil(m, m_block)
     for block in range(blocks if causal else 1):
@@ -139,28 +139,42 @@ def _estimate(
                 k_end = k - queries + last + 1
         else:
             high, times = m, blocks
-        groups = k_end / group if group < k_end else 1.0
-        if group >= k_end:
-            period = max(_visit(k_end, depth, tokens, passes), gap)
-            rest_period = max(_visit(k_end, depth, rest_tokens, passes), rest_gap)
+        codes = min(group, k_end)
         full, rest = high // tile[0], 1 if high % tile[0] else 0
-        array += _ceil(n_end, tile[1]) * groups * (full * period + rest * rest_period)
+        column = 0.0
+        for long, slabs in ((min(k_slab, k_end), k_end // k_slab), (k_end % k_slab, 1)):
+            if long and slabs:
+                column += slabs * _slab_cycles(
+                    full, rest, long, group, codes, passes, depth, tokens, rest_tokens, gap, rest_gap
+                )
+        array += _ceil(n_end, tile[1]) * column
         steps += times * _ceil(n_end, n_block) * _ceil(k_end, k_slab)
+        again = 1 if held else _ceil(n_end, n_block)
+        acts = act_bytes * high / m * k_end / k
+        acts_moved += again * acts
         if resident:
             weights_moved += weight_bytes if block == 0 else 0.0
         else:
-            weights_moved += times * weight_bytes * n_end / n * k_end / k
-        again = 1 if held else _ceil(n_end, n_block)
-        acts_moved += again * act_bytes * high / m * k_end / k
+            weights = times * weight_bytes / n * k_end / k
+            weights_moved += weights * n_end
+            whole, narrow = n_end // n_block, n_end % n_block
+            if whole and narrow:
+                # Back from the array to the DRAM: a row block's first step is loaded by then. Stores may come later.
+                first = (weights * n_block + acts) * min(1.0, k_slab / k_end)
+                turns += (weights * whole * n_block + (1 if held else whole) * acts - first) / rate
+                turns += _ceil(narrow, tile[1]) * column
+                opening = first / rate / times if block == 0 else opening
         results_moved += result_bytes * high / m * n_end / n
     array *= count
     weights_moved *= count
     acts_moved *= count
     results_moved *= count
+    turns *= count
     dram = (weights_moved + acts_moved + results_moved) / rate
     first = (weights_moved + acts_moved) / rate / max(1, steps * count) if dram else 0.0
     last = results_moved / rate / max(1, blocks * count * _ceil(n, n_block))
     total = max(array + first + latency + tail + last, dram + latency + array / max(1, steps * count))
+    total = max(total, latency + opening + turns + tail)
     return total, array, dram, 0.0, weights_moved, acts_moved, results_moved
 
 
