@@ -36,24 +36,22 @@ ESTIMATED: dict[str, Kind] = {
 
 
 class Slack(msgspec.Struct, frozen=True, kw_only=True):
-    """How far the engine may be from the closed form: time at most ``time`` longer and ``CERTAIN`` shorter, energy and
-    bytes ``energy`` either way. The closed form leaves waiting out, so its times err on one side."""
+    """How far the engine may be from the closed form: time at most ``time`` longer, energy at most ``energy`` more,
+    both at most ``less`` less, bytes ``energy`` either way. The closed form leaves waiting out, so its times err on one
+    side, and its energy with them: actions are the engine's own, and who waits leaks longer."""
 
     time: float = 0.05
     energy: float = 0.01
+    less: float = 0.005
 
     def band(self, kind: Kind, value: float) -> tuple[float, float]:
         """(Least, most) that the engine can say."""
-        less, more = 1 - CERTAIN, 1 + self.time
-        down, up = 1 - self.energy, 1 + self.energy
+        less, more, up = 1 - self.less, 1 + self.time, 1 + self.energy
         low, high = {
-            "time": (less, more), "speed": (1 / more, 1 / less), "energy": (down, up), "bytes": (down, up),
-            "efficiency": (1 / up, 1 / down), "power": (down / more, up / less),
+            "time": (less, more), "speed": (1 / more, 1 / less), "energy": (less, up), "bytes": (1 - self.energy, up),
+            "efficiency": (1 / up, 1 / less), "power": (less / more, up / less),
         }[kind]  # fmt: skip
         return value * low, value * high
-
-
-CERTAIN = 0.005
 
 
 def exact_quantities(accelerator: Accelerator | CoreMachine) -> dict[str, float | None]:

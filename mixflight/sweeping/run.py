@@ -239,10 +239,11 @@ def _screened(run: _Sweep) -> Outcome:
         new = set(wanted)
         forms |= {row["index"]: row for row in stored_rows(folder, "closed-form") if row["index"] in new}
         apart = _largest(_disagreement(found[index], forms[index]) for index in sorted(found))
+        less = max(_less(found[index], forms[index]) for index in found)
         wider = Slack(
-            time=max(slack.time, WIDER * apart["time"]) if apart["time"] > slack.time else slack.time,
-            energy=max(slack.energy, WIDER * apart["energy"]) if apart["energy"] > slack.energy else slack.energy,
-        )
+            time=_wider(slack.time, apart["time"]), energy=_wider(slack.energy, apart["energy"]),
+            less=_wider(slack.less, less),
+        )  # fmt: skip
         if wider == slack:
             break
         slack = wider
@@ -255,6 +256,23 @@ def _screened(run: _Sweep) -> Outcome:
     return _outcome(run, entries, apart, len(found), slack)
 
 
+def _wider(allowed: float, seen: float) -> float:
+    """What to allow for where ``seen`` was seen."""
+    return WIDER * seen if seen > allowed else allowed
+
+
+_TIMES = ("prefill_time_ms", "decode_time_ms")
+_ENERGIES = ("prefill_energy_mj_per_token", "energy_mj_per_token")
+
+
+def _less(engine: Row, form: Row) -> float:
+    """By how much the engine says less than the closed form, of the time or energy of either phase; 0 where it says
+    more of all."""
+    if engine.get("error") or form.get("error"):
+        return 0.0
+    return max(0.0, *(1 - float(engine[name] / form[name]) for name in (*_TIMES, *_ENERGIES)))
+
+
 def _disagreement(engine: Row, form: Row) -> dict[str, float]:
     """Engine over closed form less 1: the phase whose time differs most, and the energy."""
     if engine.get("error") or form.get("error"):
@@ -264,8 +282,8 @@ def _disagreement(engine: Row, form: Row) -> dict[str, float]:
         return max((float(engine[name] / form[name] - 1) for name in names), key=abs)
 
     return {
-        "time": largest("prefill_time_ms", "decode_time_ms"),
-        "energy": largest("prefill_energy_mj_per_token", "energy_mj_per_token", "hbm_bytes_per_token"),
+        "time": largest(*_TIMES),
+        "energy": largest(*_ENERGIES, "hbm_bytes_per_token"),
     }
 
 

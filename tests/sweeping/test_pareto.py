@@ -85,4 +85,4 @@ def test_bands_hold_the_value_and_order_their_ends():
     for kind, value in itertools.product(set(ESTIMATED.values()), (0.1, 10.0)):
         low, high = Slack().band(kind, value)
         assert low < value < high
-    assert msgspec.structs.asdict(Slack()) == {"time": 0.05, "energy": 0.01}
+    assert msgspec.structs.asdict(Slack()) == {"time": 0.05, "energy": 0.01, "less": 0.005}
