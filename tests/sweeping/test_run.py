@@ -202,16 +202,20 @@ def test_screening_that_was_too_narrow_is_widened(monkeypatch, tmp_path):
     assert outcome.slack.less == sweep_run_slack().less
 
 
-def test_screening_allows_for_an_engine_that_says_less(monkeypatch, tmp_path):
-    monkeypatch.setattr(sweep_run, "Slack", lambda **given: sweep_run_slack(**{"less": 1e-9, **given}))
-    outcome = sweep(SPACE, tmp_path, Here())
-    forms = {row["index"]: row for row in stored_rows(tmp_path, "closed-form")}
-    less = max(
-        1 - row[name] / forms[row["index"]][name]
-        for row in stored_rows(tmp_path, "engine")
-        for name in ("prefill_time_ms", "decode_time_ms", "prefill_energy_mj_per_token", "energy_mj_per_token")
-    )
-    assert outcome.slack.less == pytest.approx(sweep_run.WIDER * less) and less > 1e-9
+def test_screening_allows_for_an_engine_that_says_less(tmp_path):
+    class Shorter(Here):
+        """An engine that is faster than the closed form."""
+
+        def run(self, text, jobs):
+            for job, chunk in super().run(text, jobs):
+                for row in chunk.rows:
+                    if job[1] == "engine" and not row.get("error"):
+                        row["decode_time_ms"] *= 0.98
+                yield job, chunk
+
+    outcome = sweep(SPACE, tmp_path, Shorter())
+    assert sweep_run.WIDER * 0.0199 < outcome.slack.less <= sweep_run.WIDER * 0.02
+    assert outcome.slack.less > sweep_run_slack().less
 
 
 sweep_run_slack = sweep_run.Slack
