@@ -5,10 +5,8 @@ token's is compared, not only the last one's logits.
 """
 
 import dataclasses
-import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -31,6 +29,7 @@ from mixflight.sim.core_values.execute import execute
 from mixflight.sim.golden.attention import Int8Cache
 from mixflight.sim.golden.llama import Llama, Session, load_llama
 from mixflight.sim.golden.numerics import Numerics
+from mixflight.verify_compared import Compared
 from mixflight.verify_outcome import StreamOutcome
 from mixflight.workloads.gguf import open_gguf
 
@@ -67,7 +66,8 @@ def check_blocks(
 ) -> StreamOutcome:  # fmt: skip
     """As :func:`check_prefill`, of a model with blocks in memories that nothing has run in; behind the ``past`` tokens,
     whole rows of the cache, whose cells the golden model writes. ``numerics`` where they are not the usual ones."""
-    begun, checked = time.perf_counter(), _Checked(made, Session(llama, numerics=numerics), past)
+    checked = _Checked(made, Session(llama, numerics=numerics), past)
+    compared = checked.compared
     text, most = made.block_step(prompt[:1], 0).text.text, made.block_tokens
     with CoreProcess(model, hbm=made.hbm, ddr=made.ddr[0], text=encode(text.stream, compact()),
                      constants=text.constants.tolist(),
@@ -78,23 +78,20 @@ def check_blocks(
             if head:
                 checked.head(core, prompt[first:], len(past) + first)
         except HarnessError as error:
-            checked.found.append(str(error))
-    return StreamOutcome(tests=checked.runs, failures=len(checked.found), messages=tuple(checked.found[:20]),
-                         cycles_rtl=checked.cycles_rtl, cycles_sim=checked.cycles_sim, values=checked.values,
-                         run_s=time.perf_counter() - begun)  # fmt: skip
+            compared.found.append(str(error))
+    return compared.outcome()
 
 
 class _Checked:
-    """What was compared so far."""
+    """Blocks of a prompt on a core, each compared."""
 
     def __init__(self, made: CoreModel, session: Session, past: Sequence[int]) -> None:
+        self.compared = Compared(TOLERANCE)
         self.made, self.session = made, session
         if past:
             self.session.residuals(past)
             self._put_cells(made)
         self.storing = _storing(made)
-        self.found: list[str] = []
-        self.runs = self.values = self.cycles_rtl = self.cycles_sim = 0
         self.residuals = np.zeros(0, np.float32)
 
     def block(self, core: CoreProcess, tokens: Sequence[int], first: int) -> None:
@@ -108,7 +105,7 @@ class _Checked:
         core.run(step.numbered, limit=LIMIT_CYCLES)
         self._bytes(core, name)
         self.residuals = self.session.residuals(tokens)
-        self._same(self._stored(core)[: len(tokens)], self.residuals, f"{name}: residual vectors")
+        self.compared.same(self._stored(core)[: len(tokens)], self.residuals, f"{name}: residual vectors")
         self._cells(core, name)
 
     def head(self, core: CoreProcess, tokens: Sequence[int], first: int) -> None:
@@ -118,7 +115,7 @@ class _Checked:
         execute(made.state(step), made.instructions(step))
         self._bytes(core, "with logits")
         mine = dataclasses.replace(made, hbm=list(core.hbm)).logits()
-        self._same(mine, self.session.logits(self.residuals[-1:])[0], "logits")
+        self.compared.same(mine, self.session.logits(self.residuals[-1:])[0], "logits")
 
     def _run(self, core: CoreProcess, tokens: Sequence[int], first: int, *, logits: bool, name: str) -> Step:
         """Run a block on the core; its cycles beside the engine's."""
@@ -128,17 +125,13 @@ class _Checked:
         core.select(0)
         core.set_constants(step.constants)
         cycles = int(core.run(step.numbered, limit=LIMIT_CYCLES)["cycles"])
-        computed = round(made.engine(step).total)
-        if abs(computed / cycles - 1) > TOLERANCE:
-            self.found.append(f"{name}: {cycles} cycles, computed {computed}")
-        self.runs += 1
-        self.cycles_rtl, self.cycles_sim = self.cycles_rtl + cycles, self.cycles_sim + computed
+        self.compared.ran(name, cycles, round(made.engine(step).total))
         return step
 
     def _bytes(self, core: CoreProcess, name: str) -> None:
         """All memory against the executor's."""
         for channel, (mine, other) in enumerate(zip(core.hbm, self.made.hbm, strict=True)):
-            self._same(mine[: len(other)], other, f"{name}: channel {channel}")
+            self.compared.same(mine[: len(other)], other, f"{name}: channel {channel}")
 
     def _stored(self, core: CoreProcess) -> NDArray[np.float32]:
         """The residual vectors of a block, which lie interleaved."""
@@ -153,7 +146,7 @@ class _Checked:
         copy = dataclasses.replace(self.made, hbm=[channel[: first + size].copy() for channel in core.hbm])
         self._put_cells(copy)
         for channel, (mine, golden) in enumerate(zip(core.hbm, copy.hbm, strict=True)):
-            self._same(mine[first : first + size], golden[first:], f"{name}: cells in channel {channel}")
+            self.compared.same(mine[first : first + size], golden[first:], f"{name}: cells in channel {channel}")
 
     def _put_cells(self, made: CoreModel) -> None:
         """The golden model's cells of all tokens so far."""
@@ -162,14 +155,6 @@ class _Checked:
             assert isinstance(keys, Int8Cache)
             assert isinstance(values, Int8Cache)
             made.put_cache(layer, keys, values, self.session.position)
-
-    def _same(self, mine: NDArray[Any], golden: NDArray[Any], name: str) -> None:
-        """Both to the bit."""
-        one, other = (np.ascontiguousarray(item).reshape(-1).view(np.uint8) for item in (mine, golden))
-        self.values += len(one)
-        wrong = np.flatnonzero(one != other)
-        if len(wrong):
-            self.found.append(f"{name}: {len(wrong)} of {len(one)} bytes differ, the first at {int(wrong[0]):#x}")
 
 
 def _storing(made: CoreModel) -> Sequencer:
