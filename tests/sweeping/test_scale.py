@@ -42,6 +42,7 @@ LARGE = msgspec.convert(
 ONE_TIER = TOML.replace('summary = "small"', 'summary = "small"\nfidelity = "closed-form"').replace(
     "step = 16", "step = 1"
 )
+ENERGY = "energy_mj_per_token"
 BANDWIDTHS = [16.0 * n for n in range(1, 17)]
 LONG = ONE_TIER.replace("[16.0, 32.0, 64.0, 128.0]", str(BANDWIDTHS))
 """Long enough to be interrupted after its first part on any machine."""
@@ -63,6 +64,26 @@ def test_screening_a_large_space_finds_the_exhaustive_front(tmp_path):
     for key, item in all_.items():
         for name in LARGE.objectives:
             assert ours[key][name] == pytest.approx(item[name], rel=0.01)
+
+
+@pytest.mark.slow
+def test_the_closed_form_of_arrays_errs_on_one_side(tmp_path):
+    """What screening allows for at first, and what docs/sweeps.md says of the shipped studies."""
+    times, energies = [], []
+    for name in ("mixpe", "batch", "accuracy"):
+        rows = []
+        for fidelity in ("engine", "closed-form"):
+            folder = tmp_path / name / fidelity
+            sweep(msgspec.structs.replace(space_named(name), fidelity=fidelity), folder, Here())
+            rows.append({row["index"]: row for row in stored_rows(folder, fidelity) if not row.get("error")})
+        engine, form = rows
+        assert engine.keys() == form.keys()
+        for index, row in engine.items():
+            times += [row[item] / form[index][item] - 1 for item in ("prefill_time_ms", "decode_time_ms")]
+            energies += [row[item] / form[index][item] - 1 for item in ("prefill_energy_mj_per_token", ENERGY)]
+    assert len(times) == 2 * 1270
+    assert (min(times), max(times)) == pytest.approx((-0.0015, 0.067), abs=0.0005)
+    assert (min(energies), max(energies)) == pytest.approx((-0.0004, 0.0024), abs=0.0001)
 
 
 @pytest.mark.slow
