@@ -9,12 +9,14 @@ its groups; behind them learned positions, FP32.
 
 from collections.abc import Iterator, Mapping, Sequence
 
+import msgspec
 import numpy as np
 
 from mixflight.arch.compact import LINE_BYTES
 from mixflight.arch.control_constants import ControlConstants, cap_constants, control_constants, score_cap
 from mixflight.arch.core import CoreMachine
 from mixflight.arch.errors import InputError
+from mixflight.arch.formats import Format
 from mixflight.mapping.core_compile import CoreText
 from mixflight.mapping.core_image import Octets, core_image
 from mixflight.mapping.core_memory import MemoryMap, channel_share
@@ -113,6 +115,8 @@ def vectors_of(
 POST_NORMS = {"attention": "post_attention_norm", "ffn": "post_ffw_norm"}
 """Norms behind the two halves of a block."""
 _WHOLE = slice(None)
+_ROWS = Format(name="", bits=8, scale="f16")
+"""What a core dequantises of an embedding, in groups of any size."""
 
 
 def _fetched(network: Network, machine: CoreMachine, share: Share) -> Iterator[tuple[str, slice]]:
@@ -153,11 +157,20 @@ def _caps(model: Model) -> Octets:
     return found.astype("<f4").reshape(-1).view(np.uint8)
 
 
+def check_embedding(network: Network, embedding: Tensor) -> None:
+    """An InputError where the rows of ``embedding`` are none that a core dequantises, or others than the program's."""
+    form = embedding.format
+    if msgspec.structs.replace(form, name="", group=0) != _ROWS:
+        raise InputError(f"an embedding must be INT8 codes with FP16 scales for a memory image, not {form.name}, in "
+                         f"{embedding.name!r} of {network.model}")  # fmt: skip
+    if msgspec.structs.replace(network.embedding, name=form.name) != form:
+        raise InputError(f"the recipe must keep the format of the embedding for a memory image: {embedding.name!r} is "
+                         f"{form.name}, not {network.embedding.name}, of {network.model}")  # fmt: skip
+
+
 def embedding_rows(network: Network, embedding: Tensor, scale: float = 1.0) -> Octets:
     """The embedding as DDR holds it; ``scale``: of a model that multiplies it, in the scales of the codes."""
-    form = embedding.format
-    if form != network.embedding or form.bits != 8 or not form.signed or form.scale != "f16" or form.zero != "none":
-        raise InputError(f"the embedding must be INT8 codes with FP16 scales, as the head, not {form.name}")
+    check_embedding(network, embedding)
     found = np.zeros((embedding.n, network.embedding_stride), np.uint8)
     k = embedding.k
     found[:, :k] = embedding.codes().view(np.uint8)

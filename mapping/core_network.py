@@ -10,7 +10,7 @@ import msgspec
 
 from mixflight.arch.compact import LINE_BYTES
 from mixflight.arch.errors import InputError
-from mixflight.arch.formats import FORMATS, Format
+from mixflight.arch.formats import Format
 from mixflight.mapping.homes import FP32_BYTES
 from mixflight.workloads.operators import Operator
 from mixflight.workloads.trace import Trace
@@ -63,7 +63,7 @@ class Linear(msgspec.Struct, frozen=True, kw_only=True):
 class Network(msgspec.Struct, frozen=True, kw_only=True):
     """What the layers of a trace have in common, and the linears of each.
 
-    ``queries`` heads share a KV head; ``norm_bytes`` the weights of a norm, ``embedding_bytes`` a row of the embedding.
+    ``queries`` heads share a KV head; ``norm_bytes`` the weights of a norm, ``embedding`` the table of tokens.
     ``activation`` and ``norm`` are operations of the SFU; a ``layernorm`` has a bias. ``positions``: learned ones are
     added to the embedding. Caps are soft caps of scores and logits. ``density``: share of the causal
     pairs of a prefill that is computed, by layer; ``masked``: the program leaves out blocks of them.
@@ -87,7 +87,7 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
     rope: bool
     head_norm_bytes: int
     norm_bytes: int
-    embedding_bytes: int
+    embedding: Format
     activation: str
     post_norms: bool
     attention_cap: bool
@@ -99,10 +99,9 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
     masked: bool = False
 
     @property
-    def embedding(self) -> Format:
-        """The format of the embedding: the head's, with which it is tied, or FP16."""
-        tied = self.embedding_bytes * 8 == self.head.weight.row_bits(self.hidden)
-        return self.head.weight if tied else FORMATS["f16"]
+    def embedding_bytes(self) -> int:
+        """Bytes of a row of the embedding."""
+        return self.embedding.row_bits(self.hidden) // 8
 
     @property
     def embedding_stride(self) -> int:
@@ -169,10 +168,11 @@ def network_of(trace: Trace, *, sparse: bool = True) -> Network:
         for item in by_name.get(name, []):
             for layer in item.layers:
                 layers[layer][name] = _linear(item, sparse, name in biased, _static(by_name, _INPUTS[name]))
+    embed = by_name["embed"][0]
+    assert embed.weight is not None
     assert qk.weight is not None
     assert qk.act is not None
     assert av.weight is not None
-    rows = trace.batch * trace.tokens
     if trace.phase == "decode" and any(item.n != trace.context for item in by_name["qk"]):
         raise InputError(f"a token must see the whole context on a FlightLLM core, but {trace.model} does not see all "
                          f"{trace.context} tokens")  # fmt: skip
@@ -192,7 +192,7 @@ def network_of(trace: Trace, *, sparse: bool = True) -> Network:
         key=qk.weight, value=av.weight, query=qk.act, rope="rope_q" in by_name,
         head_norm_bytes=by_name["q_norm"][0].parameter_bytes if "q_norm" in by_name else 0,
         norm_bytes=by_name["final_norm"][0].parameter_bytes,
-        embedding_bytes=by_name["embed"][0].parameter_bytes // rows,
+        embedding=embed.weight,
         activation=f"activation:{activation.variant}", post_norms="attention_post_norm" in by_name,
         attention_cap="attention_cap" in by_name, logit_cap="logit_cap" in by_name,
         norm="layernorm" if norms == {"layernorm"} else "norm", positions="positions" in by_name,

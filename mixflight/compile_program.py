@@ -19,7 +19,14 @@ from mixflight.files import whole_file
 from mixflight.mapping.core_assembler import Register
 from mixflight.mapping.core_chunk import chunk_texts
 from mixflight.mapping.core_compile import CoreCompiler, CoreText, prefill_registers, registers_of
-from mixflight.mapping.core_contents import control_of, embedding_rows, fill_channels, position_rows, vectors_of
+from mixflight.mapping.core_contents import (
+    check_embedding,
+    control_of,
+    embedding_rows,
+    fill_channels,
+    position_rows,
+    vectors_of,
+)  # fmt: skip
 from mixflight.mapping.core_network import Network, network_of
 from mixflight.mapping.core_prefill_block import block_texts
 from mixflight.mapping.core_published import published_words
@@ -137,7 +144,7 @@ def write(compiled: Compiled, model: str, folder: Path, advance: Callable[[], No
         for core, channel, data in _images(compiled, stored):
             into.put(f"core{core}.channel{channel}.bin", data, core=core, channel=channel, what="memory", address=0)
         network = compiled.networks["decode"]
-        rows = (embedding_rows(network, stored.linears["head"], stored.model.embedding_scale),
+        rows = (embedding_rows(network, stored.embedding, stored.model.embedding_scale),
                 position_rows(network, stored.positions, compiled.max_context))  # fmt: skip
         into.put_parts("ddr.bin", (part.tobytes() for part in rows), what="embedding", address=0)
     into.put("registers.h", header(compiled).encode(), what="register map")
@@ -198,9 +205,7 @@ def _tensors(model: str, compiled: Compiled) -> PlainDecoder | None:
                 f"the recipe must keep the file's formats for a memory image: {name} is {linears[name].format.name}, "
                 f"not {item.name}; --count-only leaves the image out"
             )
-    if linears["head"].n != stored.model.vocab or not stored.model.tied_head:
-        raise InputError(f"a memory image must be of a model whose embedding is its head, not {compiled.model}; "
-                         "--count-only leaves the image out")  # fmt: skip
+    check_embedding(compiled.networks["decode"], stored.embedding)
     return stored
 
 

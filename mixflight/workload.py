@@ -36,7 +36,7 @@ def load_workload(model: str, recipe: str | None = None) -> Workload:
     from mixflight.workloads.model_file import open_model
 
     stored = open_model(path)
-    own = recipe_of(AS_STORED, stored.linears) if recipe is None else recipe_named(recipe)
+    own = recipe_of(AS_STORED, stored) if recipe is None else recipe_named(recipe)
     LOG.info("%s: %s, recipe %s", path, stored.model.name, own.name)
     return Workload(model=stored.model, recipe=own)
 

@@ -14,6 +14,9 @@ HIDDEN, KV_HEADS, FFN, VOCAB, CONTEXT = 128, 2, 192, 258, 64
 HEADS = {"gpt2": 2, "phi3": 2}
 KEYS = {"gemma2": {"attn_logit_softcapping": 2.0, "final_logit_softcapping": 3.0, "attention.sliding_window": 48}}
 Q8 = gguf.GGMLQuantizationType.Q8_0
+UNTIED = ("llama", "phi3")
+TYPES = {"output.weight": gguf.GGMLQuantizationType.Q4_1}
+"""Of tensors that are not Q8_0."""
 
 
 def shapes_of(family):
@@ -25,7 +28,7 @@ def shapes_of(family):
     norms, found = {"output_norm": HIDDEN}, {"token_embd.weight": (VOCAB, HIDDEN)}
     if not row.rotary:
         found["position_embd.weight"] = (CONTEXT, HIDDEN)
-    if family == "phi3":
+    if family in UNTIED:
         found["output.weight"] = (VOCAB, HIDDEN)
     for block in ("blk.0.", "blk.1."):
         norms |= {block + name: HIDDEN for name in row.norms} | {block + name: head for name in row.head_norms}
@@ -39,8 +42,8 @@ def shapes_of(family):
     return found | {f"{name}.{end}": (size,) for name, size in norms.items() for end in ends}
 
 
-def write(path, family, more=None):
-    """A file at ``path``; ``more`` tensors of one dimension."""
+def write(path, family, more=None, types=TYPES):
+    """A file at ``path`` with ``more`` tensors, by name their shapes; ``types`` are those of what is not Q8_0."""
     writer, rng = gguf.GGUFWriter(path, family), np.random.default_rng(len(family))
     epsilon = "layer_norm_epsilon" if FAMILIES[family].norm == "layernorm" else "layer_norm_rms_epsilon"
     keys = {"block_count": 2, "context_length": CONTEXT, "embedding_length": HIDDEN, "feed_forward_length": FFN,
@@ -63,7 +66,8 @@ def write(path, family, more=None):
             writer.add_tensor(name, rng.uniform(-1, 1, shape).astype(np.float32))
         else:
             values = (rng.standard_normal(shape) * 2 / np.sqrt(shape[1])).astype(np.float32)
-            writer.add_tensor(name, gguf.quants.quantize(values, Q8), raw_dtype=Q8)
+            kind = types.get(name, Q8)
+            writer.add_tensor(name, gguf.quants.quantize(values, kind), raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -237,7 +237,7 @@ class Fuzz:
 
     @staticmethod
     def _trace(stored):
-        recipe = recipe_of("as-stored", stored.linears)
+        recipe = recipe_of("as-stored", stored)
         for step in decode_traces(stored.model, recipe, 0, 1):
             assert step.macs > 0
         for weight in stored.linears.values():

@@ -5,9 +5,9 @@ import numpy as np
 from mixflight.sim.core_values.decode import core_model
 from mixflight.sim.golden.linear import grouped_weight
 from mixflight.sim.golden.llama import Llama
+from mixflight.workloads.file_recipe import recipe_of
 from mixflight.workloads.llama_gguf import LINEARS
 from mixflight.workloads.model import Model
-from mixflight.workloads.recipe import recipe_named
 from mixflight.workloads.tensor import pack_tensor
 
 KINDS = {
@@ -19,6 +19,7 @@ KINDS = {
     "qwen3": {"qk_norm": True, "norm_epsilon": 1e-6},
     "everything": {"norm": "layernorm", "biases": True, "activation": "gelu", "post_norms": True, "qk_norm": True,
                    "attention_cap": 2.0, "logit_cap": 3.0, "embedding_scale": 0.5},
+    "untied": {"tied_head": False},
 }  # fmt: skip
 """What makes a made model one of another family."""
 SHAPE = {"layers": 2, "hidden": 128, "heads": 4, "kv_heads": 2, "head_dim": 32, "ffn": 192, "vocab": 100}
@@ -31,8 +32,10 @@ class TinyLlama:
         self.model = self.model_of(**shape)
         rng, model = np.random.default_rng(seed), self.model
         self.embedding = self._tensor(rng, "token_embd.weight", model.vocab, model.hidden, "q8_0")
-        self.linears = {"head": self.embedding}
-        named = {}
+        head = self.embedding
+        if not model.tied_head:
+            head = self._tensor(rng, "output.weight", model.vocab, model.hidden, "q4_1")
+        self.linears, named = {"head": head}, {head.name: head}
         for layer in range(model.layers):
             for role, (n, k) in model.block_linears().items():
                 name = f"blk.{layer}.{LINEARS[role]}.weight"
@@ -47,9 +50,8 @@ class TinyLlama:
         if not model.rope_theta:
             rows = rng.uniform(-1, 1, (model.context_length, model.hidden)).astype(np.float32)
             self.positions = pack_tensor("position_embd.weight", "f32", values=rows)
-        named["token_embd.weight"] = self.embedding
         self.golden = Llama(
-            model=model, embedding=self.embedding, head_name="token_embd.weight",
+            model=model, embedding=self.embedding, head_name=head.name,
             linears={name: grouped_weight(tensor) for name, tensor in named.items()},
             norms={name: tensor.dequantise()[0].astype(np.float32) for name, tensor in self.vectors.items()},
             positions=None if self.positions is None else self.positions.dequantise(),
@@ -74,7 +76,7 @@ class TinyLlama:
     def on(self, machine, max_context, make=core_model, chunk=0, block=0):
         """The model in the memories of the only core of ``machine``; ``make=machine_model`` for all its cores."""
         return make(
-            machine, self.model, recipe_named("w4a8g32"), linears=self.linears, vectors=self.vectors,
+            machine, self.model, recipe_of("as-stored", self), linears=self.linears, vectors=self.vectors,
             embedding=self.embedding, max_context=max_context, chunk=chunk, block=block, positions=self.positions,
         )  # fmt: skip
 

@@ -4,7 +4,7 @@ import math
 
 import msgspec
 
-from mixflight.arch.formats import FORMATS
+from mixflight.arch.formats import FORMATS, Format
 from mixflight.workloads.expansion import F32, SHARED, Expansion, Pass, weighted
 from mixflight.workloads.inserted_operators import inserted
 from mixflight.workloads.layer_shape import LayerShape
@@ -176,12 +176,20 @@ def embedding(e: Expansion, step: Pass) -> list[Operator]:
         found = e.linear("patch_embed", f"{e.prefix}patch_embed", model.hidden, model.patch_inputs, rows)
     else:
         found = []
-        embedding = e.formats.weight_format(f"{e.prefix}head") if model.tied_head else FORMATS["f16"]
-        row_bytes = embedding.row_bits(model.hidden) // 8
-        found.append(e.vector("embed", "embed", rows, model.hidden, parameter_bytes=rows * row_bytes))
+        table = _table(e)
+        size = rows * (table.row_bits(model.hidden) // 8)
+        found.append(Operator(name="embed", kind="embed", layers=(), m=rows, n=model.hidden, weight=table,
+                              parameter_bytes=size))  # fmt: skip
         if model.rope_theta == 0:
             found.append(_positions(e, step, rows))
     return [_outside(op) for op in found + inserted(e, step, -1, "embed.out", model.hidden)]
+
+
+def _table(e: Expansion) -> Format:
+    """The format of the table of tokens: the head's, or of a model's own table what its recipe says."""
+    if e.model.tied_head:
+        return e.formats.weight_format(f"{e.prefix}head")
+    return e.recipe.embedding_format() if e.recipe else FORMATS["f16"]
 
 
 def _positions(e: Expansion, step: Pass, rows: int) -> Operator:

@@ -22,10 +22,10 @@ class Operator(msgspec.Struct, frozen=True, kw_only=True):
     operand (a weight, or the cached keys or values) and ``act`` that of the [m, k] operand. ``causal_step`` > 0: the m
     rows are tokens times ``causal_step`` query heads that share a KV head, and token t needs only the first ``context -
     tokens + t + 1`` columns (``qk``) or inner elements (``av``). Vector operators process ``count`` times ``m`` vectors
-    of ``n`` elements, with ``causal_step`` > 0 only the columns that a token may see; k is 0, ``act`` is the format
-    that ``quantise`` writes, ``variant`` tells activation functions apart (``silu:gated``) and a ``quantise`` whose
-    scale is known beforehand (``static``). ``lookup`` fetches its vectors by index; an element of ``elementwise``
-    takes ``multiplies``, ``adds`` and ``table_reads``.
+    of ``n`` elements, with ``causal_step`` > 0 only the columns that a token may see; k is 0, ``weight`` is the format
+    of the rows that ``embed`` looks up, ``act`` what ``quantise`` writes, ``variant`` tells activation functions apart
+    (``silu:gated``) and a ``quantise`` whose scale is known beforehand (``static``). ``lookup`` fetches its vectors by
+    index; an element of ``elementwise`` takes ``multiplies``, ``adds`` and ``table_reads``.
 
     Of a linear's weights ``keep_n`` of every ``keep_m`` along k are kept (0 of 0: dense); their places are
     ``index_bytes`` of ``weight_bytes``. ``density`` is the share of other sparse weights, or of the pairs that an

@@ -16,7 +16,7 @@ from typing import Annotated
 import msgspec
 
 from mixflight.arch.errors import InputError
-from mixflight.arch.formats import Format
+from mixflight.arch.formats import Format, format_named
 from mixflight.arch.strict_toml import convert, read_toml
 from mixflight.workloads.attention_pattern import Pattern
 from mixflight.workloads.check import Check, Confidence
@@ -47,6 +47,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ``weight``    glob on the weight's name (``layers.3.q``, ``head``) -> codec; the last match wins.
     ``act``       the same for the input of a linear; ``attention`` is the codec of queries and probabilities.
     ``kv``        how the cache is stored.
+    ``embedding`` format of the table of tokens where the head is a weight of its own; a tied one has the head's.
     ``attn``, ``ops``, ``topology``, ``tokens``, ``decode``   see the modules named above; empty: as the model.
     ``id``        the row of the list of methods that it is, ``source`` where it is described, ``confidence`` how its
                   parameters are known, ``note`` what was assumed or left out, ``scenario`` a fitting one.
@@ -59,6 +60,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     weight: dict[str, Codec]
     act: dict[str, Codec]
     kv: Kv
+    embedding: str = "f16"
     attn: tuple[Pattern, ...] = ()
     ops: tuple[Op, ...] = ()
     topology: tuple[Edit, ...] = ()
@@ -80,6 +82,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
                 check_pattern(pattern, names, f"{where}, {table}")
                 check_codec(codec, f"{where}, {table}.{pattern!r}")
         self.kv.check(where)
+        format_named(self.embedding, f"{where}, embedding")
         for pattern in self.attn:
             for scorer in pattern.scorer:
                 scorer.check(f"{where}, attn.scorer")
@@ -104,6 +107,10 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def weight_format(self, operator: str) -> Format:
         """Format in which an array gets the weight ``operator``; as stored where the codec is a name."""
         return operand_format(self._match("weight", operator))
+
+    def embedding_format(self) -> Format:
+        """Format of the table of tokens where the head is a weight of its own."""
+        return format_named(self.embedding, f"recipe {self.name!r}, embedding")
 
     def act_codec(self, operator: str) -> Codec:
         """Codec of the input of the linear ``operator``."""

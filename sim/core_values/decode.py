@@ -395,19 +395,17 @@ def machine_from_file(
     from mixflight.workloads.plain_decoder import plain_decoder
 
     stored = plain_decoder(open_gguf(path))
-    linears, vectors = stored.linears, stored.vectors
-    if not stored.model.tied_head:
-        raise InputError(f"the model must be a GGUF file's whose embedding is its head, which {path} is not")
-    model = stored.model
     if layers is not None:
-        if not 1 <= layers <= model.layers:
-            raise InputError(f"layers must be 1 ... {model.layers}, not {layers}, of {path}")
-        model = msgspec.structs.replace(model, layers=layers)
-        linears = {name: item for name, item in linears.items() if _layer_of(name, "layers.") < layers}
-        vectors = {name: item for name, item in vectors.items() if _layer_of(name, "blk.") < layers}
-    return machine_model(machine, model, recipe_of("as-stored", linears), linears=linears, vectors=vectors,
-                         embedding=linears["head"], max_context=max_context, memory=memory, chunk=chunk,
-                         block=block, positions=stored.positions)  # fmt: skip
+        if not 1 <= layers <= stored.model.layers:
+            raise InputError(f"layers must be 1 ... {stored.model.layers}, not {layers}, of {path}")
+        stored = replace(
+            stored, model=msgspec.structs.replace(stored.model, layers=layers),
+            linears={name: item for name, item in stored.linears.items() if _layer_of(name, "layers.") < layers},
+            vectors={name: item for name, item in stored.vectors.items() if _layer_of(name, "blk.") < layers},
+        )  # fmt: skip
+    return machine_model(machine, stored.model, recipe_of("as-stored", stored), linears=stored.linears,
+                         vectors=stored.vectors, embedding=stored.embedding, max_context=max_context, memory=memory,
+                         chunk=chunk, block=block, positions=stored.positions)  # fmt: skip
 
 
 def _layer_of(name: str, prefix: str) -> int:

@@ -101,7 +101,7 @@ def test_a_family_traces(kind, shards, tmp_path):
     assert model.ffn == (4 * HIDDEN if kind == "gpt2" else FFN)
     assert (model.tied_head, model.biases, model.rope_theta) == (kind in TIED, plain, 0 if plain else 5e5)
     assert model.activation == ("relu" if kind == "opt" else "gelu" if kind == "gpt2" or "gemma" in kind else "silu")
-    (step,) = decode_traces(model, recipe_of("as-stored", stored.linears), 10, 1)
+    (step,) = decode_traces(model, recipe_of("as-stored", stored), 10, 1)
     experts = [weight.nbytes for name, weight in stored.linears.items()
                if kind in MIXTURES and name.endswith((".gate", ".up", ".down")) and ".shared." not in name]
     unread = sum(experts) * (EXPERTS - ACTIVE) // EXPERTS
@@ -145,7 +145,7 @@ def test_experts_are_read_in_every_packing(kind, packing, tmp_path):
     assert up.dequantise().shape == (EXPERTS * n, HIDDEN)
     assert up.dequantise([]).shape == (0, HIDDEN)
     assert up.nbytes == EXPERTS * up.experts[0].nbytes
-    (step,) = decode_traces(stored.model, recipe_of("as-stored", stored.linears), 10, 1)
+    (step,) = decode_traces(stored.model, recipe_of("as-stored", stored), 10, 1)
     formats = {op.name: op.weight.name for op in step.operators if op.kind == "linear"}
     assert formats["up"] == formats["q"] == up.format.name
     assert formats["router"] == "f16"
@@ -221,7 +221,7 @@ def test_what_encodes_images_is_another_model(tmp_path):
 def test_a_packed_model_traces(packing, tmp_path):
     linear, quantiser = PACKINGS[packing]
     stored = open_model(_folder(tmp_path, "llama", arrays_of("llama", linear), {"quantization_config": quantiser}))
-    (step,) = decode_traces(stored.model, recipe_of("as-stored", stored.linears), 10, 1)
+    (step,) = decode_traces(stored.model, recipe_of("as-stored", stored), 10, 1)
     formats = {op.weight.name for op in step.operators if op.kind == "linear" and op.name != "head"}
     assert formats == {
         {"dense": "f16", "gptq": "uint4-g32-z4", "awq": "uint4-g32-z4", "packed": "int4-g32-f32", "nf4": "nf4-g64-f32",
@@ -257,7 +257,7 @@ def test_a_tied_head_is_the_embedding(tmp_path):
 def test_windows(kind, config, window, everywhere, tmp_path):
     stored = open_model(_folder(tmp_path, kind, config=config))
     assert (stored.model.window, stored.model.global_layers) == (window, everywhere)
-    (step,) = decode_traces(stored.model, recipe_of("as-stored", stored.linears), 99, 1)
+    (step,) = decode_traces(stored.model, recipe_of("as-stored", stored), 99, 1)
     seen = {layer: op.n for op in step.operators if op.kind == "qk" for layer in op.layers}
     assert seen == {layer: 100 if not window or layer in everywhere else window for layer in range(LAYERS)}
 

@@ -123,7 +123,7 @@ def test_a_family_traces(family, tmp_path):
     assert stored.linears["head"] is stored.embedding
     plain = family == "gpt2"
     weights = (Q + 2 * KV) * HIDDEN + HIDDEN * Q + (2 if plain else 3) * FFN * HIDDEN
-    recipe = recipe_of("as-stored", stored.linears)
+    recipe = recipe_of("as-stored", stored)
     (step,) = decode_traces(model, recipe, 10, 1)
     assert sum(op.macs * len(op.layers) for op in step.operators if op.kind == "linear") == (
         LAYERS * weights + VOCAB * HIDDEN
@@ -137,7 +137,7 @@ def test_a_family_traces(family, tmp_path):
 def test_a_file_of_each_type_traces(name, tmp_path):
     file = _write(tmp_path / "tiny.gguf", "llama", kind=gguf.GGMLQuantizationType[name.upper()])
     stored = stored_model_of(file)
-    recipe = recipe_of("as-stored", stored.linears)
+    recipe = recipe_of("as-stored", stored)
     (step,) = decode_traces(stored.model, recipe, 10, 1)
     linears = [op for op in step.operators if op.kind == "linear"]
     assert {op.weight.name for op in linears} == {name}
@@ -183,7 +183,7 @@ def test_what_families_compute_beside_the_dimensions(tmp_path):
 
 def test_layers_with_a_window_read_no_more_than_it(tmp_path):
     stored = stored_model_of(_write(tmp_path / "tiny.gguf", "gemma2", keys={"attention.sliding_window": 16}))
-    (step,) = decode_traces(stored.model, recipe_of("as-stored", stored.linears), 99, 1)
+    (step,) = decode_traces(stored.model, recipe_of("as-stored", stored), 99, 1)
     products = {op.layers: op.n for op in step.operators if op.kind == "qk"}
     assert products == {(0, 2): 16, (1,): 100}
     names = {op.name for op in step.operators}
@@ -193,7 +193,7 @@ def test_layers_with_a_window_read_no_more_than_it(tmp_path):
 def test_norms_of_heads_and_biases_are_traced(tmp_path):
     def names(family):
         stored = stored_model_of(_write(tmp_path / "tiny.gguf", family))
-        (step,) = decode_traces(stored.model, recipe_of("as-stored", stored.linears), 9, 1)
+        (step,) = decode_traces(stored.model, recipe_of("as-stored", stored), 9, 1)
         return {op.name for op in step.operators}
 
     assert {"q_norm", "k_norm"} <= names("qwen3")
@@ -220,7 +220,7 @@ def test_a_mixture_of_experts_traces(family, kind, tmp_path):
         other = {name: (1, HIDDEN) for name in _shapes(family) if "inp_shexp" in name}
         again = stored_model_of(_write(tmp_path / "other.gguf", family, _shapes(family) | other))
         assert again.linears["layers.0.shared_gate"].shape == (1, HIDDEN)
-    recipe = recipe_of("as-stored", stored.linears)
+    recipe = recipe_of("as-stored", stored)
     (step,) = decode_traces(model, recipe, 10, 1)
     always = [
         weight.nbytes for name, weight in stored.linears.items()
@@ -254,7 +254,7 @@ def test_shared_experts_keep_their_own_format(tmp_path):
     writer.write_tensors_to_file()
     writer.close()
     stored = stored_model_of(open_gguf(path))
-    (step,) = decode_traces(stored.model, recipe_of("as-stored", stored.linears), 10, 1)
+    (step,) = decode_traces(stored.model, recipe_of("as-stored", stored), 10, 1)
     formats = {op.name: op.weight.name for op in step.operators if op.kind == "linear"}
     assert {formats[name] for name in ("gate", "up", "down")} == {"q4_0"}
     assert {formats[f"shared.{name}"] for name in ("gate", "up", "down")} == {"q8_0"}

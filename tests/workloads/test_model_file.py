@@ -30,7 +30,7 @@ from mixflight.workloads.file_recipe import recipe_of
 from mixflight.workloads.model_file import open_model
 from mixflight.workloads.trace import decode_traces, prefill_trace
 stored = open_model(sys.argv[1])
-recipe = recipe_of("as-stored", stored.linears)
+recipe = recipe_of("as-stored", stored)
 (step,) = decode_traces(stored.model, recipe, 128, 1)
 macs = prefill_trace(stored.model, recipe, 128).macs
 # Not ru_maxrss: a process starts with the peak of the one that made it.

@@ -51,7 +51,7 @@ def test_a_family_as_the_library_saves_it(kind, tmp_path):
     )
     weights = {id(weight): weight for weight in (stored.embedding, *stored.linears.values(), *stored.vectors.values())}
     assert sum(int(np.prod(weight.shape)) for weight in weights.values()) == wanted
-    (step,) = decode_traces(model, recipe_of("as-stored", stored.linears), 60, 1)
+    (step,) = decode_traces(model, recipe_of("as-stored", stored), 60, 1)
     assert step.macs > 0
 
 

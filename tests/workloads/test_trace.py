@@ -1,3 +1,4 @@
+import msgspec
 import pytest
 
 from mixflight.arch.errors import InputError
@@ -85,6 +86,18 @@ def test_every_kind_of_operator_is_there():
     assert rows[0]["name"] == "embed"
     assert rows[-1]["name"] == "head"
     assert len(rows) == step("smollm2-135m", "w4a8g32", 5).ops
+
+
+def test_rows_of_the_embedding_have_the_heads_format_or_the_recipes():
+    w4a8 = recipe_named("w4a8g32")
+    own = msgspec.structs.replace(w4a8, embedding="q8_0")
+    for model, recipe, name, bits in (("smollm2-135m", w4a8, "q8_0", 8.5), ("smollm2-135m", own, "q8_0", 8.5),
+                                      ("llama2-7b", w4a8, "f16", 16), ("llama2-7b", own, "q8_0", 8.5)):  # fmt: skip
+        embed = prefill_trace(model_named(model), recipe, 3).operators[0]
+        assert (embed.name, embed.weight.name) == ("embed", name)
+        assert embed.parameter_bytes == 3 * model_named(model).hidden * bits / 8
+    with pytest.raises(InputError, match="format must be one of .* not 'q9', in recipe 'w4a8g32', embedding"):
+        msgspec.structs.replace(w4a8, embedding="q9")
 
 
 def test_opt_has_biases_layernorm_and_no_rotation():

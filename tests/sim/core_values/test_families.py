@@ -24,7 +24,7 @@ def same(core, session, tokens):
 
 
 @pytest.fixture(scope="module", params=[
-    pytest.param(kind, marks=[] if kind in ("gpt2", "everything") else pytest.mark.slow) for kind in KINDS
+    pytest.param(kind, marks=[] if kind in ("gpt2", "everything", "untied") else pytest.mark.slow) for kind in KINDS
 ])  # fmt: skip
 def made(request):
     return TinyLlama(seed=6, **WIDE, **KINDS[request.param])

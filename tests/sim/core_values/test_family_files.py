@@ -2,9 +2,10 @@
 
 import json
 
+import gguf
 import numpy as np
 import pytest
-from command_line import document
+from command_line import document, refusal
 from family_files import reference, write
 from float_decoder import relative
 from tiny_llama import bits
@@ -12,6 +13,7 @@ from tiny_llama import bits
 from mixflight.arch.accelerator import accelerator_named
 from mixflight.arch.errors import InputError
 from mixflight.compile_program import compile_model
+from mixflight.compile_program import write as write_image
 from mixflight.generate import generate
 from mixflight.sim.core_values.decode import from_file
 from mixflight.sim.golden.llama import Session, load_decoder
@@ -20,7 +22,7 @@ from mixflight.workloads.gguf import open_gguf
 from mixflight.workloads.gguf_model import stored_model_of
 from mixflight.workloads.plain_decoder import plain_decoder
 
-FAMILIES = ("gpt2", "gemma2", "qwen2", "qwen3", "phi3")
+FAMILIES = ("gpt2", "gemma2", "qwen2", "qwen3", "phi3", "llama")
 TOKENS = [3, 95, 0, 41, 7, 12, 80]
 
 
@@ -42,7 +44,7 @@ def test_a_file_computes_what_float64_says(family, folder):
     assert relative(found, reference(file).logits(TOKENS)) < 0.003
 
 
-@pytest.mark.parametrize("family", ["gpt2", "qwen3", *slow("gemma2", "qwen2")])
+@pytest.mark.parametrize("family", ["gpt2", "qwen3", "llama", *slow("gemma2", "qwen2", "phi3")])
 def test_a_core_computes_a_file_bit_for_bit(family, folder):
     path = folder / f"core-{family}.gguf"
     session = Session(load_decoder(write(path, family)))
@@ -51,7 +53,7 @@ def test_a_core_computes_a_file_bit_for_bit(family, folder):
         assert np.array_equal(bits(core.decode(token, position)), bits(session.extend([token])))
 
 
-@pytest.mark.parametrize("family", ["gpt2", *slow("gemma2")])
+@pytest.mark.parametrize("family", ["gpt2", "llama", *slow("gemma2")])
 def test_compile_writes_what_the_core_starts_with(family, folder, tmp_path):
     path = folder / f"compiled-{family}.gguf"
     write(path, family)
@@ -83,8 +85,37 @@ def test_what_is_not_computed_is_refused(folder):
         plain_decoder(write(folder / "gemma3.gguf", "gemma3"))
     with pytest.raises(InputError, match="must have rotations that nothing scales"):
         plain_decoder(write(folder / "scaled.gguf", "phi3", {"rope_factors_long.weight": (16,)}))
-    with pytest.raises(InputError, match="whose embedding is its head, which"):
-        from_file(accelerator_named("mixpe-mini"), write(folder / "untied.gguf", "phi3").path, 48)
+
+
+def test_an_embedding_that_a_core_does_not_dequantise_is_refused(folder, tmp_path):
+    path, narrow = folder / "narrow.gguf", {"token_embd.weight": gguf.GGMLQuantizationType.Q5_0}
+    assert Session(load_decoder(write(path, "llama", types=narrow))).extend(TOKENS).shape == (1, 258)
+    says = "an embedding must be INT8 codes with FP16 scales for a memory image, not q5_0, in 'token_embd.weight' of narrow"
+    with pytest.raises(InputError, match=says):
+        from_file(accelerator_named("mixpe-mini"), path, 48)
+    into = tmp_path / "out"
+    assert says in refusal("compile", "--arch", "mixpe-mini", "--model", path, "--max-context", "48", "-o", into)
+    assert not into.exists()
+
+
+def test_a_recipe_says_the_format_of_the_embedding(folder, tmp_path):
+    path, recipe = folder / "said.gguf", tmp_path / "own.toml"
+    write(path, "llama")
+
+    def compiled(more):
+        recipe.write_text(f"""summary = "own"
+            {more}
+            weight = {{"*" = "q8_0", head = "q4_1"}}
+            act = {{"*" = "int8-g32", attention = "int8"}}
+            kv = {{k = "int8", v = "int8"}}""")
+        return compile_model("mixpe-mini", str(path), str(recipe), 48)
+
+    says = "must keep the format of the embedding for a memory image: 'token_embd.weight' is q8_0, not f16, of said"
+    with pytest.raises(InputError, match=says):
+        write_image(compiled(""), str(path), tmp_path / "no", lambda: None)
+    write_image(compiled('embedding = "q8_0"'), str(path), tmp_path / "yes", lambda: None)
+    core = from_file(accelerator_named("mixpe-mini"), path, 48)
+    assert np.array_equal(np.fromfile(tmp_path / "yes" / "ddr.bin", np.uint8), core.ddr[0])
 
 
 def test_no_program_is_of_contexts_beyond_the_window(folder):

@@ -19,7 +19,7 @@ def reference(made, model=None):
     wide = {name: item.dequantise().astype(np.float64) for name, item in made.linears.items()}
     vectors = {name: item.dequantise()[0].astype(np.float64) for name, item in made.vectors.items()}
     positions = None if made.positions is None else made.positions.dequantise().astype(np.float64)
-    return FloatDecoder(model or made.model, wide, wide["head"], vectors, positions)
+    return FloatDecoder(model or made.model, wide, made.embedding.dequantise().astype(np.float64), vectors, positions)
 
 
 @pytest.fixture(scope="module", params=["llama", *KINDS])
