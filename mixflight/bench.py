@@ -362,6 +362,7 @@ def rtl_token_figures(model: Path) -> list[Figure]:
     from mixflight.rtl.core import Core
     from mixflight.rtl.core_harness import built_core
     from mixflight.rtl_session import RtlSession
+    from mixflight.sim.core_values.decode import machine_from_file
 
     machine = accelerator_named(DEFAULT_ARCH)
     assert isinstance(machine, CoreMachine)
@@ -369,7 +370,7 @@ def rtl_token_figures(model: Path) -> list[Figure]:
     if compiled is None:
         print(f"a token on RTL is left out: mixflight generate --backend rtl builds the core of {DEFAULT_ARCH}")
         return []
-    with RtlSession(compiled, machine, model, max_context=512) as session:
+    with RtlSession(compiled, machine_from_file(machine, model, 512)) as session:
         session.step(504)
         run, _ = session.step(3575)
     return [

@@ -21,6 +21,7 @@ from mixflight.generate import check_request, model_path
 from mixflight.rtl.core import core_shape
 from mixflight.rtl_session import Moment, RtlSession, TokenRun, context_for, open_core, read_checkpoint
 from mixflight.rtl_timeline import rtl_timeline
+from mixflight.sim.core_values.decode import machine_from_file
 from mixflight.workloads.gguf import open_gguf
 from mixflight.workloads.tokenizer import tokenizer_of
 
@@ -123,11 +124,7 @@ def generate_rtl(
     if len(asked) + tokens > context:
         raise InputError(f"prompt and tokens must fit the context of the checkpoint, {context}, not "
                          f"{len(asked)} + {tokens}, in {folder}")  # fmt: skip
-    compiled = open_core(machine, waves=outputs.waves is not None)
-    with RtlSession(
-        compiled, machine, path, max_context=context, layers=layers, waves=outputs.waves,
-        prompt=len(asked) if blocks else 0,
-    ) as session:  # fmt: skip
+    with _opened(machine, path, context, layers, outputs, len(asked) if blocks else 0) as session:
         listener.begins(machine, session.made.model.layers, asked, tokens)
         loop = _Loop(session, asked, tokens, tokenizer.eos_ids, folder, context, listener)
         if kept is not None and folder is not None:
@@ -143,6 +140,14 @@ def generate_rtl(
         prompt_tokens=tuple(asked), tokens=tuple(loop.tokens), text="".join(pieces), stopped=loop.stopped,
         steps=tuple(loop.steps), logits_sha256=tuple(loop.hashes),
     )  # fmt: skip
+
+
+def _opened(
+    machine: CoreMachine, path: Path, context: int, layers: int | None, outputs: Outputs, prompt: int
+) -> RtlSession:  # fmt: skip
+    """The session of a file; what no core computes is refused before the Verilog is compiled."""
+    made = machine_from_file(machine, path, context, layers=layers)
+    return RtlSession(open_core(machine, waves=outputs.waves is not None), made, waves=outputs.waves, prompt=prompt)
 
 
 class _Loop:

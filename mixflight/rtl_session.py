@@ -28,7 +28,7 @@ from mixflight.rtl.core_cluster_harness import ClusterProcess
 from mixflight.rtl.core_harness import build_core, read_events
 from mixflight.rtl.design import cores_of
 from mixflight.rtl_energy import RecordedStep, SeenCore, recorded_step
-from mixflight.sim.core_values.decode import MachineModel, Step, machine_from_file
+from mixflight.sim.core_values.decode import MachineModel, Step
 
 EVERY_CYCLES = 4096
 """How often progress is told: a few times a layer of a small model."""
@@ -91,17 +91,16 @@ def context_for(tokens: int) -> int:
 class RtlSession:
     """One sequence on cores of its own. Use it in a ``with``.
 
-    ``made`` has ``layers`` first layers of the file, all without; contexts up to ``max_context``. ``waves``: a file,
-    the first cycle, counted from the first step's START on, and how many. ``prompt``: so many tokens come in blocks,
-    of ``block`` tokens, on a core that carries out MM; 0: none. ``loads``: the last step fetched its text.
+    ``made`` is the model that it was given, but in the memories of the Verilog's process. ``waves``: a file, the first
+    cycle, counted from the first step's START on, and how many. ``prompt``: so many tokens come in blocks, of ``block``
+    tokens, on a core that carries out MM; 0: none. ``loads``: the last step fetched its text.
     """
 
     def __init__(
-        self, compiled: CompiledModel, machine: CoreMachine, path: Path, *, max_context: int, layers: int | None = None,
-        waves: tuple[Path, int, int] | None = None, prompt: int = 0,
+        self, compiled: CompiledModel, made: MachineModel, *, waves: tuple[Path, int, int] | None = None,
+        prompt: int = 0,
     ) -> None:  # fmt: skip
-        self.machine, self.position, self.loads = machine, 0, True
-        made = machine_from_file(machine, path, max_context, layers=layers)
+        self.machine, self.position, self.loads = made.machine, 0, True
         self.block = made.block_size(prompt) if prompt else 0
         if self.block:
             made = made.with_blocks(self.block)

@@ -33,7 +33,7 @@ def write_gguf(path, made):
         writer.add_uint32(f"llama.{name}", value)
     writer.add_float32("llama.attention.layer_norm_rms_epsilon", model.norm_epsilon)
     writer.add_float32("llama.rope.freq_base", model.rope_theta)
-    for name, tensor in {item.name: item for item in (*made.linears.values(), *made.vectors.values())}.items():
+    for name, tensor in {item.name: item for item in (made.embedding, *made.linears.values(), *made.vectors.values())}.items():
         kind = gguf.GGMLQuantizationType[tensor.format.name.upper()]
         if kind == gguf.GGMLQuantizationType.F32:
             writer.add_tensor(name, tensor.dequantise()[0].astype(np.float32))

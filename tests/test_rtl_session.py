@@ -38,7 +38,7 @@ def test_a_block_steps_and_a_checkpoint(path, tmp_path):
     machine, golden = smallest(), Session(load_llama(open_gguf(path)))
     built = build_core(CoreCluster(machine, generic=True), quick=True)
     seen = []
-    with RtlSession(built, machine, path, max_context=CONTEXT, prompt=len(PROMPT)) as session:
+    with RtlSession(built, machine_from_file(machine, path, CONTEXT), prompt=len(PROMPT)) as session:
         run, logits = session.prompt(PROMPT)
         assert np.array_equal(bits(logits), bits(golden.extend(PROMPT)[-1]))
         assert (run.position, run.tokens) == (0, 7) and run.recorded.ended["MM"] > 0
@@ -52,7 +52,7 @@ def test_a_block_steps_and_a_checkpoint(path, tmp_path):
         assert {moment.layer for moment in seen} <= {0, 1, 2} and seen[-1].layer == 2
         _timeline(session)
         session.save(tmp_path / "kept")
-    with RtlSession(built, machine, path, max_context=CONTEXT) as session:
+    with RtlSession(built, machine_from_file(machine, path, CONTEXT)) as session:
         session.load(tmp_path / "kept")
         _, logits = session.step(9)
     assert np.array_equal(bits(logits), bits(golden.extend([9])[-1]))

@@ -20,7 +20,7 @@ from mixflight.generate_rtl import Listener, Outputs, generate_rtl
 from mixflight.rtl.toolchain import WAVES_HINT, find_toolchain, missing_wave_headers
 from mixflight.rtl_session import RtlSession, context_for, open_core
 from mixflight.sim.core_values import products, transfers
-from mixflight.sim.core_values.decode import from_file
+from mixflight.sim.core_values.decode import from_file, machine_from_file
 from mixflight.sim.golden.llama import Session, load_llama
 from mixflight.workloads.gguf import open_gguf
 
@@ -209,7 +209,8 @@ def test_a_nibble_in_the_memory_changes_both_logits_alike(smollm2_path):
     executed = from_file(machine, smollm2_path, 512, layers=1)
     plain = executed.decode(504, 0).copy()
     place = executed.text.memory.weights[0] + 430_000      # of the FFN's last linear: rounding hides most others
-    with RtlSession(open_core(machine), machine, smollm2_path, max_context=512, layers=1) as session:
+    made = machine_from_file(machine, smollm2_path, 512, layers=1)
+    with RtlSession(open_core(machine), made) as session:
         for memory in (executed.hbm[0], session.made.hbm[0]):
             memory[place] ^= 0x80      # the highest bit of one code of four
         _, logits = session.step(504)

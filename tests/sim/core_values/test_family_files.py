@@ -15,6 +15,7 @@ from mixflight.arch.errors import InputError
 from mixflight.compile_program import compile_model
 from mixflight.compile_program import write as write_image
 from mixflight.generate import generate
+from mixflight.generate_rtl import generate_rtl
 from mixflight.sim.core_values.decode import from_file
 from mixflight.sim.golden.llama import Session, load_decoder
 from mixflight.sim.golden.numerics import Activation, Numerics
@@ -96,6 +97,13 @@ def test_an_embedding_that_a_core_does_not_dequantise_is_refused(folder, tmp_pat
     into = tmp_path / "out"
     assert says in refusal("compile", "--arch", "mixpe-mini", "--model", path, "--max-context", "48", "-o", into)
     assert not into.exists()
+
+
+def test_what_no_core_computes_is_refused_before_its_verilog_is_compiled(folder, monkeypatch):
+    file = write(folder / "early.gguf", "gpt2", types={"token_embd.weight": gguf.GGMLQuantizationType.Q4_1})
+    monkeypatch.setattr("mixflight.generate_rtl.open_core", lambda *_, **__: pytest.fail("the core was compiled"))
+    with pytest.raises(InputError, match="an embedding must be INT8 codes .* not q4_1"):
+        generate_rtl(file.path, "xyz", 4)
 
 
 def test_a_recipe_says_the_format_of_the_embedding(folder, tmp_path):
