@@ -17,6 +17,7 @@ from mixflight.arch.mv_pipeline import DOTS
 
 URAM_BITS = 72
 URAM_DATA_BITS = 64
+URAM_WORDS = 4096
 BRAM36_BYTES = 4608
 PORT_MPUS = 8
 """Matrix units that one memory port feeds (the paper's MPU / 8)."""
@@ -179,8 +180,17 @@ class CoreBuffers(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     @property
     def bram36(self) -> int:
         """BRAM36 blocks of the buffers in BRAM, by capacity."""
+        return sum(-(-item.bytes // BRAM36_BYTES) for item in self._of("bram"))
+
+    @property
+    def uram(self) -> int:
+        """URAM blocks of the buffers in URAM, each once: of every port by width, or by depth where more."""
+        return sum(item.ports * -(-item.width_bytes * 8 // URAM_DATA_BITS) * -(-item.depth // URAM_WORDS)
+                   for item in self._of("uram"))
+
+    def _of(self, kind: str) -> list[CoreBuffer]:
         items = (getattr(self, name) for name in self.__struct_fields__)
-        return sum(-(-item.bytes // BRAM36_BYTES) for item in items if item.kind == "bram")
+        return [item for item in items if item.kind == kind]
 
     @property
     def slot_bytes(self) -> dict[str, int]:
@@ -428,11 +438,8 @@ class CoreMachine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     @property
     def uram(self) -> int:
-        """URAM blocks of the A buffers: by width (p_M p_K actWidth / uramWidth) MPU MPE, or by depth where more."""
-        if self.buffers.weight.kind != "uram":
-            return 0
-        wide = -(-self.buffers.weight.width_bytes * 8 // URAM_DATA_BITS)
-        return self.cores * self.buffers.weight.ports * wide * -(-self.buffers.weight.depth // 4096)
+        """URAM blocks of all buffers of all cores; of A buffers alone (p_M p_K actWidth / uramWidth) MPU MPE."""
+        return self.cores * self.buffers.uram
 
     @property
     def bram36(self) -> int:

@@ -31,12 +31,15 @@ from mixflight.rtl.core_sfu import CoreSfu
 _TEXT_BURSTS = 4
 """Bursts of text on their way: more than the 16 bytes a cycle that are written need."""
 
+_KINDS = {"weight": "uram", "act": "bram", "index": "bram", "scale": "bram", "instruction": "bram"}
+"""Blocks that each buffer asks for; the global buffer asks for what its machine says."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class CoreShape:
     """Sizes of a core, from its machine: channels, columns of a step, rows that go ``together``, depths in words, lines
-    and instructions; the ``classes`` of instructions that it carries out; how many of 16 weights it takes as ``kept``
-    beside dense ones."""
+    and instructions, the kind of blocks of the global buffer; the ``classes`` of instructions that it carries out; how
+    many of 16 weights it takes as ``kept`` beside dense ones."""
 
     classes: tuple[str, ...]
     channels: int
@@ -50,6 +53,7 @@ class CoreShape:
     index_depth: int
     act_lines: int
     global_lines: int
+    global_kind: str
     instructions: int
     queue_depth: int
     kept: tuple[int, ...]
@@ -71,6 +75,10 @@ def core_shape(machine: CoreMachine, *, matrices: bool = True) -> CoreShape:
     if machine.cores > 1 and (machine.units != "rtl" or machine.exchange.bytes_per_cycle != LINK_BYTES):
         raise InputError(f"several cores with RTL must have units in RTL and exchange {LINK_BYTES} bytes a cycle, "
                          f"which those of {machine.name} do not")  # fmt: skip
+    kinds = {name: getattr(buffers, name).kind for name in _KINDS}
+    if kinds != _KINDS:
+        asked = ", ".join(f"{name} in {kind}" for name, kind in _KINDS.items())
+        raise InputError(f"a core with RTL must have its buffers {asked}, which {machine.name} does not")
     together = rows_in_core(machine) if matrices else 1
     matrices = matrices and together == rows_together(machine)
     steps = machine.mv_columns // columns
@@ -83,6 +91,7 @@ def core_shape(machine: CoreMachine, *, matrices: bool = True) -> CoreShape:
         weight_depth=weight_depth, scale_depth=buffers.scale.bytes // (4 * columns),
         index_depth=weight_depth if machine.kept else buffers.index.bytes // (2 * columns), kept=machine.kept,
         act_lines=buffers.act.bytes // LINE_BYTES, global_lines=buffers.vector.bytes // LINE_BYTES,
+        global_kind=buffers.vector.kind,
         instructions=buffers.instruction.bytes // INSTRUCTION_BYTES, queue_depth=machine.controller.queue_depth,
         sfu_width=machine.sfu.elements_per_cycle, burst_bytes=machine.hbm.request_bytes,
         outstanding=machine.hbm.outstanding, slot_bytes=buffers.slot_bytes,
@@ -142,6 +151,7 @@ class Core(wiring.Component):
             index_depth=shape.index_depth, vector_depth=shape.global_lines, act_depth=shape.act_lines,
             burst_bytes=shape.burst_bytes, outstanding=shape.outstanding, together=shape.together,
             exchanges=self.machine.cores > 1, places=bool(shape.kept), far=2 in shape.kept,
+            vector_kind=shape.global_kind,
         )  # fmt: skip
         m.submodules.mv = mv = MatrixVector(
             columns=shape.columns, banks=shape.channels, dots=self.dots, lanes=shape.lanes, outputs=shape.outputs,

@@ -11,6 +11,9 @@ from mixflight.arch.errors import InputError
 from mixflight.rtl.core_ports import LINE_BITS, LINE_WORDS, READ_LATENCY, ReadPort, WritePort, bank_read, weight_read
 from mixflight.rtl.placed_copy import place
 
+RAM_STYLES = {"bram": "block", "uram": "ultra"}
+"""What a memory asks synthesis for, by what a machine says of its buffer."""
+
 
 def row_write(depth: int) -> wiring.Signature:
     """A bank's write port of lines, as its only client sees it; it is always ready. ``mask``: words of 4 bytes."""
@@ -39,15 +42,25 @@ class LineBuffer(wiring.Component):
                memory: (1, 2) gives client 0 a copy of its own, clients 1 and 2 another
     ``write``  array of :func:`~mixflight.rtl.core_ports.WritePort`, all to all copies
 
-    Address bits beyond ``depth`` are ignored. A read accepted in the cycle of a write of its line gives the line before
-    the write. Reads: one a cycle and copy, writes one a cycle.
+    ``kind``   "bram" or "uram": the blocks that it asks for, a copy of ``shape``'s width in steps of 72 bits, 64 where
+               a part is no multiple of 9 bits, 4,096 lines each
+
+    Address bits beyond ``depth`` are ignored. Reads: one a cycle and copy, writes one a cycle.
+
+    What a read gives that is accepted in the cycle of a write of its line is not to be relied on: in simulation the
+    line before the write, in an UltraRAM the one or the other by the sides on which synthesis puts the two (side A is
+    served before B: AMD UG573). In a core tokens, and each unit's own order, keep such cycles from happening. Nor are
+    initial values read.
     """
 
-    def __init__(self, *, depth: int, address_bits: int, shape, parts: int, readers: Sequence[int], writers: int):
+    def __init__(self, *, depth: int, address_bits: int, shape, parts: int, readers: Sequence[int], writers: int,
+                 kind: str = "bram"):
         _powers_of_two("a line buffer", depth=depth)
+        if kind not in RAM_STYLES:
+            raise InputError(f"kind must be one of {', '.join(RAM_STYLES)}, not {kind!r}, in a line buffer")
         if exact_log2(depth) > address_bits:
             raise InputError(f"depth must be at most {1 << address_bits} lines, not {depth}, in a line buffer")
-        self.depth, self.shape, self.parts = depth, shape, parts
+        self.depth, self.shape, self.parts, self.kind = depth, shape, parts, kind
         self.readers, self.writers = tuple(readers), writers
         super().__init__({
             "read": In(ReadPort(address_bits, shape)).array(sum(self.readers)),
@@ -60,7 +73,7 @@ class LineBuffer(wiring.Component):
         write = self._writes(m)
         bits, first = Shape.cast(self.shape).width, 0
         for copy, count in enumerate(self.readers):
-            store = memory.Memory(shape=bits, depth=self.depth, init=[], attrs={"ram_style": "block"})
+            store = memory.Memory(shape=bits, depth=self.depth, init=[], attrs={"ram_style": RAM_STYLES[self.kind]})
             m.submodules[f"copy_{copy}"] = store
             into = store.write_port(granularity=bits // self.parts)
             m.d.comb += [into.addr.eq(write["address"]), into.data.eq(write["data"]), into.en.eq(write["enable"])]

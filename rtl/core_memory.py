@@ -52,17 +52,18 @@ class CoreMemory(wiring.Component):
     (:class:`~mixflight.rtl.core_exchange.CoreExchange`): they write first, and read the
     act buffer first, the global buffer last.
 
-    ``weight_depth``, ``scale_depth``, ``index_depth`` count words of a bank, the others lines.
+    ``weight_depth``, ``scale_depth``, ``index_depth`` count words of a bank, the others lines. ``vector_kind``: blocks
+    that the global buffer asks for, "bram" or "uram".
     """
 
     def __init__(self, *, channels: int, lanes: int, weight_depth: int, scale_depth: int, index_depth: int,
                  vector_depth: int, act_depth: int, burst_bytes: int = 512, outstanding: int = 16,
                  in_flight: int = 16, together: int = 1, exchanges: bool = False, places: bool = False,
-                 far: bool = False):
+                 far: bool = False, vector_kind: str = "bram"):
         if together > 1 and exchanges:
             raise InputError("rows must go alone in a core that exchanges lines with others")
         self.channels, self.lanes, self.together, self.exchanges = channels, lanes, together, exchanges
-        self.far = far
+        self.far, self.vector_kind = far, vector_kind
         self.depths = {"weight": weight_depth, "scale": scale_depth, "index": index_depth, "vector": vector_depth,
                        "act": act_depth}
         self.masters = {"burst_bytes": burst_bytes, "outstanding": outstanding, "in_flight": in_flight}
@@ -96,7 +97,7 @@ class CoreMemory(wiring.Component):
         more = int(self.exchanges)      # ports: one more reader behind the others, one more writer in front of them
         vector = m.submodules.vectors = LineBuffer(
             depth=depths["vector"], address_bits=GLOBAL_LINE, shape=LINE_BITS, parts=LINE_WORDS, readers=(1, 2 + more),
-            writers=3 + more)
+            writers=3 + more, kind=self.vector_kind)
         load = m.submodules.loads = CoreLoad(
             **banks, lanes=self.lanes, weight_depth=depths["weight"], scale_lines=scale.lines, index_lines=index.lines,
             **self.masters)

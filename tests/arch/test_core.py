@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from mixflight.arch.accelerator import accelerator_named, array_named, core_machines, machines
 from mixflight.arch.core import Chains
@@ -23,6 +24,15 @@ def test_sizing_of_the_u280_is_the_papers_table():
     paper = U280.buffers.act.bytes, U280.buffers.vector.bytes, flightllm_machine("u280").buffers["meta"].size_bytes
     assert U280.cores * sum(-(-size // 4608) for size in paper) == used["buffer"].bram36 == 816
     assert U280.bram36 + sum(used[part].bram36 for part in ("controller", "sfu", "interconnect")) <= U280.device.bram36
+
+
+def test_a_buffer_in_uram_is_of_whole_blocks():
+    """flightllm-mini: 4 ports of 8 blocks for weights, 8 for the global buffer, which RTL has twice for its readers."""
+    buffers = accelerator_named("flightllm-mini").buffers
+    assert {name for name in buffers.__struct_fields__ if getattr(buffers, name).kind == "uram"} == {"weight", "vector"}
+    assert buffers.uram == 4 * 8 + 8
+    assert replace(buffers, vector=replace(buffers.vector, kind="bram")).uram == 4 * 8
+    assert replace(buffers, vector=replace(buffers.vector, depth=4097)).uram == 4 * 8 + 16
 
 
 def test_the_index_buffer_feeds_a_vector_step():

@@ -9,7 +9,7 @@ from mixflight.rtl.core_buffers import BankBuffer, LineBuffer, WeightBuffer
 from mixflight.rtl.core_ports import READ_LATENCY
 from mixflight.rtl.emit import emit_verilog
 from mixflight.rtl.lint import lint
-from mixflight.rtl.synthesis import synthesise
+from mixflight.rtl.synthesis import run_yosys, script_of, synthesise
 
 
 def line_buffer(**given):
@@ -83,9 +83,25 @@ def test_banks_are_ultraram_and_lines_block_ram():
     assert (found.uram, found.bram, found.lutram) == (0, 8, 0)
 
 
+def test_a_line_buffer_is_of_the_blocks_that_it_asks_for():
+    """A copy for each group of readers, 512 bits with an enable each 32: eight UltraRAMs, side A of which reads."""
+    for kind, block in (("uram", "URAM288"), ("bram", "RAMB36E2")):
+        text = emit_verilog(
+            LineBuffer(depth=64, address_bits=14, shape=512, parts=16, readers=(1, 2), writers=3, kind=kind), "vectors")
+        assert lint(text, top="vectors") == []
+        _, netlist, _ = run_yosys(text, script_of(text, "vectors", "xcup"), "vectors", netlist=True)
+        blocks = [cell for module in netlist["modules"].values() for cell in module["cells"].values()
+                  if cell["type"].startswith(("URAM", "RAM"))]
+        assert [cell["type"] for cell in blocks] == [block] * 16
+        for pins in (cell["connections"] for cell in blocks if kind == "uram"):
+            assert set(pins["RDB_WR_A"]) == {"0"}
+            assert set(pins["RDB_WR_B"]).isdisjoint({"0", "1", "x"})
+
+
 @pytest.mark.parametrize(("make", "message"), [
     (lambda: line_buffer(depth=12), "depth must be a power of two from 2 on, not 12, in a line buffer"),
     (lambda: line_buffer(depth=64), "depth must be at most 32 lines, not 64, in a line buffer"),
+    (lambda: line_buffer(kind="ultra"), "kind must be one of bram, uram, not 'ultra', in a line buffer"),
     (lambda: WeightBuffer(channels=1, lanes=4, depth=100), "depth must be a power of two from 2 on, not 100, in a weight"),
     (lambda: BankBuffer(channels=1, word_bits=1024, depth=64), "a bank must be words of at most 512 bits and two lines"),
 ])
