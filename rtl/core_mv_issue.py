@@ -7,14 +7,13 @@ from amaranth.utils import ceil_log2
 
 from mixflight.arch.compact import K_BLOCK, LINE_BYTES, SLOTS, codes
 from mixflight.arch.errors import InputError
+from mixflight.rtl.core_mv_given import OUT_WORDS, MvGiven
+from mixflight.rtl.core_mv_wants import MvWants
 from mixflight.rtl.core_ports import ACT_LINE, GLOBAL_LINE, SLOT_LAYOUTS, primitive
 
 BLOCKS_OF_LINE = LINE_BYTES // K_BLOCK
-OUT_WORDS = 16
-"""FP32 numbers of a line of the global buffer."""
 SCALE_PAD_BYTES = 32
 """Scales of a step of columns are padded to whole bursts."""
-LOG2_BLOCK = ceil_log2(K_BLOCK)
 
 
 def event_layout(outputs: int) -> data.StructLayout:
@@ -97,74 +96,41 @@ class MvIssue(wiring.Component):
         """Registers of the instruction, counters, addresses that only ever count."""
         m = Module()
         self._take(m)
+        self._counters()
         self._state(m)
-        held = self._hazards(m)
+        held, wants = self._hazards(m), Signal()
+        m.submodules.outside = outside = MvWants()
         m.d.comb += [
-            self.wants.eq(self.run & ~(self.end & (held | (self.event.emit & ~self.may_emit)))),
-            self.issued.eq(self.wants & self.may_read),
+            outside.run.eq(self.run), outside.b.eq(self.b), outside.b_end.eq(self.what.b_end),
+            outside.last_pass.eq(self.last_pass), outside.held.eq(held), outside.emit.eq(self.event.emit),
+            outside.may_emit.eq(self.may_emit), self.wants.eq(outside.wants),
+            # the same once more, mapped together with what it decides here
+            wants.eq(self.run & ~(self.end & (held | (self.event.emit & ~self.may_emit)))),
+            self.issued.eq(wants & self.may_read),
         ]
-        with m.If(self.issued):
+        with m.If(~self.run):
+            self._begin(m)
+        with m.Elif(self.issued):
             self._advance(m)
         return m
 
     def _take(self, m):
         """The instruction, and what follows from it."""
-        given, layouts = self.instruction.p, codes("LD", "layout")
         self.run = Signal()
-        self.mv = mv = Signal(primitive("MV"), reset_less=True)
-        self.keys, self.values = Signal(reset_less=True), Signal(reset_less=True)
-        self.steps, self.group_blocks = Signal(10, reset_less=True), Signal(12, reset_less=True)
-        self.lines = Signal(7, reset_less=True)
-        # What counters are compared with: one less, computed once and not in every cycle.
-        self.b_end, self.s_end, self.g_end, self.r_end = (
-            Signal(bits, name=name, reset_less=True)
-            for name, bits in (("b_end", 12), ("s_end", 10), ("g_end", 12), ("r_end", 8)))
-        self.wide, self.pair = Signal(reset_less=True), Signal(reset_less=True)
-        self.stride = Signal(13, reset_less=True)
-        layout = Signal(2)
-        keys, pair, groups, blocks_end, log2 = Signal(), Signal(), Signal(12), Signal(12), Signal(4)
-        m.d.comb += [
-            layout.eq(layouts_of_slot(self.layouts, given.slot)),
-            keys.eq(layout == layouts["keys"]),
-            pair.eq(keys | (given.zero == codes("MV", "zero")["minimum"])),
-            blocks_end.eq(given.k_blocks - 1), log2.eq(given.group - LOG2_BLOCK),
-            groups.eq(Mux(given.group == 0, 1, given.k_blocks >> log2)),
-            self.instruction.ready.eq(~self.run & self.may_take),
-        ]
-        units = Signal(13)
-        m.d.comb += units.eq(Mux(pair, groups << 1, groups))
-        padded = (units + self.pad_units - 1) & ~Const(self.pad_units - 1, 13)
-        wider = self._wider(m, given)
-        with m.If(self.instruction.valid & self.instruction.ready):
-            m.d.sync += [
-                self.run.eq(1), mv.eq(given), self.keys.eq(keys), self.values.eq(layout == layouts["values"]),
-                self.steps.eq((given.columns + self.columns - 1) >> ceil_log2(self.columns)),
-                self.lines.eq((given.columns + OUT_WORDS - 1) >> ceil_log2(OUT_WORDS)),
-                self.group_blocks.eq(wider(Mux(given.group == 0, given.k_blocks, 1 << log2))),
-                self.b_end.eq(wider(Mux(given.group == 0, blocks_end, Cat(log2 > bit for bit in range(12))))),
-                self.g_end.eq(Mux(given.group == 0, 0, blocks_end >> log2)),
-                self.s_end.eq((given.columns - 1) >> ceil_log2(self.columns)), self.r_end.eq(given.rows - 1),
-                self.pair.eq(pair), self.wide.eq(given.weight_bits > 4),
-                self.stride.eq(Mux(keys, 2, padded)),
-            ]
-            if self.kept:
-                m.d.sync += self.step_words.eq(wider(given.k_blocks))
-            self._begin(m, given)
+        self.mv = Signal(primitive("MV"), reset_less=True)
+        m.submodules.given = self.given = given = MvGiven(columns=self.columns, kept=bool(self.kept))
+        self.what, self.last_g = Signal(given.what.shape(), reset_less=True), Signal(reset_less=True)
+        m.d.comb += [given.instruction.eq(self.instruction.p), given.layouts.eq(self.layouts),
+                     self.instruction.ready.eq(~self.run & self.may_take)]
+        if self.kept:
+            m.d.comb += self.wider.eq(self.what.wider)
 
-    def _wider(self, m, given):
-        """What makes words of blocks: of N:M weights a word is that of several, which groups and slabs are made of."""
-        if not self.kept:
-            return lambda blocks: blocks
-        self.step_words, wider = Signal(12, reset_less=True), Signal(range(4), name="given_wider")
-        m.d.comb += wider.eq(Mux(given.keep == 2, 3, Mux(given.keep == 4, 2, given.keep == 8)))
-        with m.If(self.instruction.valid & self.instruction.ready):
-            m.d.sync += self.wider.eq(wider)
-        return lambda blocks: blocks >> wider
-
-    def _begin(self, m, given):
-        """Counters of a new instruction."""
-        sizes = {"b": 12, "r": 8, "s": 10, "g": 12}
-        self.b, self.r, self.s, self.g = (Signal(bits, name=name) for name, bits in sizes.items())
+    def _counters(self):
+        """Where the walk is."""
+        sizes = {"b": 12, "r": 8, "s": 10}
+        self.b, self.r, self.s = (Signal(bits, name=name) for name, bits in sizes.items())
+        self.first_g = Signal(reset_less=True)
+        self.next_g = Signal(12, reset_less=True)       # the number, from 1 on, of the group behind this one
         self.second = Signal()
         self.element = Signal(range(self.outputs))
         weight, scale = range(self.weight_depth), range(2 * self.scale_depth)
@@ -175,74 +141,90 @@ class MvIssue(wiring.Component):
         self.unit, self.group_unit = Signal(scale, reset_less=True), Signal(scale, reset_less=True)
         self.out, self.step_out = Signal(GLOBAL_LINE, reset_less=True), Signal(GLOBAL_LINE, reset_less=True)
         self.left = Signal(11, reset_less=True)
+        if 2 in self.kept:      # the rows before, and those of a line more
+            self.far_row = Signal(9, reset_less=True)
+
+    def _begin(self, m):
+        """A new instruction: whatever is offered while nothing runs, as operands come late, and ``valid`` later."""
+        given = self.instruction.p
+        m.d.sync += [self.run.eq(self.instruction.valid & self.may_take), self.mv.eq(given),
+                     self.what.eq(self.given.what), self.last_g.eq(self.given.one_group)]
         weight_slot = given.slot * (self.weight_depth // SLOTS)
         scale_slot = given.slot * (2 * self.scale_depth // SLOTS)
-        m.d.sync += [signal.eq(0) for signal in (self.b, self.r, self.s, self.g, self.second, self.element, self.k,
+        m.d.sync += [signal.eq(0) for signal in (self.b, self.r, self.s, self.second, self.element, self.k,
                                                  self.group_k)]
+        m.d.sync += [self.first_g.eq(1), self.next_g.eq(2)]
         m.d.sync += [signal.eq(weight_slot) for signal in (self.word, self.step_word, self.group_word)]
         m.d.sync += [signal.eq(scale_slot) for signal in (self.unit, self.group_unit)]
         m.d.sync += [signal.eq(given.in_line) for signal in (self.line, self.group_line)]
         m.d.sync += [signal.eq(given.out_line) for signal in (self.out, self.step_out)]
         m.d.sync += self.left.eq(given.columns)
-        if 2 in self.kept:      # the rows before, and those of a line more
-            self.far_row = Signal(9, reset_less=True)
+        if 2 in self.kept:
             m.d.sync += self.far_row.eq(given.rows)
 
     def _state(self, m):
         """What is read now, and what goes with it."""
-        mv, event, place = self.mv, self.event, self.place
-        self.last_pass = ~self.wide | self.second if self.passes == 2 else Const(1)
-        self.last_b, self.last_r = self.b == self.b_end, self.r == self.r_end >> self.row_bits
-        self.last_s, self.last_g = self.s == self.s_end, self.g == self.g_end
-        whole = mv.group == 0
+        mv, what, event, place = self.mv, self.what, self.event, self.place
+        self.last_pass = ~what.wide | self.second if self.passes == 2 else Const(1)
+        self.last_b, self.last_r = self.b == what.b_end, self.r == what.r_end >> self.row_bits
+        self.last_s, whole = self.s == what.s_end, what.whole
         final = self.last_r & self.last_s & self.last_g
         m.d.comb += [
-            self.rows.eq(Mux(self.last_r, (self.r_end & (self.together - 1)) + 1, self.together)),
+            self.rows.eq(Mux(self.last_r, (what.r_end & (self.together - 1)) + 1, self.together)),
             self.weight_word.eq(self.word), self.act_line.eq(self.line + (self.r << self.row_bits)),
             self.block.eq(self.k),
             *([self.far_line.eq(self.line + self.far_row)] if 2 in self.kept else []),
             self.scale_word.eq(self.unit >> 1),
-            self.high.eq(self.second), self.narrow.eq(~self.wide), self.first.eq((self.b == 0) & ~self.second),
+            self.high.eq(self.second), self.narrow.eq(~what.wide), self.first.eq((self.b == 0) & ~self.second),
             self.end.eq(self.last_b & self.last_pass),
-            event.element.eq(self.element), event.first.eq((self.g == 0) & (~mv.accumulate | whole)),
+            event.element.eq(self.element), event.first.eq(self.first_g & (~mv.accumulate | whole)),
             event.emit.eq(mv.last & self.last_g), event.whole.eq(whole), event.stored.eq(whole & mv.accumulate),
-            event.store.eq(whole), event.half.eq(self.unit[0]), event.pair.eq(self.pair),
+            event.store.eq(whole), event.half.eq(self.unit[0]), event.pair.eq(what.pair),
             event.minimum.eq(mv.zero == codes("MV", "zero")["minimum"]), event.transpose.eq(mv.transpose),
             event.final.eq(final),
             place.line.eq(self.out), place.next.eq(Mux(mv.transpose, 1, mv.rows)), place.left.eq(self.left),
-            place.keys.eq(self.keys), place.final.eq(final), place.rows.eq(self.rows),
-            place.row_next.eq(Mux(mv.transpose, self.lines, 1)),
+            place.keys.eq(what.keys), place.final.eq(final), place.rows.eq(self.rows),
+            place.row_next.eq(Mux(mv.transpose, what.lines, 1)),
             *([place.part.eq(self.s)] if self.columns < OUT_WORDS else []),
         ]
 
     def _hazards(self, m):
-        """Whether the group that ends now would come too soon: after any other, or after one of the same output."""
-        ended = self.issued & self.end
-        cool = Signal(range(max(2, self.serial)))
-        held = cool != 0
+        """Whether a group that ends now would come too soon: after any other, or after one of the same output.
+
+        A register, found from what the next cycle's output will be if a group ends now, and if none does.
+        """
+        ended, held, cooled = self.issued & self.end, Signal(), Const(0)
         if self.serial > 1:
+            cool = Signal(range(self.serial))
             m.d.sync += cool.eq(Mux(ended, self.serial - 1, Mux(cool == 0, 0, cool - 1)))
-        valid, element = ended, self.element
-        for age in range(1, self.loop):
+            cooled = cool > 1
+        valid, element, recent = ended, self.element, []
+        for age in range(1, self.loop - 1):
             later_valid, later = Signal(name=f"ended_{age}"), Signal.like(self.element, name=f"element_{age}")
             m.d.sync += [later_valid.eq(valid), later.eq(element)]
-            held = held | (later_valid & (later == self.element))
+            recent.append((later_valid, later))
             valid, element = later_valid, later
+
+        def among(output):
+            return Cat(valid & (later == output) for valid, later in recent).any()
+        of_first, of_same, of_next = among(0), among(self.element), among((self.element + 1)[:len(self.element)])
+        again = Mux(self.last_r & self.last_s, of_first | (self.element == 0), of_next)
+        m.d.sync += held.eq(Mux(ended, again if self.serial == 1 else 1, Mux(self.run, of_same, of_first) | cooled))
         return held
 
     def _advance(self, m):
         """The next block's addresses."""
-        mv = self.mv
+        mv, what = self.mv, self.what
         next_k = Signal(2)
         next_line = Signal(ACT_LINE)
         line_ends, blocks, step_words, lines = self.k == BLOCKS_OF_LINE - 1, 1, mv.k_blocks, mv.rows
         if self.kept:       # words begin at multiples of their length
-            blocks, step_words = 1 << self.wider, self.step_words
+            blocks, step_words = 1 << self.wider, what.step_words
             line_ends = self.k + blocks >= BLOCKS_OF_LINE
         if 2 in self.kept:
             lines = Mux(self.wider == 3, mv.rows << 1, mv.rows)
         m.d.comb += [next_k.eq(self.k + blocks), next_line.eq(Mux(line_ends, self.line + lines, self.line))]
-        inc_block, inc_step = Mux(self.values, self.steps, 1), Mux(self.values, 1, step_words)
+        inc_block, inc_step = Mux(what.values, what.steps, 1), Mux(what.values, 1, step_words)
         with m.If(~self.last_pass):
             m.d.sync += self.second.eq(1)
         with m.Else():
@@ -257,7 +239,7 @@ class MvIssue(wiring.Component):
                         *([self.far_row.eq(self.far_row + self.together)] if 2 in self.kept else []),
                         self.r.eq(self.r + 1), self.word.eq(self.step_word), self.k.eq(self.group_k),
                         self.line.eq(self.group_line),
-                        self.out.eq(self.out + (Mux(mv.transpose, self.lines, 1) << self.row_bits)),
+                        self.out.eq(self.out + (Mux(mv.transpose, what.lines, 1) << self.row_bits)),
                     ]
                 with m.Else():
                     self._next_step(m, inc_step, next_k, next_line)
@@ -273,20 +255,23 @@ class MvIssue(wiring.Component):
             m.d.sync += [
                 self.s.eq(self.s + 1), self.step_word.eq(self.step_word + inc_step),
                 self.word.eq(self.step_word + inc_step), self.k.eq(self.group_k), self.line.eq(self.group_line),
-                self.unit.eq(self.unit + self.stride), self.left.eq(self.left - self.columns),
+                self.unit.eq(self.unit + self._stride()), self.left.eq(self.left - self.columns),
                 self.step_out.eq(self.step_out + further), self.out.eq(self.step_out + further),
             ]
         with m.Else():
-            group_word, group_unit = self.group_word + self.group_blocks, self.group_unit + 1 + self.pair
+            group_word, group_unit = self.group_word + self.what.group_blocks, self.group_unit + 1 + self.what.pair
             m.d.sync += [
-                self.s.eq(0), self.g.eq(self.g + 1), self.element.eq(0), self.run.eq(~self.last_g),
+                self.s.eq(0), self.first_g.eq(0), self.next_g.eq(self.next_g + 1),
+                self.last_g.eq(self.next_g == self.what.groups), self.element.eq(0), self.run.eq(~self.last_g),
                 self.group_word.eq(group_word), self.step_word.eq(group_word), self.word.eq(group_word),
                 self.group_unit.eq(group_unit), self.unit.eq(group_unit),
                 self.k.eq(next_k), self.group_k.eq(next_k), self.line.eq(next_line), self.group_line.eq(next_line),
                 self.left.eq(mv.columns), self.out.eq(mv.out_line), self.step_out.eq(mv.out_line),
             ]
 
-
-def layouts_of_slot(layouts, slot):
-    """The layout of ``slot``."""
-    return layouts.as_value().word_select(slot, 2)
+    def _stride(self):
+        """From the scales of a step of columns to those of the next."""
+        what = self.what
+        groups = Mux(what.whole, 1, what.groups)
+        padded = Mux(what.pair, groups << 1, groups) + (self.pad_units - 1)
+        return Mux(what.keys, 2, padded & ~Const(self.pad_units - 1, len(padded)))

@@ -1,0 +1,27 @@
+"""Whether a matrix engine reads a block now."""
+
+from amaranth import *
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+
+class MvWants(wiring.Component):
+    """``wants``: an instruction under way (``run``) reads its block, unless that is the end of a group, the last
+    pass of the last block, which must be ``held`` or would ``emit`` results for which there is no room.
+
+    Combinational, a component of its own so that it is mapped for depth: it goes on into every client of the act
+    buffer.
+    """
+
+    def __init__(self) -> None:
+        super().__init__({
+            "run": In(1), "b": In(12), "b_end": In(12), "last_pass": In(1), "held": In(1), "emit": In(1),
+            "may_emit": In(1), "wants": Out(1),
+        })  # fmt: skip
+
+    def elaborate(self, platform):
+        """The conditions."""
+        m = Module()
+        end = (self.b == self.b_end) & self.last_pass
+        m.d.comb += self.wants.eq(self.run & ~(end & (self.held | (self.emit & ~self.may_emit))))
+        return m
