@@ -1,10 +1,11 @@
 """Two queues in front of one matrix engine: MM and MV."""
 
 from amaranth import *
-from amaranth.lib import fifo, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import Out
 
 from mixflight.rtl.core_ports import UnitPort, unit
+from mixflight.rtl.head_fifo import HeadFifo
 
 
 class ProductQueues(wiring.Component):
@@ -24,14 +25,14 @@ class ProductQueues(wiring.Component):
     def elaborate(self, platform):
         """A bit an instruction says whose it is."""
         m = Module()
-        m.submodules.order = order = fifo.SyncFIFO(width=1, depth=self.pending)
+        m.submodules.order = order = HeadFifo(shape=1, depth=self.pending - 1)
         mm, mv, engine = self.mm.instruction, self.mv.instruction, self.engine.instruction
         m.d.comb += [
-            engine.valid.eq((mm.valid | mv.valid) & order.w_rdy),
+            engine.valid.eq((mm.valid | mv.valid) & order.room),
             engine.payload.eq(Mux(mm.valid, Value.cast(mm.payload), Value.cast(mv.payload))),
-            mm.ready.eq(engine.ready & order.w_rdy), mv.ready.eq(engine.ready & order.w_rdy & ~mm.valid),
-            order.w_en.eq(engine.valid & engine.ready), order.w_data.eq(mm.valid),
-            order.r_en.eq(self.engine.done), self.mm.done.eq(self.engine.done & order.r_data),
-            self.mv.done.eq(self.engine.done & ~order.r_data),
+            mm.ready.eq(engine.ready & order.room), mv.ready.eq(engine.ready & order.room & ~mm.valid),
+            order.push.eq(engine.valid & engine.ready), order.word.eq(mm.valid),
+            order.pop.eq(self.engine.done), self.mm.done.eq(self.engine.done & order.head),
+            self.mv.done.eq(self.engine.done & ~order.head),
         ]
         return m

@@ -2,7 +2,7 @@
 """The matrix engine of a core: MV and MM instructions, from the buffers' words to lines of FP32 results."""
 
 from amaranth import *
-from amaranth.lib import data, fifo, wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from mixflight.arch.compact import K_BLOCK, KEPT, codes
@@ -15,6 +15,8 @@ from mixflight.rtl.core_mv_results import GroupSums, Lanes, StoredSums, column_s
 from mixflight.rtl.core_operand_select import OperandSelect, index_read
 from mixflight.rtl.core_ports import READ_LATENCY, SLOT_LAYOUTS, bank_read, global_write, unit, weight_read
 from mixflight.rtl.delay import delayed
+from mixflight.rtl.head_fifo import HeadFifo
+from mixflight.rtl.small_fifo import SmallFifo
 
 ALWAYS = Const(1)
 PENDING = 4
@@ -201,8 +203,8 @@ class MatrixVector(wiring.Component):
         """Results wait in a queue, their places in another; every line of an event is written, row after row. Returns
         final writes."""
         issue, lines, together = self.issue, max(1, self.columns // OUT_WORDS), self.together
-        m.submodules.places = places = fifo.SyncFIFO(width=issue.place_layout.size, depth=self.queue)
-        m.submodules.results = results = fifo.SyncFIFO(width=32 * self.columns * together, depth=self.queue)
+        m.submodules.places = places = HeadFifo(shape=issue.place_layout, depth=self.queue - 1)
+        m.submodules.results = results = SmallFifo(shape=32 * self.columns * together, depth=self.queue)
         waiting = Signal(range(self.queue + 1))
         enters, leaves, place_in = Signal(), Signal(), Signal(issue.place_layout, reset_less=True)
         # A place enters a cycle late, long before its results: the queue is no end of the way that issues blocks.
@@ -210,15 +212,15 @@ class MatrixVector(wiring.Component):
                      waiting.eq(waiting + enters - leaves)]
         m.d.comb += [
             issue.may_emit.eq(Mux(enters, waiting != self.queue - 3, waiting != self.queue - 2)),
-            places.w_en.eq(enters), places.w_data.eq(place_in),
-            results.w_en.eq(self.dequantise.emitted), results.w_data.eq(self.dequantise.result),
+            places.push.eq(enters), places.word.eq(place_in),
+            results.push.eq(self.dequantise.emitted), results.word.eq(self.dequantise.result),
         ]
-        place = data.View(issue.place_layout, places.r_data)
+        place = places.head
         both, begins, row_ends = Signal(), Signal(), Signal()
         number, row = Signal(range(max(2, lines))), Signal(range(max(2, together)))
         line, row_line = Signal.like(place.line), Signal.like(place.line, name="row_line")
-        m.d.comb += both.eq(results.r_rdy & places.r_rdy)
-        mine = [Cat(results.r_data.word_select(i * together + each, 32) for i in range(self.columns))
+        m.d.comb += both.eq(results.some & places.some)
+        mine = [Cat(results.head.word_select(i * together + each, 32) for i in range(self.columns))
                 for each in range(together)]
         natural = [Array(mine)[row].word_select(i, 32) if together > 1 else mine[0].word_select(i, 32)
                    for i in range(self.columns)]
@@ -239,7 +241,7 @@ class MatrixVector(wiring.Component):
             self.out.data.eq(words.word_select(number, 32 * OUT_WORDS)),
             passed.eq(both & (self.out.ready | ~some)),
             row_ends.eq(number == lines - 1), leaves.eq(passed & row_ends & (row + 1 == place.rows)),
-            places.r_en.eq(leaves), results.r_en.eq(leaves),
+            places.pop.eq(leaves), results.pop.eq(leaves),
         ]
         with m.If(passed):
             m.d.sync += [number.eq(Mux(row_ends, 0, number + 1)), line.eq(self.out.address + place.next)]
@@ -253,17 +255,20 @@ class MatrixVector(wiring.Component):
     def _ends(self, m, plain, final):
         """``done`` in order: instructions with results end when these are written, others with their last group."""
         issue, mv = self.issue, self.instruction.p
-        m.submodules.order = order = fifo.SyncFIFO(width=1, depth=PENDING)
+        m.submodules.order = order = HeadFifo(shape=1, depth=PENDING - 1)
         ends = [Signal(range(PENDING + 2), name=name) for name in ("plain_ends", "final_ends")]
         taken = [Signal(name=name) for name in ("plain_taken", "final_taken")]
-        for count, come, away in zip(ends, (plain, final), taken, strict=True):
-            m.d.sync += count.eq(count + come - away)
+        some = [Signal(name=name) for name in ("plain_some", "final_some")]
+        for count, there, come, away in zip(ends, some, (plain, final), taken, strict=True):
+            with m.If(come ^ away):
+                m.d.sync += count.eq(count + Mux(come, 1, -1))
+            m.d.sync += there.eq(come | (there & ~(away & (count == 1))))
         m.d.comb += [
-            issue.may_take.eq(order.w_rdy), order.w_en.eq(self.instruction.valid & self.instruction.ready),
-            order.w_data.eq(mv.last),
-            taken[0].eq(order.r_rdy & ~order.r_data & (ends[0] != 0)),
-            taken[1].eq(order.r_rdy & order.r_data & (ends[1] != 0)),
-            self.done.eq(taken[0] | taken[1]), order.r_en.eq(self.done),
+            issue.may_take.eq(order.room), order.push.eq(self.instruction.valid & self.instruction.ready),
+            order.word.eq(mv.last),
+            taken[0].eq(order.some & ~order.head & some[0]),
+            taken[1].eq(order.some & order.head & some[1]),
+            self.done.eq(taken[0] | taken[1]), order.pop.eq(self.done),
         ]
         with m.If(self.instruction.valid & self.instruction.ready
                   & self._refused(mv)):
