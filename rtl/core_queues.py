@@ -149,8 +149,10 @@ class _Queue(wiring.Component):
             heads.word.wait.eq(self.instruction.p.wait),
             heads.word.empty.eq(Cat(getattr(operands, name) == 0 for name in sources).any() if sources else self.alone),
         ]  # fmt: skip
-        have, start, empty, wanted = Signal(), Signal(), heads.head.empty, heads.head.wait
-        m.d.comb += have.eq(waiting.some & ((wanted & ~self.tokens) == 0))
+        m.submodules.able = able = _Able()
+        have, start, empty, wanted = able.have, Signal(), heads.head.empty, heads.head.wait
+        m.d.comb += [able.some.eq(waiting.some), able.wanted.eq(wanted), able.tokens.eq(self.tokens),
+                     able.room.eq(flying.room), able.empty.eq(empty)]
         if self.kind == "SYS":
             done = heads.head.done
             m.d.comb += [
@@ -161,11 +163,12 @@ class _Queue(wiring.Component):
         else:
             done = C(0)
             m.d.comb += self.able.eq(have)
-        offered = have & flying.room & ~done
+        m.d.comb += able.done.eq(done)
+        offered = able.offered
         pending, owed = Signal(range(self.in_flight + 1)), Signal()
         first, ends, direct = Signal(TOKENS + 1), Signal(), Signal()
         m.d.comb += [
-            self.unit.instruction.valid.eq(offered & ~empty),
+            self.unit.instruction.valid.eq(able.valid),
             self.unit.instruction.payload.eq(head.operands),
             start.eq((offered & (empty | self.unit.instruction.ready)) | (self.finished if self.kind == "SYS" else 0)),
             waiting.pop.eq(start), self.takes.eq(Mux(start, wanted, 0)),
@@ -194,6 +197,28 @@ class _Queue(wiring.Component):
         with m.If(self.clear):
             m.d.sync += inside.eq(0)
         m.d.comb += self.busy.eq(inside != 0)
+
+
+class _Able(wiring.Component):
+    """Whether the oldest instruction has what it waits for, whether it may start, and whether its unit gets it.
+
+    Combinational, a component of its own so that it is mapped for depth: units have much to do with what they get.
+    """
+
+    def __init__(self) -> None:
+        super().__init__({
+            "some": In(1), "wanted": In(TOKENS), "tokens": In(TOKENS), "room": In(1), "done": In(1), "empty": In(1),
+            "have": Out(1), "offered": Out(1), "valid": Out(1),
+        })  # fmt: skip
+
+    def elaborate(self, platform):
+        """The conditions."""
+        m = Module()
+        m.d.comb += [
+            self.have.eq(self.some & ((self.wanted & ~self.tokens) == 0)),
+            self.offered.eq(self.have & self.room & ~self.done), self.valid.eq(self.offered & ~self.empty),
+        ]
+        return m
 
 
 class _Heads(wiring.Component):
