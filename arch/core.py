@@ -185,8 +185,10 @@ class CoreBuffers(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     @property
     def uram(self) -> int:
         """URAM blocks of the buffers in URAM, each once: of every port by width, or by depth where more."""
-        return sum(item.ports * -(-item.width_bytes * 8 // URAM_DATA_BITS) * -(-item.depth // URAM_WORDS)
-                   for item in self._of("uram"))
+        return sum(
+            item.ports * -(-item.width_bytes * 8 // URAM_DATA_BITS) * -(-item.depth // URAM_WORDS)
+            for item in self._of("uram")
+        )
 
     def _of(self, kind: str) -> list[CoreBuffer]:
         items = (getattr(self, name) for name in self.__struct_fields__)

@@ -42,8 +42,7 @@ class LineBuffer(wiring.Component):
                memory: (1, 2) gives client 0 a copy of its own, clients 1 and 2 another
     ``write``  array of :func:`~mixflight.rtl.core_ports.WritePort`, all to all copies
 
-    ``kind``   "bram" or "uram": the blocks that it asks for, a copy of ``shape``'s width in steps of 72 bits, 64 where
-               a part is no multiple of 9 bits, 4,096 lines each
+    ``kind``   "bram" or "uram": the blocks that it asks for
 
     Address bits beyond ``depth`` are ignored. Reads: one a cycle and copy, writes one a cycle.
 
