@@ -145,15 +145,16 @@ class CoreSfu(wiring.Component):
                       self.constants.inverse_hidden)
         refuse, ended, groups, odd = Signal(), Signal(), Signal(18), Signal()
         m.d.comb += [
-            refuse.eq(setup & refused(given, self.rotations)),
             self.instruction.ready.eq(~(setup | starts | course.active)), walk.start.eq(starts),
             ended.eq(course.active & ~walk.busy & ~walk.some & results.empty), self.done.eq(ended | refuse),
             course.en.eq(course.active & ~results.full), course.other.eq(course.by_turns & odd),
             course.next_other.eq(course.by_turns & (course.other ^ (PREPARE_STAGES + 1) % 2)),
         ]
-        m.d.sync += [setup.eq(0), starts.eq(setup & ~refuse), self.unsupported.eq(self.unsupported | refuse)]
+        m.d.sync += [setup.eq(0), refuse.eq(0), starts.eq(setup & ~refuse)]
+        m.d.sync += self.unsupported.eq(self.unsupported | refuse)
         with m.If(self.instruction.ready & self.instruction.valid):
-            m.d.sync += [given.eq(self.instruction.payload), setup.eq(1)]
+            m.d.sync += [given.eq(self.instruction.payload), setup.eq(1),
+                         refuse.eq(refused(self.instruction.p, self.rotations))]
         with m.If(setup):
             m.d.sync += [
                 course.plan.eq(plan), course.route.eq(route), *self._route(course.post_route, route),
