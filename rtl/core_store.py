@@ -130,17 +130,16 @@ class CoreStore(wiring.Component):
         tag = Signal(self._tag)
         m.d.comb += [
             self.act.valid.eq(reading & act & (room != 0)), self.vector.valid.eq(reading & ~act & (room != 0)),
-            asked.eq(Mux(act, self.act.valid & self.act.ready, self.vector.valid & self.vector.ready)),
+            asked.eq(one_lut(m, "asked", lambda ready, act, free, vector: (ready & act) | (free & vector),
+                             self.act.ready, self.act.valid, self.vector.ready, self.vector.valid)),
             tags.word.eq(tag), tags.push.eq(asked),
             fetched.push.eq(self.act.data_valid | self.vector.data_valid),
             fetched.word.eq(Mux(self.act.data_valid, Cat(block.codes for block in self.act.data), self.vector.data)),
             fetched.pop.eq(used), tags.pop.eq(used),
             tag.rest.eq(Mux(rest >= BEAT, BEAT, rest)),
         ]
-        with m.If(used & ~asked):
-            m.d.sync += room.eq(room + 1)
-        with m.Elif(asked & ~used):
-            m.d.sync += room.eq(room - 1)
+        with m.If(used ^ asked):
+            m.d.sync += room.eq(room + Mux(used, 1, -1))
         pair, upper = Signal(range(max(2, self._pairs))), Signal()
         m.d.comb += [self.act.address.eq(at + pair + Mux(upper, self._pairs, 0)),
                      self.vector.address.eq(at + pair + Mux(upper, self._pairs, 0)),
