@@ -1,7 +1,10 @@
 """The core that is placed on a small device: programs of everything, bytes as the executor's, cycles as the engine's."""
 
+import re
+
 import pytest
 
+from mixflight.rtl import core_harness
 from mixflight.rtl.core import Core, core_shape
 from mixflight.rtl.core_harness import build_core
 from mixflight.rtl.core_small import small_machine
@@ -28,3 +31,36 @@ def test_units_and_all_together(model, part):
 def test_windows_at_the_ends_of_the_buffers(model):
     for seed in range(2):
         assert run_program(model, MACHINE, random_program(MACHINE, seed, windows="high"), stall=20).wrong == ""
+
+
+_KEPT = re.compile(r'ram_style = "(?:ultra|block)" \*\)\n  reg \[\d+:0\] (\w+) \[')
+
+
+def _inverted_where_written(text):
+    """Of every memory that asks for blocks, a read in the cycle of a write of its line gives the line inverted."""
+    found, modules = 0, re.split(r"(?m)^(?=module )", text)
+    for number, module in enumerate(modules):
+        for name in _KEPT.findall(module):
+            writes = re.findall(rf"if \(([^\n]*)\)\n\s+{name}\[([^\]]*)\](?:\[[^\]]*\])? <= ", module)
+            enable, address = " | ".join(f"({enable})" for enable, _ in writes), writes[0][1]
+            module, reads = re.subn(
+                rf"(_\d+_ <= ){name}\[([^;]*)\];",
+                lambda read, name=name, enable=enable, address=address: (
+                    f"{read[1]}(({enable}) && ({address}) == ({read[2]})) ? ~{name}[{read[2]}] : {name}[{read[2]}];"
+                ),
+                module,
+            )
+            found += reads
+        modules[number] = module
+    return "".join(modules), found
+
+
+@pytest.mark.slow
+def test_no_read_of_a_buffer_counts_in_the_cycle_of_a_write_of_its_line(monkeypatch):
+    plain = core_harness.core_text
+    text, found = _inverted_where_written(plain(Core(MACHINE)))
+    assert found == 6
+    monkeypatch.setattr(core_harness, "core_text", lambda core: text)
+    inverting = build_core(Core(MACHINE))
+    for part in parts_of(core_shape(MACHINE).classes):
+        assert check_core(inverting, MACHINE, part, seeds=range(2)).messages == ()
