@@ -6,13 +6,15 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from mixflight.arch.compact import K_BLOCK
-from mixflight.arch.csd_chain import ROWS, sum_bits
+from mixflight.arch.csd_chain import INPUT_STAGES, ROWS, products_per_cell, sum_bits
 from mixflight.arch.errors import InputError
 from mixflight.arch.mv_pipeline import CHAIN_GROUP, NARROW_BITS, SHIFT_ADD_STAGES, dots_latency
 from mixflight.rtl.csd_chain import CsdChain
+from mixflight.rtl.csd_core import CsdCore, segment_code
 from mixflight.rtl.delay import delayed
 from mixflight.rtl.placed_copy import place
 
+ALWAYS = Const(1)
 PLANES = NARROW_BITS + 1
 
 
@@ -174,12 +176,45 @@ class ChainDots(wiring.Component):
         return m
 
 
-def dots_named(kind: str, *, columns: int, rows: int = 1, own: bool = False):
-    """The dot products of an engine: ``shift-add``, or the variant of a DSP chain."""
+class SharedChainDots(ChainDots):
+    """The same values in the same cycles: an operand waits until its product is due once for all chains that see it, a
+    weight for all rows, an activation, where columns have none of their own, for all columns."""
+
+    def elaborate(self, platform):
+        """Chains without their registers, side by side."""
+        m = Module()
+        step = delayed(m, ALWAYS, self.valid, INPUT_STAGES, "step", reset=True)
+        weights = [self._due(m, column, f"w_{number}") for number, column in enumerate(self.weights)]
+        codes = [[self._due(m, given, f"a_{row}_{number}") for number, given in enumerate(own)]
+                 for row, own in enumerate(self.codes if self.own else [[given] for given in self.codes])]
+        for first in range(0, self.rows, ROWS):
+            rows = range(first, min(first + ROWS, self.rows))
+            for number in range(self.columns):
+                chain = CsdCore(length=K_BLOCK, group=CHAIN_GROUP, segments=(K_BLOCK,), entries=K_BLOCK,
+                                variant=self.variant, select="direct")
+                place(m, platform, f"chain_{first}_{number}", chain, like="chain_0_0")
+                m.d.comb += [chain.en.eq(1), chain.step.eq(step), chain.segment.eq(segment_code(K_BLOCK))]
+                both = chain.node[-1].sum
+                m.d.comb += [self.sum[row][number].eq((both.row0, both.row1)[row - first]) for row in rows]
+                for k, operand in enumerate(chain.operand):
+                    given = Cat(codes[row][number if self.own else 0][k] for row in rows)
+                    m.d.comb += [operand.w.eq(weights[number][k]), operand.a.as_value().eq(given)]
+        return m
+
+    def _due(self, m, codes, name):
+        """The 16 codes, each when its product's cell is due."""
+        products = products_per_cell(self.variant)
+        return [delayed(m, ALWAYS, Value.cast(code), INPUT_STAGES + k // products, f"{name}_{k}")
+                for k, code in enumerate(codes)]
+
+
+def dots_named(kind: str, *, columns: int, rows: int = 1, own: bool = False, shared: bool = False):
+    """The dot products of an engine: ``shift-add``, or the variant of a DSP chain; ``shared``: chains whose operands
+    wait once for all that see them."""
     if kind == "shift-add":
         return ShiftAddDots(columns=columns, rows=rows, own=own)
     if kind in ("dsp48e2", "generic", "dsp58"):
-        return ChainDots(columns=columns, rows=rows, variant=kind, own=own)
+        return (SharedChainDots if shared else ChainDots)(columns=columns, rows=rows, variant=kind, own=own)
     raise InputError(f"dots must be shift-add, dsp48e2, generic or dsp58, not {kind!r}, in a matrix engine")
 
 

@@ -1,5 +1,7 @@
 """The dequantisation lane of a core: sums of any length, a minimum that may be zero."""
 
+from operator import mul
+
 from amaranth import *
 
 from mixflight.arch.array_pipeline import EXACT_FP32_INTEGER_BITS
@@ -9,21 +11,25 @@ from mixflight.rtl.fp32 import SIGNIFICAND
 from mixflight.rtl.fp32_balanced import BalancedAdd, BalancedRound
 from mixflight.rtl.scaled_product import scaled_product
 
+DSP_BITS = 17
+"""Of the narrower factor of a DSP48E2's product, without its sign."""
+
 
 class CoreLane(AccumulatingLane):
     """``acc = f32(acc + f32(f32(d s_a) f32(I)))``, then ``acc = f32(acc + f32(f32(m s_a) f32(R)))``.
 
     As :class:`~mixflight.rtl.dequant_lane.DequantLane` with FP16 minima, but ``sum`` may have more than 24 bits: it is
     I rounded to 24 significant ones, which :func:`rounded_integer` does in a step before. Without a minimum m is +0,
-    which changes no bit: an accumulator is never -0. ``row_sum`` R has at most 24 bits.
+    which changes no bit: an accumulator is never -0. ``row_sum`` R has at most 24 bits. ``halves``: :func:`in_halves`
+    multiplies.
     """
 
     adder = BalancedAdd
 
-    def __init__(self, *, elements: int, sum_bits: int, row_bits: int):
+    def __init__(self, *, elements: int, sum_bits: int, row_bits: int, halves: bool = False):
         if row_bits > EXACT_FP32_INTEGER_BITS + 1:
             raise AssertionError(f"row sums of {row_bits} bits are not exact in FP32")
-        self.sum_bits, self.row_bits = sum_bits, row_bits
+        self.sum_bits, self.row_bits, self.halves = sum_bits, row_bits, halves
         super().__init__(elements=elements, zero="f16-min", operands={
             "scale_a": 16, "scale": 16, "minimum": 16, "sum": signed(sum_bits), "row_sum": signed(row_bits)})
 
@@ -32,12 +38,20 @@ class CoreLane(AccumulatingLane):
         element = delayed(m, self.en, self.i, 1, "selected")
         integer = delayed(m, self.en, element.sum, 1, "integer")
         rows = delayed(m, self.en, element.row_sum, 1, "row_sum")
+        multiplied = in_halves if self.halves else mul
         return [
             scaled_product(m, self.en, element.scale, element.scale_a, integer, magnitude_bits=self.sum_bits - 1,
-                           name="main", rounding_unit=BalancedRound),
+                           name="main", rounding_unit=BalancedRound, multiplied=multiplied),
             scaled_product(m, self.en, element.minimum, element.scale_a, rows, magnitude_bits=self.row_bits - 1,
-                           name="minimum", rounding_unit=BalancedRound),
+                           name="minimum", rounding_unit=BalancedRound, multiplied=multiplied),
         ]
+
+
+def in_halves(scales, magnitude):
+    """Their product from those of the lower 17 bits of ``magnitude`` and of the rest: a DSP48E2 each, 26 x 17 bits
+    without signs. Left to itself Yosys cuts both factors, for up to four DSPs and more additions."""
+    low, high = scales * magnitude[:DSP_BITS], scales * magnitude[DSP_BITS:]
+    return Cat(low[:DSP_BITS], low[DSP_BITS:] + high)
 
 
 def rounded_integer(m: Module, value, name: str):

@@ -1,5 +1,7 @@
 """The product path of a dequantisation lane: two FP16 scales times an exact integer, rounded once to FP32."""
 
+from operator import mul
+
 from amaranth import *
 
 from mixflight.arch.array_pipeline import SELECT_TO_PRODUCT
@@ -7,12 +9,13 @@ from mixflight.rtl.fp32 import Fp32Round, fp16_integer
 
 
 def scaled_product(m: Module, en, scale, scale_a, integer, *, magnitude_bits: int, name: str, aligned_bits: int = 0,
-                   rounding_unit=Fp32Round):
+                   rounding_unit=Fp32Round, multiplied=mul):
     """f32(f32(scale * scale_a) * integer), given the FP16 scales and, a step (cycle with ``en``) later, the integer.
 
     The scales are finite, so each is an 11-bit integer times a power of two; their product has 22 bits and is exact.
     ``integer`` has at most ``magnitude_bits`` of magnitude, of which 24 are significant, so one rounding is all there
-    is. ``scale_a`` counts 2**-aligned_bits times. ``rounding_unit``: what rounds. ``SELECT_TO_PRODUCT`` - 1 steps.
+    is. ``scale_a`` counts 2**-aligned_bits times. ``rounding_unit``: what rounds, ``multiplied``: the product of two
+    integers. ``SELECT_TO_PRODUCT`` - 1 steps.
     """
     registers = 1 + 3 + rounding_unit.LATENCY
     if registers != SELECT_TO_PRODUCT:
@@ -41,7 +44,7 @@ def scaled_product(m: Module, en, scale, scale_a, integer, *, magnitude_bits: in
     m.submodules[f"round_{name}"] = rounding = rounding_unit(magnitude_bits=22 + magnitude_bits)
     m.d.comb += [
         rounding.en.eq(en),
-        rounding.magnitude.eq(register(scales_2 * magnitude, 22 + magnitude_bits, "product")),
+        rounding.magnitude.eq(register(multiplied(scales_2, magnitude), 22 + magnitude_bits, "product")),
         rounding.sign.eq(register(sign_2, 1, "sign_3")),
         rounding.exponent.eq(register(exponents_2, 8, "exponents_3")),
     ]
