@@ -86,8 +86,7 @@ def _buffers(parts: dict[str, CorePart]) -> dict[str, float]:
 
 def chain_table() -> str:
     """LUTs a DSP of the chain for each set of ratios and each way of choosing operands."""
-    document = tomllib.loads(COUNTS.with_name("csd_chain.toml").read_text())
-    shown = [row for row in document["rows"] if row["variant"] == "dsp48e2"]
+    shown = [row for row in _rows("csd_chain.toml") if row["variant"] == "dsp48e2"]
     names = ["all six" if "," in row["ratios"] else row["ratios"] for row in shown]
     rows = [(name, row["select"], row["lut"], row["dsp"], f"{row['lut_per_dsp']:.2f}",
              f"{row['lut_per_dsp_without_srl']:.2f}") for name, row in zip(names, shown, strict=True)]  # fmt: skip
@@ -108,18 +107,33 @@ def engine_table() -> str:
     return _table(("engine of chains", "LUT", "DSP", "LUT a DSP"), rows)
 
 
+def sizes_table() -> str:
+    """Matrix engines of chains by size, each with the lanes that groups of 128 weights need at its full rate."""
+    rows = [(f"{row['products']:,}{', lean' if row['lean'] else ''}", row["lanes"], row["lut"],
+             *(row["lut_of"][part] for part in ("dots", "lanes")), row["lutram"], row["ff"], row["dsp"],
+             f"{row['lut'] / row['dsp']:.1f}", f"{row['lut'] / row['products']:.1f}")
+            for row in _rows("engine.toml")]  # fmt: skip
+    return _table(("DSPs of chains", "lanes", "LUT", "of the chains", "of the lanes", "of all memory", "FF", "DSP",
+                   "LUT a DSP", "LUT a DSP of chains"), rows)  # fmt: skip
+
+
+def _rows(name: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = tomllib.loads(COUNTS.with_name(name).read_text())["rows"]
+    return rows
+
+
 def ecp5_table() -> str:
     """Parts of the small core placed and routed on ECP5."""
-    rows: list[dict[str, Any]] = tomllib.loads(COUNTS.with_name("core_ecp5.toml").read_text())["rows"]
     return _table(("part", "LUT4", "of the device", "FF", "MULT18", "EBR", "Fmax"), [
         (NAMES.get(row["name"], row["name"]), row["lut4"], f"{row['lut4'] / DEVICE_LUT4:.1%}", row["ff"], row["mult18"],
-         row["ebr"], f"{row['fmax_mhz']:.1f} MHz") for row in rows])  # fmt: skip
+         row["ebr"], f"{row['fmax_mhz']:.1f} MHz") for row in _rows("core_ecp5.toml")])  # fmt: skip
 
 
 def tables() -> list[str]:
     """All of them in the order of the page."""
     recorded = core_counts()
-    found = [*map(parts_table, recorded), *map(paper_table, recorded), chain_table(), engine_table(), ecp5_table()]
+    found = [*map(parts_table, recorded), *map(paper_table, recorded), chain_table(), engine_table(), sizes_table(),
+             ecp5_table()]
     return [table for table in found if table]
 
 
