@@ -4,12 +4,13 @@
 """
 
 import argparse
+import itertools
 import tomllib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from mixflight.arch.accelerator import accelerator_named
-from mixflight.arch.core import CoreMachine
+from mixflight.arch.core import CoreBuffers, CoreMachine
 from mixflight.arch.core_counts import CorePart, core_counts
 from mixflight.arch.flightllm_machine import flightllm_machine
 from mixflight.arch.synthesis_counts import COUNTS
@@ -43,7 +44,8 @@ def parts_table(name: str) -> str:
 def paper_table(name: str) -> str:
     """The core of ``name`` beside the paper's, a core's share of it scaled to this one's size.
 
-    The matrix engine only where it is one of DSP chains; what moves data and instructions counts as controller.
+    The matrix engine only where it is one of DSP chains; what moves data and instructions counts as controller. The
+    buffers' share by what they hold, and by what their ports give, which is what blocks of little depth grow with.
     """
     paper, used = flightllm_machine("u280"), flightllm_machine("u280").utilisation
     large, small = accelerator_named("flightllm-u280"), accelerator_named(name)
@@ -51,28 +53,37 @@ def paper_table(name: str) -> str:
     assert isinstance(small, CoreMachine)
     ours = core_counts()[name]
     buffers = _buffers(ours)
-    blocks = buffers["bram"] + buffers["uram"]
-    share = (used["buffer"].bram36 + used["buffer"].uram) / large.cores
+    kib, wide = ([of(machine.buffers) for machine in (small, large)] for of in (_kib, _bytes_per_cycle))
     ports, dsps = large.ports // large.cores, large.mpe_dsp // large.cores
-    scales = {
-        "buffer": (blocks / share, f"{_shown(float(blocks))} of {_shown(share)} memory blocks"),
-        "controller": (small.ports / ports, f"{small.ports} of {ports} ports"),
-        "mpe": (small.mpe_dsp / dsps, f"{small.mpe_dsp} of {dsps:,} DSPs"),
-        "sfu": (small.sfu.elements_per_cycle / large.sfu.elements_per_cycle,
-                f"{small.sfu.elements_per_cycle} of {large.sfu.elements_per_cycle} elements a cycle"),
-    }  # fmt: skip
+    scales = [
+        ("buffer", kib[0] / kib[1], f"{kib[0]:,} of {kib[1]:,} KiB"),
+        ("buffer", wide[0] / wide[1], f"{wide[0]:,} of {wide[1]:,} bytes a cycle at the ports"),
+        ("controller", small.ports / ports, f"{small.ports} of {ports} ports"),
+        ("mpe", small.mpe_dsp / dsps, f"{small.mpe_dsp} of {dsps:,} DSPs"),
+        ("sfu", small.sfu.elements_per_cycle / large.sfu.elements_per_cycle,
+         f"{small.sfu.elements_per_cycle} of {large.sfu.elements_per_cycle} elements a cycle"),
+    ]  # fmt: skip
     moving = [row for part, row in ours.items() if part in ("controller", "text", "memory", "products")]
     control = {unit: sum(getattr(row, unit) for row in moving) - buffers[unit] for unit in UNITS}
-    if not small.mpe_dsp:
-        del scales["mpe"]
     mine = {"buffer": buffers, "controller": control, "mpe": _units(ours["mv"]), "sfu": _units(ours["sfu"])}
-    rows = []
-    for part, (scale, why) in scales.items():
+    rows: list[tuple[object, ...]] = []
+    for part, shares in itertools.groupby((item for item in scales if item[1]), key=lambda item: item[0]):
         theirs = used[part]
         published = (theirs.lut, theirs.ff, theirs.bram36, theirs.uram, theirs.dsp)
-        rows.append((f"{part}, paper: {why}", *(round(value / paper.cores * scale) for value in published)))
+        rows += [(f"{part}, paper: {why}", *(round(value / paper.cores * scale) for value in published))
+                 for _, scale, why in shares]
         rows.append((f"{part}, here", *(mine[part][unit] for unit in UNITS)))
     return _table(("part", "LUT", "FF", "BRAM36", "URAM", "DSP"), rows)
+
+
+def _kib(buffers: CoreBuffers) -> int:
+    """What the buffers of a core hold, each once."""
+    return sum(getattr(buffers, name).bytes for name in buffers.__struct_fields__) // 1024
+
+
+def _bytes_per_cycle(buffers: CoreBuffers) -> int:
+    """Of all their ports."""
+    return sum(getattr(buffers, name).bytes_per_cycle for name in buffers.__struct_fields__)
 
 
 def _units(row: CorePart) -> dict[str, float]:
