@@ -8,7 +8,7 @@ from amaranth.utils import ceil_log2
 from mixflight.arch.compact import K_BLOCK, LINE_BYTES, SLOTS, codes
 from mixflight.arch.errors import InputError
 from mixflight.rtl.core_mv_given import OUT_WORDS, MvGiven
-from mixflight.rtl.core_mv_wants import MvWants
+from mixflight.rtl.core_mv_wants import MvWants, wanted
 from mixflight.rtl.core_ports import ACT_LINE, GLOBAL_LINE, SLOT_LAYOUTS, primitive
 
 BLOCKS_OF_LINE = LINE_BYTES // K_BLOCK
@@ -105,7 +105,7 @@ class MvIssue(wiring.Component):
             outside.last_pass.eq(self.last_pass), outside.held.eq(held), outside.emit.eq(self.event.emit),
             outside.may_emit.eq(self.may_emit), self.wants.eq(outside.wants),
             # the same once more, mapped together with what it decides here
-            wants.eq(self.run & ~(self.end & (held | (self.event.emit & ~self.may_emit)))),
+            wants.eq(wanted(self.run, self.end, held, self.event.emit, self.may_emit)),
             self.issued.eq(wants & self.may_read),
         ]
         with m.If(~self.run):

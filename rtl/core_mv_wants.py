@@ -5,9 +5,14 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 
+def wanted(run, end, held, emit, may_emit):
+    """Whether a block is read: unless it is the ``end`` of a group, which must be ``held`` or would ``emit`` results for
+    which there is no room."""
+    return run & ~(end & (held | (emit & ~may_emit)))
+
+
 class MvWants(wiring.Component):
-    """``wants``: an instruction under way (``run``) reads its block, unless that is the end of a group, the last
-    pass of the last block, which must be ``held`` or would ``emit`` results for which there is no room.
+    """``wants``: what :func:`wanted` says where a group ends with the last pass of its last block.
 
     Combinational, a component of its own so that it is mapped for depth: it goes on into every client of the act
     buffer.
@@ -23,5 +28,5 @@ class MvWants(wiring.Component):
         """The conditions."""
         m = Module()
         end = (self.b == self.b_end) & self.last_pass
-        m.d.comb += self.wants.eq(self.run & ~(end & (self.held | (self.emit & ~self.may_emit))))
+        m.d.comb += self.wants.eq(wanted(self.run, end, self.held, self.emit, self.may_emit))
         return m
