@@ -127,7 +127,8 @@ def _for_this_device(text: str) -> str:
     """What asks for UltraRAM gets block RAM; zeros are what memories begin with, and Yosys takes long to read them.
 
     Nothing relies on what such a memory reads beside a write of the same line (``core_buffers``): no LUTs see to it.
-    Names lose their brackets: beside a ``x`` of several bits Yosys takes a name ``x[0]`` for one of these.
+    Names lose their brackets: with them Yosys 0.70 ended in abc9 on an assertion, without them it does not; it may take
+    a name ``x[0]`` beside a ``x`` of several bits for one of these.
     """
     text = _STYLE.sub('ram_style = "block", no_rw_check = 1', _ZEROS.sub("", text))
     return _ESCAPED.sub(lambda name: name[0].replace("[", "<").replace("]", ">"), text)

@@ -1,4 +1,4 @@
-"""What a Verilog text is made of for an ECP5: memories that it has, names that Yosys does not mix up."""
+"""What a Verilog text is made of for an ECP5: memories that it has, names without brackets."""
 
 from mixflight.rtl.inspect import inspect_verilog
 from mixflight.rtl.place_ecp5 import _for_this_device, _through_two_pins
