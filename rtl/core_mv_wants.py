@@ -6,8 +6,8 @@ from amaranth.lib.wiring import In, Out
 
 
 def wanted(run, end, held, emit, may_emit):
-    """Whether a block is read: unless it is the ``end`` of a group, which must be ``held`` or would ``emit`` results for
-    which there is no room."""
+    """Whether an instruction under way (``run``) reads its block: unless that is the ``end`` of a group, which must be
+    ``held`` or would ``emit`` results for which there is no room."""
     return run & ~(end & (held | (emit & ~may_emit)))
 
 
