@@ -152,7 +152,7 @@ def recorded() -> list[dict[str, Any]]:
 def main() -> None:
     """Synthesise what is named, or everything, and write the file after each."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", help=f"of {', '.join(engine.name for engine in ENGINES)}")
+    parser.add_argument("names", nargs="*", choices=[*(engine.name for engine in ENGINES), []])
     names = parser.parse_args().names
     for engine in ENGINES:
         if not names or engine.name in names:
