@@ -9,7 +9,6 @@ from mixflight.arch.compact import K_BLOCK
 from mixflight.arch.csd_chain import INPUT_STAGES, ROWS, products_per_cell, sum_bits
 from mixflight.arch.errors import InputError
 from mixflight.arch.mv_pipeline import CHAIN_GROUP, NARROW_BITS, SHIFT_ADD_STAGES, dots_latency
-from mixflight.rtl.csd_chain import CsdChain
 from mixflight.rtl.csd_core import CsdCore, segment_code
 from mixflight.rtl.delay import delayed
 from mixflight.rtl.placed_copy import place
@@ -145,7 +144,9 @@ def _pairs(m, name, codes):
 class ChainDots(wiring.Component):
     """FlightLLM's chains for a few rows: a chain of 16 DSPs a column for every two rows, which share its weights.
 
-    With one row the other half of each DSP's products counts for nothing.
+    With one row the other half of each DSP's products counts for nothing. An operand waits until its product is due
+    once for all chains that see it: a weight for all rows, an activation, where columns have none of their own, for
+    all columns.
     """
 
     passes_of_wide = 1
@@ -155,30 +156,6 @@ class ChainDots(wiring.Component):
         self.latency = dots_latency(variant)
         self.sum_bits = sum_bits(K_BLOCK)
         super().__init__(dots_ports(columns, rows, self.sum_bits, own))
-
-    def elaborate(self, platform):
-        """Chains side by side; nothing ever holds them up."""
-        m = Module()
-        for first in range(0, self.rows, ROWS):
-            rows = range(first, min(first + ROWS, self.rows))
-            for number in range(self.columns):
-                chain = CsdChain(length=K_BLOCK, group=CHAIN_GROUP, ratios="dense", variant=self.variant,
-                                 select="direct")
-                place(m, platform, f"chain_{first}_{number}", chain, like="chain_0_0")
-                m.d.comb += [chain.wgt.valid.eq(self.valid), chain.wgt.p.segment.eq(3)]
-                m.d.comb += [out.ready.eq(1) for out in chain.out]
-                m.d.comb += [self.sum[row][number].eq(chain.out[-1].p.sum[row - first]) for row in rows]
-                codes = [self.codes[row][number] if self.own else self.codes[row] for row in rows]
-                for k in range(K_BLOCK):
-                    m.d.comb += chain.wgt.p.w[k].eq(self.weights[number][k].as_signed())
-                    m.d.comb += [chain.wgt.p.a[k][row - first].eq(given[k].as_signed())
-                                 for row, given in zip(rows, codes, strict=True)]
-        return m
-
-
-class SharedChainDots(ChainDots):
-    """The same values in the same cycles: an operand waits until its product is due once for all chains that see it, a
-    weight for all rows, an activation, where columns have none of their own, for all columns."""
 
     def elaborate(self, platform):
         """Chains without their registers, side by side."""
@@ -208,13 +185,12 @@ class SharedChainDots(ChainDots):
                 for k, code in enumerate(codes)]
 
 
-def dots_named(kind: str, *, columns: int, rows: int = 1, own: bool = False, shared: bool = False):
-    """The dot products of an engine: ``shift-add``, or the variant of a DSP chain; ``shared``: chains whose operands
-    wait once for all that see them."""
+def dots_named(kind: str, *, columns: int, rows: int = 1, own: bool = False):
+    """The dot products of an engine: ``shift-add``, or the variant of a DSP chain."""
     if kind == "shift-add":
         return ShiftAddDots(columns=columns, rows=rows, own=own)
     if kind in ("dsp48e2", "generic", "dsp58"):
-        return (SharedChainDots if shared else ChainDots)(columns=columns, rows=rows, variant=kind, own=own)
+        return ChainDots(columns=columns, rows=rows, variant=kind, own=own)
     raise InputError(f"dots must be shift-add, dsp48e2, generic or dsp58, not {kind!r}, in a matrix engine")
 
 

@@ -1,7 +1,5 @@
 """The dequantisation lane of a core: sums of any length, a minimum that may be zero."""
 
-from operator import mul
-
 from amaranth import *
 
 from mixflight.arch.array_pipeline import EXACT_FP32_INTEGER_BITS
@@ -20,16 +18,15 @@ class CoreLane(AccumulatingLane):
 
     As :class:`~mixflight.rtl.dequant_lane.DequantLane` with FP16 minima, but ``sum`` may have more than 24 bits: it is
     I rounded to 24 significant ones, which :func:`rounded_integer` does in a step before. Without a minimum m is +0,
-    which changes no bit: an accumulator is never -0. ``row_sum`` R has at most 24 bits. ``halves``: :func:`in_halves`
-    multiplies.
+    which changes no bit: an accumulator is never -0. ``row_sum`` R has at most 24 bits.
     """
 
     adder = BalancedAdd
 
-    def __init__(self, *, elements: int, sum_bits: int, row_bits: int, halves: bool = False):
+    def __init__(self, *, elements: int, sum_bits: int, row_bits: int):
         if row_bits > EXACT_FP32_INTEGER_BITS + 1:
             raise AssertionError(f"row sums of {row_bits} bits are not exact in FP32")
-        self.sum_bits, self.row_bits, self.halves = sum_bits, row_bits, halves
+        self.sum_bits, self.row_bits = sum_bits, row_bits
         super().__init__(elements=elements, zero="f16-min", operands={
             "scale_a": 16, "scale": 16, "minimum": 16, "sum": signed(sum_bits), "row_sum": signed(row_bits)})
 
@@ -38,12 +35,11 @@ class CoreLane(AccumulatingLane):
         element = delayed(m, self.en, self.i, 1, "selected")
         integer = delayed(m, self.en, element.sum, 1, "integer")
         rows = delayed(m, self.en, element.row_sum, 1, "row_sum")
-        multiplied = in_halves if self.halves else mul
         return [
             scaled_product(m, self.en, element.scale, element.scale_a, integer, magnitude_bits=self.sum_bits - 1,
-                           name="main", rounding_unit=BalancedRound, multiplied=multiplied),
+                           name="main", rounding_unit=BalancedRound, multiplied=in_halves),
             scaled_product(m, self.en, element.minimum, element.scale_a, rows, magnitude_bits=self.row_bits - 1,
-                           name="minimum", rounding_unit=BalancedRound, multiplied=multiplied),
+                           name="minimum", rounding_unit=BalancedRound, multiplied=in_halves),
         ]
 
 

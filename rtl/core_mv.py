@@ -33,9 +33,6 @@ class MatrixVector(wiring.Component):
     ``queue`` places for events' results that are on their way or wait for the global buffer: by default enough for
     groups of 32 of a tile of 8 steps, with rows together for any tile. ``kept``: what it takes beside dense weights, 2,
     4 and 8 of 16; then every product has a multiplexer before it, and ``index`` banks are read beside the weights'.
-    ``lean``: fewer LUTs for the same values in the same cycles, by what chains share
-    (:class:`~mixflight.rtl.core_dots.SharedChainDots`) and how lanes multiply
-    (:func:`~mixflight.rtl.core_lane.in_halves`); the cores of the presets are recorded without.
 
     **Ports.** The weight, scale and index banks and ``act_far`` are read by nobody else: their ``ready`` is taken for
     granted. A word of the
@@ -59,7 +56,7 @@ class MatrixVector(wiring.Component):
 
     def __init__(self, *, columns: int = 16, banks: int = 2, dots: str = "shift-add", lanes: int = 8,
                  outputs: int = 128, weight_depth: int = 4096, scale_depth: int = 1024, queue: int | None = None,
-                 together: int = 1, kept: tuple[int, ...] = (), lean: bool = False):
+                 together: int = 1, kept: tuple[int, ...] = ()):
         if set(kept) - set(KEPT):
             raise InputError(f"a matrix engine must keep 2, 4 or 8 of 16 weights, beside dense ones, not {kept}")
         if lanes < 1 or columns * together % lanes:
@@ -69,8 +66,8 @@ class MatrixVector(wiring.Component):
         self.queue = queue or result_events(together) + 2
         self.weight_depth, self.scale_depth = weight_depth, scale_depth
         self.kept = kept
-        self.products = dots_named(dots, columns=columns, rows=together, own=bool(kept), shared=lean)
-        self.dequantise = Lanes(columns=columns, lanes=lanes, outputs=outputs, rows=together, halves=lean)
+        self.products = dots_named(dots, columns=columns, rows=together, own=bool(kept))
+        self.dequantise = Lanes(columns=columns, lanes=lanes, outputs=outputs, rows=together)
         self.issue = MvIssue(
             columns=columns, banks=banks, outputs=outputs, weight_depth=weight_depth, scale_depth=scale_depth,
             passes=self.products.passes_of_wide, serial=self.dequantise.serial, loop=self.dequantise.loop_latency,

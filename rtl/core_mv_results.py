@@ -76,11 +76,10 @@ class Lanes(wiring.Component):
     times rows over lanes.
 
     ``emitted``: ``result`` has the results of all columns of one event; a fixed time after the event, in order.
-    ``halves``: as :class:`~mixflight.rtl.core_lane.CoreLane` has it.
     """
 
-    def __init__(self, *, columns: int, lanes: int, outputs: int, rows: int = 1, halves: bool = False):
-        self.columns, self.lanes, self.outputs, self.rows, self.halves = columns, lanes, outputs, rows, halves
+    def __init__(self, *, columns: int, lanes: int, outputs: int, rows: int = 1):
+        self.columns, self.lanes, self.outputs, self.rows = columns, lanes, outputs, rows
         self.serial = columns * rows // lanes
         self.loop_latency = loop_latency("f16-min")
         halves = data.ArrayLayout(16, columns)
@@ -109,7 +108,7 @@ class Lanes(wiring.Component):
             m.d.sync += [busy.eq(1), turn.eq(0)]
         with m.Elif(busy):
             m.d.sync += [turn.eq(turn + 1), busy.eq(turn != self.serial - 1)]
-        lanes = [CoreLane(elements=self.outputs * self.serial, sum_bits=SUM_BITS, row_bits=ROW_BITS, halves=self.halves)
+        lanes = [CoreLane(elements=self.outputs * self.serial, sum_bits=SUM_BITS, row_bits=ROW_BITS)
                  for _ in range(self.lanes)]
         for number, lane in enumerate(lanes):
             place(m, platform, f"lane_{number}", lane, like="lane_0")

@@ -120,7 +120,7 @@ def engine_table() -> str:
 
 def sizes_table() -> str:
     """Matrix engines of chains by size, each with the lanes that groups of 128 weights need at its full rate."""
-    rows = [(f"{row['products']:,}{', lean' if row['lean'] else ''}", row["lanes"], row["lut"],
+    rows = [(row["products"], row["lanes"], row["lut"],
              *(row["lut_of"][part] for part in ("dots", "lanes")), row["lutram"], row["ff"], row["dsp"],
              f"{row['lut'] / row['dsp']:.1f}", f"{row['lut'] / row['products']:.1f}")
             for row in _rows("engine.toml")]  # fmt: skip

@@ -40,15 +40,14 @@ _HEADER = """\
 @dataclass(frozen=True, kw_only=True)
 class Engine:
     """A matrix engine of ``columns`` chains for two rows together, which has as many ``lanes`` as it needs for groups
-    of 128 weights at its full rate; ``lean`` as :class:`~mixflight.rtl.core_mv.MatrixVector` has it."""
+    of 128 weights at its full rate."""
 
     columns: int
-    lean: bool
 
     @property
     def name(self) -> str:
         """In the file."""
-        return f"{self.products}{' lean' if self.lean else ''}"
+        return str(self.products)
 
     @property
     def products(self) -> int:
@@ -69,12 +68,11 @@ class Engine:
         """The hardware."""
         return MatrixVector(
             columns=self.columns, banks=self.columns // 4 if self.columns < 32 else 8, dots="dsp48e2",
-            lanes=self.lanes, outputs=self.outputs, together=TOGETHER, lean=self.lean, weight_depth=1024,
-            scale_depth=256,
+            lanes=self.lanes, outputs=self.outputs, together=TOGETHER, weight_depth=1024, scale_depth=256,
         )  # fmt: skip
 
 
-ENGINES = tuple(Engine(columns=columns, lean=lean) for columns in (16, 32, 64, 128) for lean in (False, True))
+ENGINES = tuple(Engine(columns=columns) for columns in (16, 32, 64, 128))
 
 
 def text_of(engine: Engine) -> str:
@@ -135,7 +133,7 @@ def row(engine: Engine) -> dict[str, Any]:
     found = synthesise_parts(text_of(engine), top=TOP, advanced=lambda part: print(f"  {part}", file=sys.stderr))
     parts = {part.module.removeprefix(f"{TOP}_"): int(part.counts["lut"]) for part in found.parts}
     return {
-        "name": engine.name, "columns": engine.columns, "lean": engine.lean, "lanes": engine.lanes, "group": GROUP,
+        "name": engine.name, "columns": engine.columns, "lanes": engine.lanes, "group": GROUP,
         "tile": f"{TILE_ROWS} x {TILE_COLUMNS}", "products": engine.products,
         **{unit: found.counts[unit] for unit in UNITS}, "bram": float(found.counts["bram"]),
         "lut_levels": found.longest.levels, "lut_of": parts, "text_sha256": found.text_sha256,

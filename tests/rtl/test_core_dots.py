@@ -7,7 +7,7 @@ from amaranth import Module, Signal
 from amaranth.sim import Simulator
 
 from mixflight.arch.compact import K_BLOCK
-from mixflight.rtl.core_dots import ChainDots, SharedChainDots, ShiftAddDots, dots_named
+from mixflight.rtl.core_dots import ChainDots, ShiftAddDots, dots_named
 from mixflight.rtl.core_lane import DSP_BITS, in_halves
 from mixflight.rtl.core_synthesis import synthesise_parts
 from mixflight.rtl.emit import emit_verilog
@@ -64,12 +64,11 @@ def test_every_step_has_its_sums(own):
 
 
 @pytest.mark.parametrize("own", [False, True])
-def test_chains_that_share_what_waits_have_every_step_s_sums(own):
+def test_chains_have_every_step_s_sums(own):
     """A step a cycle with gaps, two columns, three rows: a pair and one alone."""
     rng, rows = np.random.default_rng(5), 3
-    dots = dots_named("generic", columns=COLUMNS, rows=rows, own=own, shared=True)
-    assert type(dots) is SharedChainDots and type(dots_named("generic", columns=COLUMNS)) is ChainDots
-    assert dots.latency == ChainDots(columns=COLUMNS, variant="generic").latency
+    dots = dots_named("generic", columns=COLUMNS, rows=rows, own=own)
+    assert type(dots) is ChainDots
     weights = rng.choice([-128, -1, 0, 127], (60, COLUMNS, K_BLOCK))
     codes = rng.choice([-128, 0, 1, 127], (60, rows, COLUMNS, K_BLOCK))
     weights[20:], codes[20:] = rng.integers(-128, 128, weights[20:].shape), rng.integers(-128, 128, codes[20:].shape)

@@ -13,8 +13,8 @@ from mixflight.arch.mv_pipeline import TAKE_CYCLES, passes
 from mixflight.rtl.unit_harness import run_unit
 
 ROWS = (1, 2, 3, 5, 8, 16)
-SHAPES = [("generic", 2, 16, False), ("shift-add", 2, 8, False), ("generic", 2, 4, True)]
-"""Dots, rows together, lanes, whether lean."""
+SHAPES = [("generic", 2, 16), ("shift-add", 2, 8), ("generic", 2, 4)]
+"""Dots, rows together, lanes."""
 
 
 def random_tiles(together):
@@ -27,12 +27,12 @@ def random_tiles(together):
 
 
 @pytest.fixture(scope="module", params=[
-    pytest.param(shape, id="{} {} {}{}".format(*shape[:3], " lean" * shape[3]), marks=[pytest.mark.slow] if index else [])
+    pytest.param(shape, id="{} {} {}".format(*shape), marks=[pytest.mark.slow] if index else [])
     for index, shape in enumerate(SHAPES)
 ])  # fmt: skip
 def made(request):
-    dots, together, lanes, lean = request.param
-    top = engine(dots=dots, together=together, lanes=lanes, lean=lean)
+    dots, together, lanes = request.param
+    top = engine(dots=dots, together=together, lanes=lanes)
     return top, build(top)
 
 

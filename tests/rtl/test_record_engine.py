@@ -5,10 +5,10 @@ import re
 
 import pytest
 
-from mixflight.rtl.core_dots import ChainDots, SharedChainDots
+from mixflight.rtl.core_dots import ChainDots
 from mixflight.rtl.emit import emit_verilog
 from mixflight.rtl.lint import lint
-from mixflight.rtl.record_engine import _HEADER, ENGINES, GROUP, PATH, Engine, _merged, recorded, text_of
+from mixflight.rtl.record_engine import _HEADER, ENGINES, GROUP, PATH, _merged, recorded, text_of
 from mixflight.rtl.record_synthesis import as_toml
 from mixflight.rtl.synthesis import digest_text
 
@@ -24,9 +24,8 @@ def test_the_file_is_as_the_script_writes_it():
 @pytest.mark.parametrize("name", ROWS)
 def test_rows_are_of_their_engines(name):
     engine, row = next(engine for engine in ENGINES if engine.name == name), ROWS[name]
-    assert (row["columns"], row["lean"], row["lanes"], row["products"]) == (
-        engine.columns, engine.lean, engine.lanes, engine.products)
-    assert row["dsp"] == engine.products + engine.lanes * (6 if engine.lean else 8)
+    assert (row["columns"], row["lanes"], row["products"]) == (engine.columns, engine.lanes, engine.products)
+    assert row["dsp"] == engine.products + engine.lanes * 6
     assert sum(row["lut_of"].values()) < row["lut"]
 
 
@@ -40,21 +39,9 @@ def test_lanes_take_the_sums_of_groups_as_fast_as_they_come():
     assert max(engine.products for engine in ENGINES) == 2048
 
 
-def test_what_chains_share_is_not_there_twice():
-    """The activations' registers of all chains but one, at every size that was counted both ways."""
-    both = [columns for columns in (16, 32, 64, 128)
-            if {Engine(columns=columns, lean=lean).name for lean in (False, True)} <= set(ROWS)]
-    assert both
-    for columns in both:
-        plain, lean = (ROWS[Engine(columns=columns, lean=lean).name] for lean in (False, True))
-        assert lean["lut_of"]["dots"] < 0.5 * plain["lut_of"]["dots"]
-        assert lean["lut"] < plain["lut"]
-
-
-@pytest.mark.parametrize("kind", [ChainDots, SharedChainDots])
-def test_equal_chains_are_one_module(kind):
+def test_equal_chains_are_one_module():
     """As Amaranth numbers their ports the second is another; those behind it are like it."""
-    text = emit_verilog(kind(columns=3, rows=2), "dots")
+    text = emit_verilog(ChainDots(columns=3, rows=2), "dots")
     merged = _merged(text, "dots")
     chains = [len(re.findall(r"^module dots_chain(_\d+)? ", one, re.M)) for one in (text, merged)]
     assert chains[0] == 3 and chains[1] < 3
