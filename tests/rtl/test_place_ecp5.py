@@ -1,7 +1,11 @@
 """What a Verilog text is made of for an ECP5: memories that it has, names without brackets."""
 
+import json
+
+import pytest
+
 from mixflight.rtl.inspect import inspect_verilog
-from mixflight.rtl.place_ecp5 import _for_this_device, _through_two_pins
+from mixflight.rtl.place_ecp5 import _for_this_device, _through_two_pins, with_settings
 
 TEXT = """\
 module top(clk, \\line[0] , line, out);
@@ -38,3 +42,11 @@ def test_all_of_a_top_lies_between_two_pins():
     wrapper = _through_two_pins("top", inspect_verilog(plain, top="top").modules["top"].ports)
     assert "reg [11:0] fed; wire [3:0] out;" in wrapper and ".clk(clk)" in wrapper
     assert "assign so = level_2;" in wrapper
+
+
+def test_settings_are_the_module_s():
+    netlist = '{\n  "creator": "Yosys",\n  "modules": {\n    "placed": {\n      "attributes": {}\n    }\n  }\n}\n'
+    placed = json.loads(with_settings(netlist, {"router2/bbMargin/x": "12"}))["modules"]["placed"]
+    assert placed == {"settings": {"router2/bbMargin/x": "12"}, "attributes": {}}
+    with pytest.raises(AssertionError, match="one module `placed`"):
+        with_settings(netlist.replace("placed", "other"), {})
