@@ -1,4 +1,4 @@
-"""Write ``arch/synthesis/core_ecp5.toml``: the parts of a small core placed and routed on ECP5 by open tools.
+"""Write ``arch/synthesis/core_ecp5.toml``: the core of mixpe-small and its parts, placed and routed on ECP5.
 
     python -m mixflight.rtl.record_core_ecp5 [PART ...]
 
@@ -11,6 +11,8 @@ import tomllib
 from collections.abc import Callable
 from typing import Any
 
+from mixflight.arch.accelerator import accelerator_named
+from mixflight.arch.core import CoreMachine
 from mixflight.arch.synthesis_counts import COUNTS
 from mixflight.rtl.cache import write_atomically
 from mixflight.rtl.core import Core, core_shape
@@ -18,7 +20,6 @@ from mixflight.rtl.core_controller import Controller
 from mixflight.rtl.core_memory import CoreMemory
 from mixflight.rtl.core_mv import MatrixVector
 from mixflight.rtl.core_sfu import CoreSfu
-from mixflight.rtl.core_small import small_machine
 from mixflight.rtl.emit import emit_verilog
 from mixflight.rtl.place_ecp5 import place_large
 from mixflight.rtl.record_synthesis import as_toml
@@ -26,6 +27,8 @@ from mixflight.rtl.synthesis import digest_text
 
 PATH = COUNTS.with_name("core_ecp5.toml")
 _UNITS = {"lut4": "TRELLIS_COMB", "ff": "TRELLIS_FF", "mult18": "MULT18X18D", "ebr": "DP16KD"}
+_CROWDED = ("core",)
+"""Parts whose lines of 64 bytes want most of the wires where they are placed."""
 _HEADER = """\
 # Written by `python -m mixflight.rtl.record_core_ecp5`; do not edit.
 # LFE5UM-85F, speed grade 6: mapped by Yosys, placed and routed by nextpnr; with the registers that feed its ports.
@@ -34,7 +37,8 @@ _HEADER = """\
 
 def parts() -> dict[str, Callable[[], Any]]:
     """Part → what builds it as the small core has it; the last is the whole core."""
-    machine = small_machine()
+    machine = accelerator_named("mixpe-small")
+    assert isinstance(machine, CoreMachine)
     shape = core_shape(machine)
     lanes = shape.columns // shape.channels
     return {
@@ -56,7 +60,7 @@ def parts() -> dict[str, Callable[[], Any]]:
 def row(name: str) -> dict[str, Any]:
     """Clock rate and resources of one part."""
     text = emit_verilog(parts()[name](), f"small_{name}")
-    placed = place_large(text, top=f"small_{name}", crowded=name == "core")
+    placed = place_large(text, top=f"small_{name}", crowded=name in _CROWDED)
     return {"name": name, "fmax_mhz": placed.fmax_mhz,
             **{unit: placed.used[cell] for unit, cell in _UNITS.items()}, "text_sha256": digest_text(text)}
 

@@ -109,6 +109,7 @@ def test_contradictions_are_one_line(tmp_path, old, new, message):
 def test_arrays_and_cores_are_told_apart():
     assert set(core_machines()) == {
         "flightllm-mini", "flightllm-mini-sparse", "flightllm-u280", "flightllm-vhk158", "mixpe-core", "mixpe-duo", "mixpe-mini",
+        "mixpe-small",
     }  # fmt: skip
     assert set(core_machines()) < set(machines())
     with pytest.raises(InputError, match="ARCH must be an array.*not the cores of flightllm-u280"):

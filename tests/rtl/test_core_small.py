@@ -1,17 +1,19 @@
 """The core that is placed on a small device: programs of everything, bytes as the executor's, cycles as the engine's."""
 
 import re
+from pathlib import Path
 
 import pytest
 
+from mixflight.arch.accelerator import accelerator_named
 from mixflight.rtl import core_harness
 from mixflight.rtl.core import Core, core_shape
 from mixflight.rtl.core_harness import build_core
-from mixflight.rtl.core_small import small_machine
+from mixflight.rtl.core_synthesis import synthesise_parts
 from mixflight.sim.core_values.random_program import random_program
 from mixflight.verify_core import check_core, parts_of, run_program
 
-MACHINE = small_machine()
+MACHINE = accelerator_named("mixpe-small")
 
 
 @pytest.fixture(scope="module")
@@ -65,3 +67,16 @@ def test_no_read_of_a_buffer_counts_in_the_cycle_of_a_write_of_its_line(monkeypa
     inverting = build_core(core)
     for part in parts_of(core_shape(MACHINE).classes):
         assert check_core(inverting, MACHINE, part, seeds=range(2)).messages == ()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2400)
+def test_the_preset_and_the_page_have_what_synthesis_finds():
+    core = Core(MACHINE)
+    core._MustUse__used = True
+    found = synthesise_parts(core_harness.core_text(core), top=core_harness.TOP.replace("-", "_"))
+    parts = {part.module.rpartition("_")[2]: part.counts for part in found.parts}
+    assert (found.counts["lut"], parts["sfu"]["dsp"]) == (MACHINE.luts, MACHINE.sfu.dsp)
+    page = (Path(__file__).parents[2] / "docs" / "flightllm-core-resources.md").read_text()
+    said = f"takes {MACHINE.luts:,} LUTs and {found.counts['dsp']:.0f} DSPs, and its longest path has {found.longest.levels} LUT levels"
+    assert said in " ".join(page.split())
