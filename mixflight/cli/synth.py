@@ -1,6 +1,7 @@
 """``mixflight synth TOP``: what a top takes on an FPGA or in the cells of a Liberty file, through Yosys."""
 
 import time
+from math import ceil
 from typing import Annotated, Any
 
 import typer
@@ -53,6 +54,8 @@ def register(app: typer.Typer) -> None:
             _cells(chosen, target, priced=energy, json=json)
         elif chosen.top in CORES and target == "xcup" and dsp and not flatten:
             _core(chosen, json=json)
+        elif chosen.top in CORES and target == "ecp5" and dsp and not flatten:
+            _placed_core(chosen, json=json)
         else:
             _modules(chosen, target, dsp=dsp, flatten=flatten, json=json)
 
@@ -127,6 +130,36 @@ def _core(chosen: Any, *, json: bool) -> None:
     print_table(f"{chosen.top} of {chosen.parameters['arch']} on xcup (mapped, not placed)",
                 ("part", *_UNITS, "levels"), rows)
     print(f"longest path from register to register: {document['longest_path']}")
+
+
+def _placed_core(chosen: Any, *, json: bool) -> None:
+    """A whole core, placed and routed on the largest ECP5."""
+    from mixflight.cli.output import print_json, print_table, progress
+    from mixflight.rtl.place_ecp5 import PACKAGE, place_large
+    from mixflight.rtl.synthesis import digest_text, units_of
+
+    start = time.perf_counter()
+    with progress() as bars:
+        bars.add_task(f"placing and routing {chosen.top} of {chosen.parameters['arch']}, which can take half an hour",
+                      total=None)
+        text = chosen.emit()
+        placed = place_large(text, top=chosen.module, crowded=True)
+    counts, lut = units_of(placed.cells), "TRELLIS_COMB"
+    basis = (f"{PACKAGE} {placed.tools[PACKAGE]}, LFE5UM-85F, speed grade 6, seed 1, between registers, placed and "
+             f"routed, {placed.used[lut]:,} of {placed.available[lut]:,} LUTs of four inputs")
+    document: dict[str, Any] = {
+        "top": chosen.top, "target": "ecp5", "parameters": dict(chosen.parameters),
+        **{unit: ceil(counts[unit]) for unit in _UNITS},
+        "area_um2": None, "delay_ns": None, "fmax_mhz": placed.fmax_mhz, "fmax_basis": basis,
+        "energy_pj_per_mac": None, "sha256": digest_text(text), "tools": dict(placed.tools), "script": placed.script,
+        "seconds": round(time.perf_counter() - start, 2), "cells": dict(placed.cells), "modules": {},
+    }
+    if json:
+        print_json(document, "synth/1")
+        return
+    rows = [(name, placed.used[name], placed.available[name]) for name in sorted(placed.used) if placed.used[name]]
+    print_table(f"{chosen.top} of {chosen.parameters['arch']} on an ECP5", ("cell", "used", "there"), rows)
+    print(f"Fmax {placed.fmax_mhz} MHz: {basis}")
 
 
 def _cells(chosen: Any, target: str, *, priced: bool, json: bool) -> None:
