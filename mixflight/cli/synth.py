@@ -134,6 +134,7 @@ def _core(chosen: Any, *, json: bool) -> None:
 
 def _placed_core(chosen: Any, *, json: bool) -> None:
     """A whole core, placed and routed on the largest ECP5."""
+    from mixflight.arch.errors import InputError
     from mixflight.cli.output import print_json, print_table, progress
     from mixflight.rtl.place_ecp5 import PACKAGE, place_large
     from mixflight.rtl.synthesis import digest_text, units_of
@@ -143,6 +144,10 @@ def _placed_core(chosen: Any, *, json: bool) -> None:
         bars.add_task(f"placing and routing {chosen.top} of {chosen.parameters['arch']}, which can take half an hour",
                       total=None)
         text = chosen.emit()
+        for primitive in ("DSP48E2", "DSP58"):
+            if f"  {primitive} " in text:
+                raise InputError(f"a core on ecp5 must have products that the device has, such as mixpe-small's, "
+                                 f"not the {primitive} of {chosen.parameters['arch']}")
         placed = place_large(text, top=chosen.module, crowded=True)
     counts, lut = units_of(placed.cells), "TRELLIS_COMB"
     basis = (f"{PACKAGE} {placed.tools[PACKAGE]}, LFE5UM-85F, speed grade 6, seed 1, between registers, placed and "

@@ -7,6 +7,7 @@ import jsonschema
 import pytest
 import typer
 
+from mixflight.arch.errors import InputError
 from mixflight.cli.synth import register
 from mixflight.rtl import place_ecp5
 from mixflight.rtl.place_ecp5 import PACKAGE, PlacedDesign
@@ -52,6 +53,14 @@ def test_the_table(placed, capsys):
     shown = capsys.readouterr().out
     assert "TRELLIS_COMB" in shown and "ALU54B" not in shown
     assert shown.splitlines()[-1].startswith("Fmax 12.5 MHz: ")
+
+
+def test_products_of_another_device_are_refused_before_anything_is_placed(placed):
+    app = typer.Typer()
+    register(app)
+    with pytest.raises(InputError, match="must have products that the device has.*not the DSP48E2 of flightllm-mini"):
+        app(["flightllm-core", "--arch", "flightllm-mini", "--target", "ecp5"], standalone_mode=False)
+    assert placed == []
 
 
 @pytest.mark.slow
